@@ -4,9 +4,10 @@
 
     204 (200 for OTLP)  the body is on the disk, and its points will be scored exactly once
     400                 the body cannot be read; it is kept, too, and becomes a dead letter with the reason
-    401, 404            no or a wrong key; no stream of that name
+    401, 403            no or a wrong key; without a key, a page of a browser
     413, 415            the body is too large; its format is another one. Nothing is kept
-    429, 503            the spool is full, or its disk fails; the sender tries again after ``Retry-After``
+    429, 503            the spool is full; no stream of that name receives (yet), or the disk fails. The sender
+                        tries again after ``Retry-After``
 
 Sources with the same address share one server.
 """
@@ -97,12 +98,15 @@ def attach(host: str, port: int, stream: str, target: PushTarget) -> str:
     with _lock:
         listener = _listeners.get(name)
         if listener is None:
-            listener = _listeners[name] = _start(host, port)
+            listener = _bind(host, port)
         if target.key is None and not listener.server.on_loopback:
             if not listener.targets:
-                _listeners.pop(name).server.stop()
+                listener.server.stop()
             raise SourceUnavailable(f"push: {host} is not of this machine only, so a `key` is needed")
         listener.targets[stream] = target
+        if name not in _listeners:
+            _listeners[name] = listener
+            listener.server.start()
     url = f"{listener.server.url}/push/{stream}"
     log.info("receiving", stream=stream, url=url)
     return url
@@ -126,7 +130,8 @@ def _name(host: str, port: int, stream: str) -> tuple[str, int, str]:
     return host, port, "" if port else stream
 
 
-def _start(host: str, port: int) -> _Listener:
+def _bind(host: str, port: int) -> _Listener:
+    """Return a listener that is not started. Raises SourceUnavailable."""
     targets: dict[str, PushTarget] = {}
     receiver = _Receiver(targets)
     routes = [
@@ -137,7 +142,6 @@ def _start(host: str, port: int) -> _Listener:
         server = HttpServer(host, port, routes, limited_protocol(MAX_CONNECTIONS, ""), key="push")
     except ConfigError as error:
         raise SourceUnavailable(str(error)) from None
-    server.start()
     return _Listener(server, targets)
 
 
@@ -153,7 +157,8 @@ class _Receiver:
         stream = request.path_params["stream"]
         target = self._targets.get(stream)
         if target is None:
-            return _text(404, f"there is no push stream {stream!r} here")
+            # It may be starting: after a 404 senders would drop their data.
+            return _later(503, f"no stream {stream!r} receives here, or not yet")
         if (refused := _refused(request, target)) is not None:
             target.count(refused.status_code, 0, 0)
             return refused
