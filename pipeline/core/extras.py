@@ -41,7 +41,10 @@ def require_training() -> None:
 def require_formats(module: str, format_name: str) -> None:
     """Raise NotInstalled if the package of a record format is missing."""
     if not _is_installed(module):
-        package = {"google.protobuf": "protobuf"}.get(module, module)
+        package = {
+            "google.protobuf": "protobuf",
+            "opentelemetry.proto": "opentelemetry-proto",
+        }.get(module, module)
         raise NotInstalled(
             f"{format_name} needs {package}, which is not installed: pip install 'forewatch[formats]'"
         )
