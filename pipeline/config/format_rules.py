@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from pipeline.config.diagnostics import Finding, KeyPath
-from pipeline.config.schema import CsvFormat, FilesSourceConfig, Stream, TelemetrySourceConfig
+from pipeline.config.schema import (
+    CsvFormat,
+    FilesSourceConfig,
+    SqlSourceConfig,
+    Stream,
+    TelemetrySourceConfig,
+)
 from pipeline.core.conditions import parse_condition
 
 #: Fields of the envelope that only a log of records has.
@@ -71,7 +77,7 @@ def _times(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 def _envelope(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     chosen, source = stream.format.chosen, stream.source.chosen
     used = [*chosen.label_fields.values(), *chosen.time_fields, *chosen.value_fields.values()]
-    columnar = isinstance(source, FilesSourceConfig | TelemetrySourceConfig)
+    columnar = isinstance(source, FilesSourceConfig | TelemetrySourceConfig | SqlSourceConfig)
     for field in used:
         name = field.split(".", 1)[0]
         key = (
@@ -82,6 +88,6 @@ def _envelope(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         if name == "$headers" and name == field:
             yield Finding((*at, key), "$headers needs a name", "write $headers.NAME")
         elif columnar and name in _OF_RECORDS:
-            yield Finding((*at, key), f"a source of files or telemetry has no {name}", "name a column")
+            yield Finding((*at, key), f"a source of files, telemetry or SQL has no {name}", "name a column")
         elif re.fullmatch(r"\$[a-z]+", name) and name not in _ENVELOPE:
             yield Finding((*at, key), f"there is no {name}", f"name some of {', '.join(_ENVELOPE)}")

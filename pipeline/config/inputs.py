@@ -11,6 +11,7 @@ from pipeline.config.field_types import ConfigModel, Duration, Secret
 from pipeline.config.kafka_security import KafkaSecurity, TopicName
 from pipeline.config.push import PushSourceConfig
 from pipeline.config.record_formats import Precision, SchemaSource
+from pipeline.config.sql import SqlSourceConfig
 
 # ---------------------------------------------------------------------------------------------------------- sources
 
@@ -76,7 +77,12 @@ class MemorySourceConfig(ConfigModel):
 
 
 AnySourceConfig = (
-    KafkaSourceConfig | FilesSourceConfig | TelemetrySourceConfig | MemorySourceConfig | PushSourceConfig
+    KafkaSourceConfig
+    | FilesSourceConfig
+    | TelemetrySourceConfig
+    | MemorySourceConfig
+    | PushSourceConfig
+    | SqlSourceConfig
 )
 
 
@@ -88,6 +94,7 @@ class SourceConfig(ConfigModel):
     telemetry: TelemetrySourceConfig | None = None
     memory: MemorySourceConfig | None = None
     push: PushSourceConfig | None = None
+    sql: SqlSourceConfig | None = None
 
     @model_validator(mode="after")
     def _one(self) -> SourceConfig:
@@ -261,8 +268,8 @@ class LineProtocolFormat(JsonFormat):
     precision: Precision = Field("ns", description="unit of the times of lines")
 
 
-class RemoteWriteFormat(RecordFormat):
-    """Samples of Prometheus remote write; labels are fields.
+class MetricFormat(RecordFormat):
+    """Samples of metrics; labels are fields.
 
     Further fields are `value`, `timestamp` and `series`, the name with all labels.
     """
@@ -278,6 +285,14 @@ class RemoteWriteFormat(RecordFormat):
     )
 
 
+class RemoteWriteFormat(MetricFormat):
+    """Samples of Prometheus remote write 1 and 2; labels are fields."""
+
+
+class OtlpFormat(MetricFormat):
+    """Metrics of OpenTelemetry (OTLP over HTTP); attributes are fields."""
+
+
 class FormatConfig(ConfigModel):
     """Format of the records; exactly one of the keys."""
 
@@ -287,6 +302,7 @@ class FormatConfig(ConfigModel):
     protobuf: ProtobufFormat | None = None
     line_protocol: LineProtocolFormat | None = None
     remote_write: RemoteWriteFormat | None = None
+    otlp: OtlpFormat | None = None
 
     @model_validator(mode="after")
     def _one(self) -> FormatConfig:
@@ -301,6 +317,6 @@ class FormatConfig(ConfigModel):
         return next(iter(self.model_fields_set)).removesuffix("_")
 
     @property
-    def chosen(self) -> JsonFormat | CsvFormat | RemoteWriteFormat:
+    def chosen(self) -> JsonFormat | CsvFormat | MetricFormat:
         """Settings of the format; translated records are then JSON."""
         return next(v for v in (getattr(self, name) for name in FormatConfig.model_fields) if v is not None)

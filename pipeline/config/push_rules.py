@@ -9,12 +9,12 @@ from pipeline.config.diagnostics import Finding, KeyPath
 from pipeline.config.inputs import (
     CsvFormat,
     FilesSourceConfig,
-    RemoteWriteFormat,
+    MetricFormat,
     SourceConfig,
     TelemetrySourceConfig,
 )
 from pipeline.config.push import PushSourceConfig
-from pipeline.config.schema import Stream
+from pipeline.config.schema import SqlSourceConfig, Stream
 from pipeline.config.serve_rules import is_local_name
 from pipeline.core.conditions import parse_condition
 
@@ -63,12 +63,14 @@ def push_rules(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 def metric_rules(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     """Yield what is wrong with a format of metrics at ``at``, the path of its stream."""
     form = stream.format.chosen
-    if not isinstance(form, RemoteWriteFormat):
+    if not isinstance(form, MetricFormat):
         return
     path: KeyPath = (*at, "format", stream.format.name)
-    if isinstance(stream.source.chosen, FilesSourceConfig | TelemetrySourceConfig):
-        sources = [name for name in SourceConfig.model_fields if name not in ("files", "telemetry")]
-        yield Finding(path, "files and telemetry hold no such records", f"read from {', '.join(sources)}")
+    if isinstance(stream.source.chosen, FilesSourceConfig | TelemetrySourceConfig | SqlSourceConfig):
+        sources = [name for name in SourceConfig.model_fields if name not in ("files", "telemetry", "sql")]
+        yield Finding(
+            path, "files, telemetry and SQL hold no such records", f"read from {', '.join(sources)}"
+        )
     if form.time != _TIME:
         yield Finding((*path, "time"), f"samples have their time in {_TIME}", "remove the key")
     if form.event_field is not None or set(form.value_fields.values()) != {_VALUE}:
@@ -96,7 +98,7 @@ def metric_rules(stream: Stream, at: KeyPath) -> Iterator[Finding]:
                 )
 
 
-def _label_conditions(form: RemoteWriteFormat, path: KeyPath) -> Iterator[Finding]:
+def _label_conditions(form: MetricFormat, path: KeyPath) -> Iterator[Finding]:
     if form.where is None:
         return
     try:

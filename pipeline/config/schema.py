@@ -35,6 +35,7 @@ from pipeline.config.outputs import OutputConfig
 from pipeline.config.push import PushSourceConfig
 from pipeline.config.retraining import Cluster, Retraining
 from pipeline.config.serve import Http, ServeConfig
+from pipeline.config.sql import SqlSourceConfig
 
 __all__ = [
     "Config",
@@ -50,6 +51,7 @@ __all__ = [
     "RecordFormat",
     "Secret",
     "SourceConfig",
+    "SqlSourceConfig",
     "Stream",
     "TelemetrySourceConfig",
     "format_duration",

@@ -22,10 +22,12 @@ from pipeline.config.schema import (
     FilesSourceConfig,
     JsonFormat,
     KafkaSourceConfig,
+    SqlSourceConfig,
     Stream,
     TelemetrySourceConfig,
 )
 from pipeline.config.serve_rules import serve_rules
+from pipeline.config.sql_rules import sql_rules
 from pipeline.config.stream_names import stream_name_rules
 from pipeline.core.secret_text import hide_user
 
@@ -163,6 +165,11 @@ def _outputs(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             )
 
 
+def _sql(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    if isinstance(stream.source.chosen, SqlSourceConfig):
+        yield from sql_rules(stream.source.chosen, (*at, "source", "sql"))
+
+
 def _instant(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
@@ -173,14 +180,14 @@ def _instant(text: str) -> datetime | None:
 def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     at = (*at, "format")
     chosen_source = stream.source.chosen
-    columnar = isinstance(chosen_source, TelemetrySourceConfig) or (
+    columnar = isinstance(chosen_source, TelemetrySourceConfig | SqlSourceConfig) or (
         isinstance(chosen_source, FilesSourceConfig)
         and not all(".jsonl" in path or ".ndjson" in path for path in chosen_source.paths)
     )
     if columnar and isinstance(stream.format.chosen, JsonFormat):
         yield Finding(
             (*at, stream.format.name),
-            "files and telemetry have columns, not such records (except .jsonl and .ndjson)",
+            "files, telemetry and SQL have columns, not such records (except .jsonl and .ndjson)",
             "write `csv:` with the names of the columns",
         )
     if (
@@ -370,4 +377,5 @@ STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     _events,
     push_rules,
     metric_rules,
+    _sql,
 )

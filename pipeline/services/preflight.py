@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -99,7 +100,7 @@ def probe_stream(name: str, stream: Stream) -> StreamProbe:
         name,
         stream,
         lambda: _readable_sources(name, stream),
-        _try_records,
+        _try_records if stream.source.sql is None else _try_rows,
     )
     if (warm_start := stream.warm_start) is not None:
         files = f"{name}, warm_start {warm_start}"
@@ -142,6 +143,9 @@ def _readable_sources(name: str, stream: Stream) -> list[Source]:
         if stream.source.push.key is not None:
             stream.source.push.key.reveal()
         return []
+    if stream.source.sql is not None:
+        at_once = stream.source.sql.model_copy(update={"settle": timedelta(0)})
+        return [make_source(name, models.SourceConfig(sql=at_once), stream.format)]
     return [make_source(name, _with_own_group(name, stream.source), stream.format)]
 
 
@@ -175,6 +179,19 @@ def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
             f"files exist and that this user can read them"
         )
     probe.partitions = len(wanted)
+
+
+def _try_rows(probe: StreamProbe, stream: Stream, source: Source) -> None:
+    """Decode the first rows of a query. Raises SourceError."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while not probe.read and time.monotonic() < deadline:
+        poll = source.poll(SAMPLE_RECORDS, 0.5)
+        for partition in poll.assigned:
+            source.seek(partition, 0)
+        source.resume(poll.assigned)
+        for records in poll.records:
+            _decode(probe, stream, records)
+    probe.partitions = 1
 
 
 def sample_records(source: Source) -> list[Records | TableRecords]:

@@ -23,6 +23,7 @@ SOURCES: dict[type[Any], str] = {
     schema.KafkaSourceConfig: "pipeline.sources.kafka.consumer:from_config",
     schema.TelemetrySourceConfig: "pipeline.sources.telemetry:from_config",
     schema.MemorySourceConfig: "pipeline.sources.memory:from_config",
+    schema.SqlSourceConfig: "pipeline.sources.sql.source:from_config",
     schema.PushSourceConfig: "pipeline.sources.push.source:from_config",
 }
 

@@ -71,6 +71,7 @@ class TableRecords:
     """Consecutive records of a columnar source: row i of ``table`` has offset ``offsets[i]``.
 
     ``rejected`` holds rows that the reader could not split: (offset, original bytes, reason).
+    ``sparse`` offsets are not numbers of rows: several rows may have one, and one without a row counts nothing.
     """
 
     partition: Partition
@@ -80,6 +81,7 @@ class TableRecords:
     timestamps: NDArray[np.int64]
     table: pa.Table
     rejected: list[tuple[int, bytes, str]] = field(default_factory=list)
+    sparse: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -105,6 +107,7 @@ class TableRecords:
             self.timestamps[rows],
             table,
             rejected,
+            self.sparse,
         )
 
 

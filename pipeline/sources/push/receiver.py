@@ -6,8 +6,8 @@
     400                 the body cannot be read; it is kept, too, and becomes a dead letter with the reason
     401, 403            no or a wrong key; without a key, a page of a browser
     413, 415            the body is too large; its format is another one. Nothing is kept
-    429, 503            the spool is full; no stream of that name receives (yet), or the disk fails. The sender
-                        tries again after ``Retry-After``
+    429, 503            the spool is full; no stream of that name receives (yet), or the disk fails.
+                        The sender tries again after ``Retry-After``
 
 Sources with the same address share one server.
 """

@@ -54,7 +54,7 @@ def test_what_is_refused(keys, text):
 def test_metrics_do_not_come_from_files():
     stream = {"source": {"files": {"paths": ["a.csv"]}}, "format": {"remote_write": {}}}
     (finding,) = broken_rules(Config.model_validate({"streams": {"plant": stream}}))
-    assert finding.what == "files and telemetry hold no such records"
+    assert finding.what == "files, telemetry and SQL hold no such records"
     assert "push" in finding.remedy
 
 

@@ -1,0 +1,1 @@
+"""Source of the rows of a SQL query."""
