@@ -63,7 +63,7 @@ class Decoder:
         if isinstance(chosen, JsonFormat):
             samples = SAMPLES if isinstance(chosen, LineProtocolFormat) else chosen.samples
             self._json = JsonParser(self._fields, samples, self._numbers, self._where)
-        self._metrics = metric_parser(chosen, self._fields, self._where)
+        self._metrics = metric_parser(chosen, self._fields, self._where, bool(stream.counters))
         self._tables = TableParser(self._fields, self._numbers)
         conditional = self._where.fields if self._where else ()
         self._used = list(dict.fromkeys((*self._fields.all(), *conditional)))
@@ -272,9 +272,10 @@ class Decoder:
             if rows is not None:
                 columns.head = np.diff(rows[keep], prepend=-1) > 0
         unsplit = len(records.rejected) if isinstance(records, TableRecords) else 0
-        columns.filtered = (
-            parsed.filtered + (records.next_offset - records.first_offset) - len(records) - unsplit
-        )
+        read = records.next_offset - records.first_offset
+        if isinstance(records, TableRecords) and records.sparse:
+            read = len(records) + unsplit
+        columns.filtered = parsed.filtered + read - len(records) - unsplit
         return columns
 
     def _dead_letters(self, parsed: Parsed, records: Records | TableRecords) -> list[DeadLetter]:

@@ -29,6 +29,10 @@ _LABEL_PREFIX = "labels."
 #: Most series that are kept between two batches.
 MAX_KNOWN_SERIES = 200_000
 _CONTENT_TYPE = "content-type"
+_DELTA = (
+    f"{VALUE} is the rate of a delta, and `counters` are totals; remove `counters`, or leave it out: "
+    "`where: {temporality: {not: delta}}`"
+)
 Handle = TypeVar("Handle", bound=Hashable)
 
 
@@ -41,6 +45,12 @@ class FoundSamples(NamedTuple):
     series: NDArray[np.int64]
     time: NDArray[np.int64]
     values: NDArray[np.float64]
+    #: Samples that are the increase since the one before, not a total; None: none is.
+    delta: NDArray[np.bool_] | None = None
+
+
+class OtherContentError(ValueError):
+    """Content of a type that the format does not read."""
 
 
 class SeriesTable:
@@ -90,7 +100,12 @@ class MetricParser:
     """Parser of records that hold samples of metrics."""
 
     def __init__(
-        self, fields: Fields, where: Condition | None, read: ReadSamples, write: WriteSamples
+        self,
+        fields: Fields,
+        where: Condition | None,
+        read: ReadSamples,
+        write: WriteSamples,
+        totals: bool = False,
     ) -> None:
         """Know no series yet.
 
@@ -99,7 +114,9 @@ class MetricParser:
             where: Condition of the series that belong to the stream.
             read: Reads a record.
             write: Writes samples as a record.
+            totals: The stream has counters, so its samples must be totals.
         """
+        self._totals = totals
         self._fields = fields
         self._where = where
         self._read = read
@@ -167,14 +184,18 @@ class MetricParser:
         values = _joined([one.values for one in found], np.float64)
         # Positions within their records, for dead letters of single samples.
         positions = np.arange(len(rows)) - np.repeat(np.cumsum([0, *lengths])[:-1], lengths)
+        delta = _joined([_delta(one) for one in found], bool)
         kept = self._belongs[series]
         if not kept.all():
             rows, series, time = rows[kept], series[kept], time[kept]
-            values, positions = values[kept], positions[kept]
+            values, positions, delta = values[kept], positions[kept], delta[kept]
         unfit = {
             point: Reject("not_finite", f"{VALUE} is {values[point]}")
             for point in np.flatnonzero(np.isinf(values)).tolist()
         }
+        if self._totals:
+            for point in np.flatnonzero(delta).tolist():
+                unfit[point] = Reject("wrong_type", _DELTA)
         if self._unfit:
             for point in np.flatnonzero(np.isin(series, list(self._unfit))).tolist():
                 unfit[point] = self._unfit[int(series[point])]
@@ -205,6 +226,10 @@ class MetricParser:
         found = self._read(records.values[row] or b"", _content_type(records, row), table)
         first = int(np.searchsorted(rows, row))
         return self._write(table.labels, found, [int(positions[first + one]) for one in nth])
+
+
+def _delta(found: FoundSamples) -> NDArray[np.bool_]:
+    return np.zeros(len(found.series), bool) if found.delta is None else found.delta
 
 
 def _joined(parts: Sequence[NDArray], kind: type) -> NDArray:

@@ -1,36 +1,21 @@
-"""Requests of Prometheus remote write 1 and 2, and their samples as JSON.
-
-The samples of a record that cannot be used become JSON, one a line, in their dead letter::
-
-    {"labels": {"__name__": "up", "instance": "a"}, "timestamp": 1764028800000, "value": 1.0}
-"""
+"""Requests of Prometheus remote write 1 and 2."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.timestamps import parse_epochs
-from pipeline.decode.metric_samples import FoundSamples, SeriesTable
+from pipeline.decode.metric_samples import FoundSamples, OtherContentError, SeriesTable
 from pipeline.decode.parsed_batch import shown
 from pipeline.decode.protobuf_kernels import scan
+from pipeline.decode.sample_json import is_sample_json, read_sample_json
 
 _V1_SERIES, _V2_SERIES, _V2_SYMBOLS = 1, 5, 4
 _VERSION_2 = "io.prometheus.write.v2.request"
-
-
-class _JsonSample(msgspec.Struct):
-    labels: dict[str, str]
-    timestamp: int
-    value: float | str
-
-
-_decode_sample = msgspec.json.Decoder(_JsonSample).decode
-_decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def read_remote_write(content: bytes, kind: str, table: SeriesTable) -> FoundSamples:
@@ -42,11 +27,15 @@ def read_remote_write(content: bytes, kind: str, table: SeriesTable) -> FoundSam
         table: Series that are known; new ones are added.
 
     Raises:
+        OtherContentError: The type is another one.
         ValueError: It cannot be read.
     """
-    if content[:1] == b"{":  # no request of either version begins with it
-        return _json_samples(content, table)
+    if is_sample_json(content):
+        return read_sample_json(content, table)
     second = _VERSION_2 in kind.lower()
+    plain = kind.split(";")[0].strip().lower()
+    if plain not in ("application/x-protobuf", ""):
+        raise OtherContentError(f"the type {plain!r} is not application/x-protobuf")
     data = np.frombuffer(content, np.uint8)
     field = _V2_SERIES if second else _V1_SERIES
     places, owners, bits, times = _arrays(0, 0)
@@ -59,23 +48,6 @@ def read_remote_write(content: bytes, kind: str, table: SeriesTable) -> FoundSam
     scan(data, field, places, owners, bits, times)
     ids = _second_ids(content, places, table) if second else _first_ids(content, places, table)
     return FoundSamples(ids[owners], parse_epochs(times.view(np.int64), "ms"), bits.view(np.float64))
-
-
-def samples_as_json(series: list[Mapping[str, str]], found: FoundSamples, positions: list[int]) -> bytes:
-    """Return some samples as lines of JSON."""
-    lines = []
-    for position in positions:
-        value = float(found.values[position])
-        lines.append(
-            msgspec.json.encode(
-                {
-                    "labels": dict(series[found.series[position]]),
-                    "timestamp": int(found.time[position]) // 1_000_000,
-                    "value": value if np.isfinite(value) else str(value),
-                }
-            )
-        )
-    return b"\n".join(lines)
 
 
 def _arrays(series: int, samples: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -175,19 +147,3 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, at
     raise ValueError("is no request of remote write: it is cut off")
-
-
-def _json_samples(content: bytes, table: SeriesTable) -> FoundSamples:
-    ids, times, values = [], [], []
-    for line in content.splitlines():
-        try:
-            sample = _decode_sample(line)
-            value = float(sample.value)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-            raise ValueError(f"is no sample as JSON: {error}") from None
-        block = msgspec.json.encode(sample.labels, order="sorted")
-        ids.append(table.number(block, _decode_labels))
-        times.append(sample.timestamp)
-        values.append(value)
-    stamps = np.array([min(max(time, -1), 1 << 62) for time in times], np.int64)
-    return FoundSamples(np.array(ids, np.int64), parse_epochs(stamps, "ms"), np.array(values, np.float64))

@@ -14,7 +14,7 @@ import pytest
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
 from storage.stream_state import positions
-from tests.faults.member import Member
+from tests.faults.member import Member, wait_for
 from tests.support.postgres_server import free_port
 from tests.support.remote_write import post
 
@@ -77,7 +77,7 @@ def test_what_was_answered_is_scored_exactly_once(tmp_path: Path, sqlite_templat
             sender.start()
         for kill in range(KILLS):
             wanted = answered() + rng.randrange(60, 400)
-            members[-1].until(lambda wanted=wanted: answered() >= wanted, "it answers", 120)  # type: ignore[misc]
+            wait_for(lambda wanted=wanted: answered() >= wanted, "it answers", 120)  # type: ignore[misc]
             members[-1].kill()
             members.append(Member(config, tmp_path / f"member{kill + 1}"))
         wanted = answered() + 100
