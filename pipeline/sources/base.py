@@ -71,7 +71,7 @@ class TableRecords:
     """Consecutive records of a columnar source: row i of ``table`` has offset ``offsets[i]``.
 
     ``rejected`` holds rows that the reader could not split: (offset, original bytes, reason).
-    ``sparse`` offsets are not numbers of rows: several rows may have one, and one without a row counts nothing.
+    ``sparse`` offsets do not number rows: several rows may have one, and one without rows does not count.
     """
 
     partition: Partition
