@@ -6,7 +6,7 @@ Beside each figure stand those of the yardsticks and the target.
     [--scores DIR] [--out FOLDER]
 
 Prints a Markdown table and, as the last line, the same as JSON. The open data is expected in ../shared/data
-beside the checkout (``--data``).
+beside the checkout, or in the folder of ``--data`` (``forewatch data fetch``).
 """
 
 from __future__ import annotations
@@ -88,6 +88,12 @@ def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Su
     """Run one set; create the data of an injected one first."""
     chosen = SETS[name]
     folder = options.data / chosen.folder
+    if not folder.is_dir():
+        raise SystemExit(
+            f"there is no folder {folder}: fetch the set with `forewatch data fetch --to {options.data}` "
+            "if it can be fetched (`forewatch data list`), or choose others with --sets; name the data "
+            "folder with --data"
+        )
     if chosen.maker:
         inject.MAKERS[chosen.maker](folder, made / name)
         folder = made / name

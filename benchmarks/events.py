@@ -102,9 +102,13 @@ def main() -> None:
     given = parser.parse_args()
     if not given.data.is_dir():
         raise SystemExit(
-            f"there is no folder {given.data}: give the folder of the recorded events with --data"
+            f"there is no folder {given.data}: fetch the logs with `forewatch data fetch loghub --to data`, "
+            "and name their folder with --data data/events"
         )
-    measure_sessions(given.data, given.seeds)
+    if (given.data / "hdfs_normal_train.txt.gz").is_file():
+        measure_sessions(given.data, given.seeds)
+    else:
+        print("the sessions of HDFS are not there (forewatch data list); only the logs are measured")
     measure_templates(given.data)
 
 

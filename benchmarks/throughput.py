@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 TOPIC = "bench"
+VERDICTS = "verdicts"
 
 
 def produce(brokers: str, records: int, series: int, codec: str) -> float:
@@ -38,7 +39,7 @@ def produce(brokers: str, records: int, series: int, codec: str) -> float:
     from kafka.admin import KafkaAdminClient, NewTopic
 
     admin = KafkaAdminClient(bootstrap_servers=brokers)
-    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
+    admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (TOPIC, VERDICTS)])
     admin.close()
     producer = Producer(
         {
@@ -117,8 +118,8 @@ def engine(
 ) -> tuple[float, float]:
     """From the first record read to the last one committed, with one fsync a batch.
 
-    ``rest``: ``nohistory``; or ``of-two`` and the URL of a database: one of two processes of a group,
-    measured from the moment at which it owns half.
+    ``rest``: ``nohistory``; ``flagged`` or ``all``: an output of these verdicts to a topic; or ``of-two`` and
+    the URL of a database: one of two processes of a group, measured from the moment at which it owns half.
     """
     from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config
@@ -126,11 +127,14 @@ def engine(
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
+    from pipeline.outputs.factory import make_outputs
     from pipeline.sources import make_source
     from storage.history.history import HistoryWriter
 
     name = f"{client}-{detector}-{os.getpid()}"
     half = "of-two" in rest
+    rows = next((word for word in rest if word in ("flagged", "all")), None)
+    output = {"brokers": [brokers], "topic": VERDICTS}
     config = Config.model_validate(
         {
             "database": rest[-1] if half else f"sqlite:///{folder}/{name}.db",
@@ -147,6 +151,7 @@ def engine(
                     "format": {"json": {"series": "sensor", "time": "ts", "values": ["temperature"]}},
                     "detector": detector,
                     "every": "1m",
+                    "outputs": {} if rows is None else {name: {"kafka": output | {"rows": rows}}},
                 }
             },
         }
@@ -154,8 +159,15 @@ def engine(
     with open_database(config) as database:
         source = make_source("bench", config.streams["bench"].source)
         writer = None if "nohistory" in rest else HistoryWriter(f"{folder}/{name}.history", "bench")
+        metrics = Metrics()
         loop = build_engine(
-            "bench", config, database, source, StreamMetrics(Metrics(), "bench"), history_writer=writer
+            "bench",
+            config,
+            database,
+            source,
+            StreamMetrics(metrics, "bench"),
+            make_outputs=lambda scorer: make_outputs(config.streams["bench"], scorer, metrics),
+            history_writer=writer,
         )
         # this and the next line: what the daemon does before its first turn
         compile_kernels(loop.parts.scorer.detector)
@@ -170,6 +182,9 @@ def engine(
         before, clock = read(), Clock()
         while read() < records:
             loop.turn(0.2)
+        for partition in positions if loop.parts.writers.outputs else ():
+            while not loop.parts.writers.outputs[0].durable(partition):
+                pass  # the last verdicts are on their way
         found = clock.rates(records - before)
         loop.close()
     return found
@@ -227,6 +242,8 @@ ROWS = {
     "bare kafka-python": ("bare", "kafka-python"),
     "forewatch light": ("engine", "kafka-python", "light"),
     "forewatch light, history off": ("engine", "kafka-python", "light", "nohistory"),
+    "forewatch light, flagged verdicts to a topic": ("engine", "kafka-python", "light", "flagged"),
+    "forewatch light, all verdicts to a topic": ("engine", "kafka-python", "light", "all"),
     "forewatch standard": ("engine", "kafka-python", "standard"),
     "forewatch light, two processes, PostgreSQL": ("pair", "kafka-python", "light", "of-two"),
     "bare confluent, as it comes": ("bare", "confluent", "1000"),

@@ -17,6 +17,7 @@ from pipeline.cli.commands import (
     calibration,
     check,
     compare,
+    data,
     db,
     dead_letters,
     deliveries,
@@ -99,6 +100,7 @@ app.command("power")(power.power)
 app.command("size")(size.size)
 app.command("tune")(tune.tune)
 app.command("calibration")(calibration.calibration)
+app.add_typer(data.app, name="data")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(quarantine.app, name="quarantine")
