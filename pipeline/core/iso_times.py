@@ -12,5 +12,5 @@ def show_time(ns: int | None) -> str | None:
     if ns is None:
         return None
     seconds, fraction = divmod(ns, SECOND_NS)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
     return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else f"{text}Z"

@@ -103,3 +103,11 @@ def test_a_server_that_never_started_can_be_stopped():
     server.stop()
     with socket.create_server(("127.0.0.1", server.port)):
         pass
+
+
+def test_a_body_does_not_wait_for_the_acknowledgement_of_its_header(site):
+    with httpx.Client(base_url=site.server.url, trust_env=False) as client:
+        assert client.get("/healthz").status_code == 200
+        [connection] = site.server._server.server_state.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
