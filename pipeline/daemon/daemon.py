@@ -29,7 +29,7 @@ from pipeline.daemon.failed_streams import FailedStreams
 from pipeline.daemon.garbage_collection import reduce_garbage_collection
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
-from pipeline.daemon.revision_service import RevisionService
+from pipeline.daemon.revision_service import RevisionService, revisions_of
 from pipeline.daemon.source_options import source_options
 from pipeline.daemon.start_guard import StartGuard
 from pipeline.database import (
@@ -80,7 +80,7 @@ class Daemon:
         self._config = config
         self._prune_at = time.monotonic()
         self._retraining = RetrainingService(config, database, metrics)
-        self._revisions = RevisionService(config, database)
+        self._revisions = RevisionService()
         #: Started in this order and stopped in the reverse order.
         self._services: list[BackgroundService] = [
             AlertService(config, database, metrics),
@@ -164,7 +164,7 @@ class Daemon:
             self._watchdog.beat()
             reload()
             self._retraining.apply(self._engines)
-            self._revisions.apply(self._engines)
+            self._revisions.follow(self._engines)
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
                 threading.Thread(target=self._prune, name="retention", daemon=True).start()
@@ -176,6 +176,7 @@ class Daemon:
                 self._advance_warm_start(name)
                 return
             engine.turn(IDLE_SECONDS / len(self._engines))
+            self._revisions.apply(engine)
             self._report(name, engine)
         except Exception as error:
             self._warm_starts.pop(name, None)
@@ -246,6 +247,7 @@ class Daemon:
                 make_sinks=lambda scorer: [
                     ForecasterUsageSink(self._metrics, name),
                     *self._retraining.monitors(name, stream, scorer),
+                    *revisions_of(config, name, self._database, scorer, writer),
                 ],
                 make_outputs=lambda scorer: make_outputs(stream, scorer, self._metrics),
                 history_writer=writer,

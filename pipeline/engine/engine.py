@@ -150,6 +150,16 @@ class Engine:
         faults = self.parts.faults.current
         return "every partition is stopped: " + "; ".join(f.message for f in faults if f.partition in stopped)
 
+    @property
+    def between_batches(self) -> bool:
+        """True if every batch is committed."""
+        return self._result is None
+
+    def commit_between(self, result: BatchResult) -> None:
+        """Commit a result that no record has caused; call it between two batches."""
+        self._stage_commit(result)
+        self._commit()
+
     def close(self) -> None:
         """Take a last snapshot of the committed state and leave the group.
 
@@ -358,7 +368,7 @@ class Engine:
             self._resume()
 
     def _close_idle(self) -> None:
-        """Stage the end of what waits in followed files: buffered records first, then open anomalies."""
+        """Commit the end of what waits in followed files: buffered records first, then open anomalies."""
         ownership = self.parts.ownership
         ready = {
             partition: at.next_offset
@@ -366,9 +376,9 @@ class Engine:
             if at.next_offset is not None and not ownership.recovering(partition)
         }
         if buffered := self.parts.scorer.idle_buffers(ready):
-            self._stage_commit(self.parts.scorer.flush(buffered))
+            self.commit_between(self.parts.scorer.flush(buffered))
         elif (result := self.parts.scorer.close_idle(ready)) is not None:
-            self._stage_commit(result)
+            self.commit_between(result)
 
     def _end_file(self, partition: Partition) -> None:
         """End a followed file that is gone.

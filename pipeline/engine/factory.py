@@ -15,7 +15,7 @@ from pipeline.engine.gone_files import GoneFiles
 from pipeline.engine.history_sink import HistorySink
 from pipeline.engine.offloaded_state import OffloadedSeries, warm_start_reader
 from pipeline.engine.ownership import Ownership
-from pipeline.engine.sink import ResultWriters, ScoreOutput, Sink
+from pipeline.engine.sink import ResultWriters, ScoreOutput, Sink, SnapshotListener
 from pipeline.engine.snapshots import Snapshots
 from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import StreamMetrics
@@ -88,6 +88,7 @@ def build_engine(
     )
     history = HistorySink(history_writer, scorer, metrics) if history_writer is not None else None
     writers = ResultWriters(history, make_outputs(scorer))
+    sinks = [*([history] if history is not None else ()), *writers.outputs, *make_sinks(scorer)]
     kafka = stream.source.kafka
     on_gap = kafka.on_gap if kafka is not None else None if stream.source.files is not None else "fail"
     return Engine(
@@ -107,11 +108,12 @@ def build_engine(
                 faults,
                 writers,
                 source,
+                [one for one in sinks if isinstance(one, SnapshotListener)],
             ),
             faults=faults,
             metrics=metrics,
             gone_files=GoneFiles(database, reader, scorer, offloaded),
-            sinks=[*([history] if history is not None else ()), *writers.outputs, *make_sinks(scorer)],
+            sinks=sinks,
             writers=writers,
             max_batch=config.engine.max_batch,
         )

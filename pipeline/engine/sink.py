@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from sqlalchemy import Connection
 
 from pipeline.core.types import Partition, Position
 from pipeline.scoring.stream_scorer import BatchResult
@@ -102,3 +104,10 @@ class ResultWriters:
             output.drop(partition)
         if self._history is not None:
             self._history.drop(partition)
+
+
+@runtime_checkable
+class SnapshotListener(Protocol):
+    """Sink that also writes into the transaction of a snapshot."""
+
+    def on_snapshot(self, connection: Connection, position: Position) -> None: ...

@@ -8,6 +8,7 @@ snapshot and the offloaded series always belong together.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
@@ -17,7 +18,7 @@ from pipeline.core.types import FaultKind, Partition
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.offloaded_state import OffloadedSeries, states_of
 from pipeline.engine.ownership import Ownership
-from pipeline.engine.sink import ResultWriters
+from pipeline.engine.sink import ResultWriters, SnapshotListener
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import ReleasingSource, Source
@@ -26,6 +27,9 @@ from storage.stream_state import offloaded_series, snapshots
 from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
+
+#: Key of the meta data of a snapshot: keys of the series that have an open anomaly.
+OPEN_KEY = "open"
 
 
 class Snapshots:
@@ -41,8 +45,10 @@ class Snapshots:
         faults: FaultLog,
         writers: ResultWriters,
         source: Source | None = None,
+        listeners: Sequence[SnapshotListener] = (),
     ) -> None:
         self._source = source if isinstance(source, ReleasingSource) else None
+        self._listeners = listeners
         self._faults = faults
         self._database = database
         self._scorer = scorer
@@ -96,9 +102,10 @@ class Snapshots:
         started = time.monotonic()
         try:
             with self._database.begin() as connection:
-                size = snapshots.save(
-                    connection, position, position.next_offset, pages, meta=self._scorer.meta()
-                )
+                for listener in self._listeners:
+                    listener.on_snapshot(connection, position)
+                meta = self._scorer.meta() | {OPEN_KEY: self._scorer.open_keys(partition)}
+                size = snapshots.save(connection, position, position.next_offset, pages, meta=meta)
                 offloaded_series.forget(connection, position, self._offloaded.restored.get(partition, []))
                 offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, idle))
                 most = self._scorer.limit.most

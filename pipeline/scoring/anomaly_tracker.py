@@ -76,6 +76,10 @@ class AnomalyTracker:
         for slot in slots:
             self._open.pop(int(slot), None)
 
+    def open_at(self, slot: int) -> Anomaly | None:
+        """Return the open anomaly of a slot."""
+        return self._open.get(slot)
+
     def slots(self) -> list[int]:
         """Return the slots that have an open anomaly."""
         return list(self._open)

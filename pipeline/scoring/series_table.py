@@ -115,6 +115,10 @@ class SeriesTable:
         """Return the keys of the series of a partition."""
         return self._index.get(partition, {}).keys()
 
+    def slot_of(self, partition: Partition, key: Key) -> int | None:
+        """Return the slot of a series, None if it is not in memory."""
+        return self._index.get(partition, {}).get(key)
+
     def slots_elsewhere(self, partition: Partition, key: Key) -> list[int]:
         """Return the slots of the series in the other partitions."""
         return [index[key] for other, index in self._index.items() if other != partition and key in index]
@@ -304,3 +308,9 @@ def metadata(page: bytes) -> dict[str, str]:
     """
     length = int.from_bytes(page[:8], "little")
     return dict(json.loads(page[8 : 8 + length])["__metadata__"])
+
+
+def series_keys(page: bytes) -> list[Key]:
+    """Return the keys of the series of a page."""
+    keys: list[Key] = json.loads(metadata(page)["keys"])
+    return keys

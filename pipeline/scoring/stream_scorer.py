@@ -506,6 +506,11 @@ class StreamScorer:
         """Return what ``restore`` needs before it reads the pages."""
         return {"windows": self.event_time.version}
 
+    def open_keys(self, partition: Partition) -> list[Key]:
+        """Return the keys of the series of a partition that have an open anomaly."""
+        slots = [slot for slot in self.tracker.slots() if self.series.partition(slot) == partition]
+        return sorted(self.series.key(slot) for slot in slots)
+
     def drop(self, partition: Partition) -> None:
         """Drop the state of a partition."""
         self.tracker.forget(self.series.slots(partition).tolist())

@@ -14,7 +14,6 @@ A backfill uses ``rescore`` and ``revisions_due`` at its end (``pipeline.service
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from detectors.base import State
-from pipeline.alerts.outbox import outbox_of
 from pipeline.config.inputs import CsvFormat, FormatConfig, MemorySourceConfig, SourceConfig
 from pipeline.config.schema import Config, Stream
 from pipeline.core.durations import to_nanoseconds
@@ -87,6 +85,14 @@ class Difference:
             return "new"
         return "retracted" if self.right is None else "revised"
 
+    def revised(self) -> Anomaly:
+        """Return the next revision of the anomaly."""
+        revision = 1 if self.stored is None else self.stored.revision + 1
+        if self.right is not None:
+            return replace(self.right, revision=revision)
+        assert self.stored is not None
+        return replace(self.stored, points=0, revision=revision, state=AnomalyState.CLOSED)
+
 
 def revisable(stream: Stream) -> bool:
     """Return whether late points of a stream can revise verdicts.
@@ -116,7 +122,7 @@ def rescore(
     found.with_late = set(frame.loc[frame["late"], "series"])
     if frame.empty:
         return found
-    scorer = StreamScorer(champion.provenance, _plain(stream), champion.detector)
+    scorer = StreamScorer(champion.provenance, plain_stream(stream), champion.detector)
     if stream.warm_start is not None:
         first_ns = frame.groupby("series")["time"].min()
         firsts = {str(one): int(ns) for one, ns in first_ns.items()}
@@ -164,7 +170,7 @@ def _note_ends(found: Rescored, scorer: StreamScorer, frame: pd.DataFrame) -> No
     found.state = {key: array[slots].copy() for key, array in scorer.series.state["detector"].items()}
 
 
-def _plain(stream: Stream) -> Stream:
+def plain_stream(stream: Stream) -> Stream:
     """Return the stream with the format of the recorded history."""
     form = CsvFormat(series=["series"], time="time", values={c: c for c in stream.channels})
     return stream.model_copy(
@@ -200,12 +206,13 @@ def points_frame(recorded: pd.DataFrame, late: Sequence[LateRecord], channels: S
 def _in_order_of_time(points: pd.DataFrame, stream: Stream) -> pd.DataFrame:
     """Return the points by time, of each time the last arrival.
 
-    Points that came too late are left out. The age of a late point is relative to the newest point of its series that came before it, so that it
-    does not depend on the time of the revision.
+    Points that came too late are left out. The age of a late point is relative to the newest point of its
+    series that came before it, so that it does not depend on the time of the revision.
     """
     newest = points.sort_values("arrival", kind="stable").groupby("series")["time"].cummax()
     young = newest - points["time"] <= to_nanoseconds(stream.revise)
-    frame = points[~points["late"] | young].drop_duplicates(["series", "time"], keep="last")
+    frame = points[~points["late"] | young]
+    frame = frame.drop_duplicates(["series", "time"], keep=stream.duplicates)
     return frame.sort_values("time", kind="stable", ignore_index=True)
 
 
@@ -259,7 +266,7 @@ def differences(stored: Sequence[Anomaly], right: Rescored) -> list[Difference]:
             correct = wanted.pop(key, None)
             if correct is not None and correct.state is AnomalyState.OPEN and one.points:
                 continue  # the owner closed it with points that are not on disk yet
-            if _differ(one, correct):
+            if differs(one, correct):
                 found.append(Difference(name, one, correct))
         found += [
             Difference(name, None, one)
@@ -269,59 +276,16 @@ def differences(stored: Sequence[Anomaly], right: Rescored) -> list[Difference]:
     return found
 
 
-def _differ(stored: Anomaly, right: Anomaly | None) -> bool:
+def differs(stored: Anomaly, right: Anomaly | None) -> bool:
+    """Return whether a stored anomaly is not the right one; None: there is none."""
     if right is None or not stored.points:
         return bool(stored.points) or right is not None
     return any(getattr(stored, name) != getattr(right, name) for name in _COMPARED)
 
 
-def revise(database: Database, config: Config, name: str, now_ns: int | None = None) -> Rescored | None:
-    """Let the pending late points of a stream revise its verdicts, in one transaction.
-
-    Args:
-        database: The database.
-        config: The whole configuration.
-        name: Name of the stream.
-        now_ns: Time of the clock, None for now.
-
-    Returns:
-        The rescored series, None if there was nothing to do or another process did it.
-    """
-    now_ns = time.time_ns() if now_ns is None else now_ns
-    with database.read() as connection:
-        pending = late_records.pending(connection, name, now_ns, MAX_PENDING)
-        if not pending:
-            return None
-        waits = now_ns - pending[-1].created_ns < SETTLED_NS
-        if waits and now_ns - pending[0].created_ns < LONGEST_WAIT_NS:
-            return None
-        series = sorted({one.record.series for one in pending})
-        late = late_records.of_series(connection, name, series)
-    right = rescore(database, config, name, _recorded_points(config, name, late, series))
-    last_ns = now_ns - to_nanoseconds(config.streams[name].revise)
-    with database.begin() as connection:
-        if not late_records.settle(connection, [one.id for one in pending], now_ns, last_ns):
-            connection.rollback()
-            return None
-        changes = revisions_due(anomalies.of_series(connection, name, sorted(right.with_late)), right)
-        anomalies.upsert(connection, changes)
-        if changes:
-            outbox_of(config, name)(connection, changes)
-    return right
-
-
 def revisions_due(stored: Sequence[Anomaly], right: Rescored) -> list[Anomaly]:
     """Return the next revision of each wrong anomaly of the series with late points."""
-    return [_revised(one) for one in differences(stored, right) if one.series in right.with_late]
-
-
-def _revised(due: Difference) -> Anomaly:
-    """Return the next revision of an anomaly."""
-    revision = 1 if due.stored is None else due.stored.revision + 1
-    if due.right is None:
-        assert due.stored is not None
-        return replace(due.stored, points=0, revision=revision)
-    return replace(due.right, revision=revision)
+    return [one.revised() for one in differences(stored, right) if one.series in right.with_late]
 
 
 def verify(

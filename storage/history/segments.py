@@ -141,12 +141,16 @@ class SegmentStore:
 
     def write(self, segment: Segment, data: bytes) -> None:
         """Write the file atomically; it is on the disk when this returns."""
-        path = f"{self.root}/{segment.path}"
+        self.put(segment.path, data)
+
+    def put(self, below: str, data: bytes | memoryview) -> None:
+        """Write a file whose path is below the root, as ``write`` does."""
+        path = f"{self.root}/{below}"
+        folder = path.rpartition("/")[0]
         if not self._local:
-            self.fs.makedirs(f"{self.root}/{segment.folder}", exist_ok=True)
-            self.fs.pipe_file(path, data)  # object stores show a file when it is complete
+            self.fs.makedirs(folder, exist_ok=True)
+            self.fs.pipe_file(path, bytes(data))  # object stores show a file when it is complete
             return
-        folder = f"{self.root}/{segment.folder}"
         make_private_folder(folder)
         partial = f"{path}.{os.getpid()}.partial"
         try:

@@ -103,9 +103,20 @@ def query(
     return _readable(connection, statement)
 
 
-def of_series(connection: Connection, stream: str, series: Sequence[str]) -> list[Anomaly]:
-    """Return all anomalies of some series by start, also retracted ones."""
+def of_series(
+    connection: Connection, stream: str, series: Sequence[str], since_ns: int | None = None
+) -> list[Anomaly]:
+    """Return all anomalies of some series by start, also retracted ones.
+
+    Args:
+        connection: A connection.
+        stream: Name of the stream.
+        series: Names of the series.
+        since_ns: Earliest end of an anomaly, None for all.
+    """
     statement = _select().where(AnomalyRow.stream == stream).order_by(AnomalyRow.start_ns, AnomalyRow.id)
+    if since_ns is not None:
+        statement = statement.where(AnomalyRow.end_ns >= since_ns)
     parts = [series[at : at + _AT_ONCE] for at in range(0, len(series), _AT_ONCE)]
     return [
         anomaly

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, delete, insert, null, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from pipeline.core.types import LateRecord, Partition
 from storage.tables.stream import LateRow
 
-#: Shortest time between two revisions by one late record.
-SHORTEST_INTERVAL_NS = 15 * 10**9
-_AT_ONCE = 500  # series in one IN list
+#: Mark of a record that revises nothing, because it was too old when it came.
+EXCLUDED_NS = 0
+_AT_ONCE = 500  # names or ids in one IN list
 
 
 def add(connection: Connection, records: Sequence[LateRecord], *, revise: bool = True) -> None:
@@ -72,59 +72,56 @@ def _record(row: Row[Any]) -> LateRecord:
     )
 
 
-def of_series(connection: Connection, stream: str, series: Sequence[str]) -> list[LateRecord]:
-    """Return late records of some series, in the order of arrival."""
-    statement = select(*LateRow.__table__.columns).where(LateRow.stream == stream)
-    parts = [series[at : at + _AT_ONCE] for at in range(0, len(series), _AT_ONCE)]
-    rows = [row for part in parts for row in connection.execute(statement.where(LateRow.series.in_(part)))]
-    return [_record(row) for row in sorted(rows, key=lambda row: int(row.id))]
-
-
 @dataclass(frozen=True, slots=True)
-class PendingRecord:
-    """A late record that is due to revise the verdicts of its series."""
+class LateEntry:
+    """Stored late record; ``revised_ns`` is None until it has revised its series."""
 
     id: int
     record: LateRecord
     created_ns: int
+    revised_ns: int | None = None
 
 
-def pending(connection: Connection, stream: str, now_ns: int, limit: int) -> list[PendingRecord]:
-    """Return the oldest late records that are due to revise verdicts.
+def pending(
+    connection: Connection, stream: str, partitions: Sequence[Partition], limit: int
+) -> list[LateEntry]:
+    """Return the oldest late records of some partitions that have revised nothing yet.
 
     Args:
         connection: A connection.
         stream: Name of the stream.
-        now_ns: Time of the clock.
+        partitions: The partitions.
         limit: Largest number of records.
     """
+    here = [and_(LateRow.topic == topic, LateRow.partition == number) for topic, number in partitions]
+    if not here:
+        return []
     statement = select(*LateRow.__table__.columns).order_by(LateRow.id).limit(limit)
-    return [
-        PendingRecord(row.id, _record(row), row.created_ns)
-        for row in connection.execute(statement.where(LateRow.due_ns <= now_ns, LateRow.stream == stream))
-    ]
+    statement = statement.where(LateRow.due_ns.is_not(None), LateRow.stream == stream, or_(*here))
+    return [_entry(row) for row in connection.execute(statement)]
 
 
-def settle(connection: Connection, ids: Sequence[int], now_ns: int, last_ns: int) -> bool:
-    """Note that due records have revised verdicts; False if one is not due.
+def of_series(connection: Connection, stream: str, series: Sequence[str]) -> list[LateEntry]:
+    """Return late records of series that have revised verdicts or may, by arrival."""
+    statement = select(*LateRow.__table__.columns).where(LateRow.stream == stream)
+    statement = statement.where(LateRow.due_ns.is_not(None) | (LateRow.revised_ns != EXCLUDED_NS))
+    parts = [series[at : at + _AT_ONCE] for at in range(0, len(series), _AT_ONCE)]
+    rows = [row for part in parts for row in connection.execute(statement.where(LateRow.series.in_(part)))]
+    return sorted(map(_entry, rows), key=lambda entry: entry.id)
 
-    The points after a late one are scored by a state that may not hold it. So it is due again after as much
-    time as has passed since its arrival.
 
-    Args:
-        connection: A transaction.
-        ids: The records.
-        now_ns: Time of the clock.
-        last_ns: Records that arrived before this time are not due again.
-    """
-    age = now_ns - LateRow.created_ns
-    again = case(
-        (LateRow.created_ns < last_ns, null()),
-        (age < SHORTEST_INTERVAL_NS, now_ns + SHORTEST_INTERVAL_NS),
-        else_=now_ns + age,
-    )
-    statement = update(LateRow).where(LateRow.id.in_(ids), LateRow.due_ns <= now_ns)
-    return connection.execute(statement.values(revised_ns=now_ns, due_ns=again)).rowcount == len(ids)
+def _entry(row: Row[Any]) -> LateEntry:
+    revised_ns = None if row.due_ns is not None else row.revised_ns
+    return LateEntry(row.id, _record(row), row.created_ns, revised_ns)
+
+
+def settle(connection: Connection, ids: Sequence[int], now_ns: int) -> None:
+    """Mark pending records as revised, or as too old (``EXCLUDED_NS``)."""
+    for at in range(0, len(ids), _AT_ONCE):
+        statement = update(LateRow).where(
+            LateRow.id.in_(ids[at : at + _AT_ONCE]), LateRow.due_ns.is_not(None)
+        )
+        connection.execute(statement.values(revised_ns=now_ns, due_ns=None))
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:

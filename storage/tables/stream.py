@@ -206,8 +206,8 @@ class LateRow(Base):
     time_ns: Mapped[int]
     values: Mapped[list[float]]
     created_ns: Mapped[int]
-    revised_ns: Mapped[int | None]  # when it had revised the verdicts of its series last, NULL: not yet
-    due_ns: Mapped[int | None] = mapped_column(server_default="0")  # when it revises them next, NULL: never
+    revised_ns: Mapped[int | None]  # when it had revised the verdicts of its series, 0: too old
+    due_ns: Mapped[int | None] = mapped_column(server_default="0")  # 0: pending, NULL: done
 
 
 class FaultRow(Base):

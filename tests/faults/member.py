@@ -4,13 +4,14 @@ imported and compiled.
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.faults.skewed_clock", "tests.faults.warm"])
 
 
-def live(config: Path, folder: Path, trap: Trap | None, clock: Path | None) -> None:
+#: Constants of the product that a member changes: (module, name) → value.
+Constants = Mapping[tuple[str, str], float]
+
+
+def live(config: Path, folder: Path, trap: Trap | None, clock: Path | None, constants: Constants) -> None:
     """Run one member in the child process."""
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -34,6 +39,8 @@ def live(config: Path, folder: Path, trap: Trap | None, clock: Path | None) -> N
         from tests.faults.skewed_clock import CLOCK
 
         CLOCK.file = clock
+    for (module, name), value in constants.items():
+        setattr(importlib.import_module(module), name, value)
     if trap is not None:
         arm(trap)
     from pipeline.daemon.daemon import run_daemon
@@ -51,7 +58,12 @@ class Member:
     """
 
     def __init__(
-        self, config: Path, folder: Path, trap: Trap | None = None, clock: Path | None = None
+        self,
+        config: Path,
+        folder: Path,
+        trap: Trap | None = None,
+        clock: Path | None = None,
+        constants: Constants | None = None,
     ) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
@@ -59,7 +71,9 @@ class Member:
         self.started = time.monotonic()
         self.thawed: float | None = None
         self.bored = False  # it was killed because its trap did not spring
-        self._process: Any = SERVER.Process(target=live, args=(config, folder, trap, clock), name=folder.name)
+        self._process: Any = SERVER.Process(
+            target=live, args=(config, folder, trap, clock, constants or {}), name=folder.name
+        )
         self._process.start()
         self._looked = psutil.Process(self._process.pid)
 

@@ -24,7 +24,7 @@ from pipeline.config.loader import load_config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Partition, Position
 from pipeline.services.backfill import run_backfill
-from pipeline.services.revision import revisable, revise
+from pipeline.services.revision import revisable
 from pipeline.sources.kafka.client import connect
 from storage.history.history import HistoryReader
 from storage.results import anomalies, dead_letters, late_records
@@ -32,8 +32,8 @@ from storage.sql.database import Database
 from storage.stream_state import positions
 from storage.tables.stream import LateRow
 from tests.faults.feed import Log, config_tree
-from tests.faults.member import Member, wait_for
-from tests.faults.traps import Trap
+from tests.faults.member import Constants, Member, wait_for
+from tests.faults.traps import PHASES, Trap
 from tests.support.kafka_server import Topics
 
 SESSION_S = 1.5
@@ -106,6 +106,8 @@ class Stage:
         self.sent = [0] * len(logs)
         self.troubles = NoTroubles()
         self.strangers: list[Member] = []  # members of another config; they own nothing
+        self.constants: Constants = {}  # of the members
+        self.phases: Sequence[str] = PHASES  # in which members die
         self.clocks: Path | None = None  # folder of the offsets of the members' clocks
         self.outages: list[tuple[float, float]] = []  # of a server, on the monotonic clock
         self.quiet = threading.Lock()  # held while nothing may be sent
@@ -126,7 +128,7 @@ class Stage:
     def member(self, trap: Trap | None = None) -> Member:
         name = f"member{next(self._number)}"
         clock = None if self.clocks is None else self.clocks / name
-        self.members.append(Member(self.config, self.folder / name, trap, clock))
+        self.members.append(Member(self.config, self.folder / name, trap, clock, self.constants))
         return self.members[-1]
 
     # ------------------------------------------------------------------------------------------------ records
@@ -173,6 +175,8 @@ class Stage:
         """
         self.allow(1.0)
         seconds = self.until_read(sum(len(log.values) for log in self.logs), timeout)
+        if revisable(load_config(self.config).streams["plant"]):
+            wait_for(lambda: not self.unrevised(), "every late point has revised its series", 60, self.say)
         wait_for(lambda: self._shown() == self._ends(), "the offsets shown to operators", 30, self.say)
         return seconds
 
@@ -210,7 +214,6 @@ class Stage:
         figures.fenced = self.fenced_commits()
         self._check_positions()
         self._check_rows()
-        self._revise_at_last()
         self._check_against_backfill()
         return figures
 
@@ -219,14 +222,6 @@ class Stage:
         statement = select(func.count()).where(LateRow.revised_ns.is_(None))
         with self.database.read() as connection:
             return connection.execute(statement).scalar_one()
-
-    def _revise_at_last(self) -> None:
-        """Make the revisions that a daemon makes until the late points are older than ``revise``."""
-        later_ns = time.time_ns() + 3 * 86_400 * 10**9
-        config = load_config(self.config)
-        if revisable(config.streams["plant"]):
-            while revise(self.database, config, "plant", later_ns) is not None:
-                pass
 
     def fenced_commits(self) -> int:
         """Return how many commits were refused because their partition had another owner."""
@@ -346,7 +341,7 @@ class Stage:
     def _uncorrected_until(self) -> Callable[[str], float]:
         """Return until when the state of a series is that of the order of arrival, as in a backfill.
 
-        A member replaces the state of a series that is quiet after its revision.
+        A member replaces the state of a series by its revision.
         """
         until: dict[str, float] = {}
         for member in self.members:

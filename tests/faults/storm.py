@@ -6,7 +6,7 @@ import itertools
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tests.faults.member import Member
 from tests.faults.stage import SESSION_S, Stage
@@ -20,13 +20,15 @@ FROZEN_S = SESSION_S + 1.5
 LIMIT_S = 300.0
 
 
-def traps(rng: random.Random, kills: int, freezes: int) -> Iterator[Trap | None]:
+def traps(
+    rng: random.Random, kills: int, freezes: int, phases: Sequence[str] = PHASES
+) -> Iterator[Trap | None]:
     """Yield every phase before any comes again, freezes in between; then freezes and no trap in turn."""
     planned: list[Trap] = []
     while len(planned) < kills:
         planned += [
             Trap(phase, rng.randrange(1, 4 if phase in FREEZES else 2))
-            for phase in rng.sample(PHASES, len(PHASES))
+            for phase in rng.sample(phases, len(phases))
         ]
     planned = planned[:kills]
     for i in range(freezes):
@@ -54,7 +56,7 @@ def storm(
     causes one only if the partition changed its owner meanwhile, so that further freezes may be needed.
     """
     rng = random.Random(seed)
-    plan = traps(rng, kills, freezes)
+    plan = traps(rng, kills, freezes, stage.phases)
     figures = stage.figures
     slots = [stage.member(next(plan)) for _ in range(members)]
     frozen: dict[int, float] = {}

@@ -60,8 +60,10 @@ def arm(trap: Trap) -> None:
     from sqlalchemy.engine import Engine
 
     from pipeline.engine.commit import Committer
+    from pipeline.engine.engine import Engine as EngineOfStream
     from pipeline.engine.history_sink import HistorySink
     from pipeline.scoring.stream_scorer import StreamScorer
+    from pipeline.services.series_revision import StreamRevision
     from pipeline.sources.kafka import consumer
     from storage.stream_state import positions, snapshots
 
@@ -86,6 +88,9 @@ def arm(trap: Trap) -> None:
         while raw.get_result() is not None:
             pass
 
+    def if_any(held: Callable[[StreamRevision], Any]) -> Callable[..., object]:
+        return lambda result, revision, *_, **named: held(revision) and trap.hit()
+
     listener = consumer._Listener
     phases: dict[str, Callable[[], object]] = {
         "polled": lambda: _around(consumer.KafkaSource, "poll", after=if_records),
@@ -103,6 +108,20 @@ def arm(trap: Trap) -> None:
         "snapshot written": lambda: _around(snapshots, "save", after=hit),
         "snapshot committed": lambda: _around(HistorySink, "settle", before=hit),
         "segment half written": lambda: _around(os, "replace", before=hit),
+        "late points scored": lambda: _around(
+            StreamRevision, "prepare", after=if_any(lambda revision: revision._ready)
+        ),
+        "before revision": lambda: _around(StreamRevision, "_hand_over", before=hit),
+        "state handed over": lambda: _around(StreamRevision, "_hand_over", after=hit),
+        "revision in COMMIT": lambda: _around(
+            StreamRevision,
+            "_hand_over",
+            after=lambda *_: setattr(PGDialect_psycopg, "do_commit", commit_sent),
+        ),
+        "revision committed": lambda: _around(EngineOfStream, "commit_between", after=hit),
+        "late points marked": lambda: _around(
+            StreamRevision, "on_snapshot", after=if_any(lambda revision: any(revision._applied.values()))
+        ),
         "revoked": lambda: _around(listener, "on_partitions_revoked", before=hit),
         "assigned": lambda: _around(listener, "on_partitions_assigned", after=hit),
     }
@@ -133,6 +152,16 @@ PHASES = (
     ),
 )
 
+#: Moments of the revision of verdicts by late points.
+REVISION_PHASES = (
+    "late points scored",
+    "before revision",
+    "state handed over",
+    "revision in COMMIT",
+    "revision committed",
+    "late points marked",
+)
+
 #: Where a frozen process keeps its transaction open on the server, or a batch in its hands.
 FREEZES = ("advanced", "polled", "before COMMIT", "in COMMIT", "scored", "claimed", "snapshot written")
 
@@ -155,14 +184,14 @@ class Diary:
         """Note takeovers (how long after the group's word the partition is ours), fences, corrected states, and
         each file of the recorded history that is written or deleted.
         """
-        from pipeline.daemon import revision_service
         from pipeline.engine.engine import Engine
         from pipeline.engine.ownership import Ownership
-        from pipeline.services import revision
+        from pipeline.services import series_revision
+        from pipeline.services.series_revision import StreamRevision
         from pipeline.sources.kafka.consumer import KafkaSource
         from storage.history.segments import SegmentStore
 
-        revision.SETTLED_NS = REVISED_AFTER_NS
+        series_revision.QUIET_NS = REVISED_AFTER_NS
 
         def note(event: str) -> Callable[..., object]:
             return lambda result, store, segment, *_: self.write(event, path=segment.path)
@@ -176,9 +205,11 @@ class Diary:
         )
         _around(Ownership, "acquire", after=self._taken)
         _around(
-            revision_service,
+            StreamRevision,
             "_hand_over",
-            after=lambda newest, *_: newest and self.write("state corrected", series=newest),
+            before=lambda revision, replay, live, due: self.write(
+                "state corrected", series={name: replay.newest[name] for name in live}
+            ),
         )
         _around(
             Engine,

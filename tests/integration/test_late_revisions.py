@@ -13,16 +13,19 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from pipeline.alerts.outbox import outbox_of
 from pipeline.config.schema import Config
-from pipeline.core.types import Anomaly
+from pipeline.core.types import Anomaly, Partition
 from pipeline.daemon import revision_service
 from pipeline.daemon.daemon import Daemon
 from pipeline.observability.health import Health
 from pipeline.observability.metrics import Metrics
 from pipeline.observability.watchdog import Watchdog
-from pipeline.services import revision
+from pipeline.services import series_revision, state_checkpoints
 from pipeline.services.backfill import run_backfill
-from pipeline.services.revision import revise, verify
+from pipeline.services.revision import verify
+from pipeline.services.series_replay import SeriesReplay
+from pipeline.services.series_revision import StreamRevision
 from storage.results import anomalies, late_records
 from storage.sql.database import Database
 from storage.stream_state import positions
@@ -32,9 +35,6 @@ from tests.integration.test_replay_parity import csv_file
 from tests.support.engines import Bench
 
 ROWS, LATE_FROM = 400, 300
-MINUTE_NS = 60 * 10**9
-#: When everything that was produced has been on disk for a while.
-LATER = time.time_ns() + 60 * MINUTE_NS
 
 
 def values(series: str = "a") -> list[tuple[str, float, float]]:
@@ -62,6 +62,13 @@ def late_context() -> tuple[list, list]:
     return [*wrong, ("a", LATE_FROM, points[LATE_FROM][2])], points
 
 
+SETTINGS: dict[str, Any] = {
+    "lateness": "0s",
+    "duplicates": "last",
+    "limits": {"v": {"min": 0, "max": 100}},
+}
+
+
 def late_step() -> tuple[list, list]:
     """Values that make later ones usual, and come a minute late."""
     points = [(s, t, v + 40 * (LATE_FROM <= t < LATE_FROM + 40 or t >= 385)) for s, t, v in values()]
@@ -76,11 +83,10 @@ def quiet() -> list[tuple[str, float, float]]:
 
 
 CASES = {"limits": late_limits, "correction": late_context, "step": late_step}
-SETTINGS: dict[str, Any] = {
-    "lateness": "0s",
-    "duplicates": "last",
-    "limits": {"v": {"min": 0, "max": 100}},
-}
+
+
+def history_of(folder: Path) -> dict[str, Any]:
+    return {"storage": {"history_path": str(folder / "history")}}
 
 
 @pytest.fixture
@@ -89,8 +95,9 @@ def benches(tmp_path: Path, sqlite_template: Path) -> Iterator[Any]:
 
     def bench(name: str, points: Sequence[tuple[str, float, float]], **keys: Any) -> Bench:
         folder = tmp_path / name
-        storage = {"history_path": str(folder / "history")}
-        made.append(Bench(folder, sqlite_template, [log_of(points)], **SETTINGS, storage=storage, **keys))
+        made.append(
+            Bench(folder, sqlite_template, [log_of(points)], **SETTINGS, **history_of(folder), **keys)
+        )
         made[-1].fill()
         made[-1].drain(made[-1].engine(history=True)).close()
         made[-1].open.clear()
@@ -99,6 +106,21 @@ def benches(tmp_path: Path, sqlite_template: Path) -> Iterator[Any]:
     yield bench
     for one in made:
         one.close()
+
+
+def revise(bench: Bench, config: Config | None = None) -> None:
+    """Let an owner that comes later revise the verdicts, and leave with a snapshot."""
+    bench.config = config or bench.config
+    on_changes = outbox_of(bench.config, "plant")
+    engine = bench.drain(bench.engine(history=True, revisions=True, on_changes=on_changes))
+    bench.revise(engine)
+    engine.close()
+    bench.open.clear()
+
+
+def pending(bench: Bench) -> int:
+    with bench.database.read() as connection:
+        return len(late_records.pending(connection, "plant", [Partition("plant", 0)], 10))
 
 
 def essence(found: Sequence[Anomaly]) -> list[tuple]:
@@ -116,10 +138,11 @@ def test_verdicts_become_those_of_the_order_of_time(benches, case, decision):
     right, live = benches("right", ordered, decision=decision), benches("live", arrived, decision=decision)
     assert essence(live.anomalies()) != essence(right.anomalies())
     assert verify(live.database, live.config, "plant")[1]
-    assert revise(live.database, live.config, "plant", LATER) is not None
+    assert pending(live)
+    revise(live)
     assert essence(live.anomalies()) == essence(right.anomalies())
     assert verify(live.database, live.config, "plant") == (1, [])
-    assert revise(live.database, live.config, "plant", LATER) is None  # once
+    assert not pending(live)  # once
 
 
 def test_events_of_a_retraction_and_of_a_new_anomaly(benches):
@@ -127,7 +150,7 @@ def test_events_of_a_retraction_and_of_a_new_anomaly(benches):
     hook = {"hook": {"webhook": {"url": "http://127.0.0.1:9/x"}}}
     live = benches("live", arrived)
     config = live.config.model_copy(update={"endpoints": hook})
-    revise(live.database, config, "plant", LATER)
+    revise(live, config)
     with live.database.read() as connection:
         bodies = connection.execute(text("SELECT body FROM alert_events")).scalars().all()
     assert [msgspec.json.decode(body)["points"] for body in bodies] == [0]
@@ -137,36 +160,93 @@ def test_points_beyond_the_age_are_stored_only(benches):
     arrived, _ = late_limits()
     live = benches("live", arrived, revise="10s")
     before = essence(live.anomalies())
-    revise(live.database, live.config, "plant", LATER)
+    revise(live)
     assert essence(live.anomalies()) == before
     assert len(live.late()) == 4
+    assert verify(live.database, live.config, "plant") == (1, [])
+    assert not pending(live)
 
 
-def test_two_processes_revise_once(benches):
-    arrived, _ = late_limits()
-    live = benches("live", arrived)
-    with live.database.read() as connection:
-        ids = [one.id for one in late_records.pending(connection, "plant", LATER, 10)]
-    with live.database.begin() as connection:
-        assert late_records.settle(connection, ids[:1], LATER, 0)
-    with live.database.begin() as connection:
-        assert not late_records.settle(connection, ids, LATER, 0)
+def test_the_series_goes_on_in_the_state_of_the_order_of_time(benches, tmp_path, sqlite_template):
+    """Points that come while the series is scored again, and all later ones, are judged in that state."""
+    arrived, ordered = late_limits()
+    for at in (374, 375, 390):
+        ordered[at] = ("a", at, 400.0)
+    arrived = [*arrived[:364], *ordered[364:]]
+    right = benches("right", ordered)
+    live = Bench(
+        tmp_path / "live", sqlite_template, [log_of(arrived)], **SETTINGS, **history_of(tmp_path / "live")
+    )
+    try:
+        engine = live.engine(history=True, revisions=True)
+        live.fill(lambda log: 370)
+        live.drain(engine)
+        (revision,) = (one for one in engine.parts.sinks if isinstance(one, StreamRevision))
+        revision.prepare(engine, time.sleep, at_once=True)
+        live.fill(lambda log: 375)  # an anomaly is open
+        live.drain(engine)
+        revision.apply(engine)
+        live.fill()
+        live.drain(engine)
+        assert essence(live.anomalies()) == essence(right.anomalies())
+        assert revision._recent.watched() == {}
+    finally:
+        live.close()
 
 
-def test_points_after_a_revision_are_revised_later(benches):
-    """The state that scored them had not seen the late points; the last revision is a day after these."""
-    arrived, ordered = late_step()
-    right, live = benches("right", ordered), benches("live", arrived[:380])
-    assert revise(live.database, live.config, "plant", LATER) is not None
-    live.logs = [log_of(arrived)]
-    live.fill()
-    live.drain(live.engine(history=True)).close()
-    live.open.clear()
-    assert essence(live.anomalies()) != essence(right.anomalies())
-    assert revise(live.database, live.config, "plant", LATER + 50 * MINUTE_NS) is None, "twice the time"
-    assert revise(live.database, live.config, "plant", LATER + 24 * 60 * MINUTE_NS) is not None
+def test_an_owner_that_dies_before_its_snapshot_revises_nothing_twice(benches):
+    arrived, ordered = late_limits()
+    right, live = benches("right", ordered), benches("live", arrived)
+    hook = {"hook": {"webhook": {"url": "http://127.0.0.1:9/x"}}}
+    live.config = live.config.model_copy(update={"endpoints": hook})
+    engine = live.engine(history=True, revisions=True, on_changes=outbox_of(live.config, "plant"))
+    engine.parts.snapshots.take_due = lambda ownership: None
+    live.revise(live.drain(engine))
     assert essence(live.anomalies()) == essence(right.anomalies())
-    assert revise(live.database, live.config, "plant", LATER + 300 * 60 * MINUTE_NS) is None, "no more"
+    assert pending(live) == 4
+    revise(live, live.config)
+    assert essence(live.anomalies()) == essence(right.anomalies())
+    assert pending(live) == 0
+    with live.database.read() as connection:
+        bodies = connection.execute(text("SELECT body FROM alert_events")).scalars().all()
+    assert len(bodies) == len(right.anomalies())
+
+
+def test_a_series_starts_from_its_last_state_before_the_late_point(
+    benches, tmp_path, sqlite_template, monkeypatch
+):
+    """The verdicts are those of the whole history, and a point that comes later still is told apart."""
+    monkeypatch.setattr(state_checkpoints, "CHECKPOINT_EVERY_NS", 1)
+    monkeypatch.setattr(state_checkpoints, "kept_checkpoints", lambda found, *rest: set(found))
+    arrived, ordered = late_limits()
+    ordered[250] = ("a", 250, 300.0)
+    arrived = [*arrived[:250], *arrived[251:], ordered[250]]
+    right = benches("right", ordered)
+    live = Bench(
+        tmp_path / "live", sqlite_template, [log_of(arrived)], **SETTINGS, **history_of(tmp_path / "live")
+    )
+    fed: list[int] = []
+    feed = SeriesReplay.feed
+
+    def counted(replay: SeriesReplay, points: Any, *pause: Any) -> None:
+        fed.append(len(points))
+        feed(replay, points, *pause)
+
+    monkeypatch.setattr(SeriesReplay, "feed", counted)
+    try:
+        engine = live.engine(history=True, revisions=True)
+        for until in (100, 200, 280, len(arrived) - 1, len(arrived)):
+            live.fill(lambda log, until=until: until)
+            live.drain(engine)
+            live.revise(engine)
+            engine.parts.snapshots.renew()
+            engine.turn(0.0)
+            live.revise(engine)  # a checkpoint
+        assert essence(live.anomalies()) == essence(right.anomalies())
+        scored = [rows for rows in fed if rows]
+        assert scored == [399 - 280, 400 - 200], "from the states of 280 and 200 points"
+    finally:
+        live.close()
 
 
 @pytest.mark.parametrize("lateness", ["0s", "3s"])
@@ -197,7 +277,8 @@ def test_a_backfill_ends_with_the_verdicts_of_the_order_of_time(
         database = Database(config.database)
         with database.read() as connection:
             found[name] = essence(anomalies.query(connection, stream="plant"))
-            assert not late_records.pending(connection, "plant", LATER, 10), "they are no daemon's"
+            here = [Partition(str(path), 0) for path in files]
+            assert not late_records.pending(connection, "plant", here, 10), "they are no daemon's"
         database.close()
         assert report.anomalies == len(found[name])
         assert bool(report.counts.late + report.counts.duplicate) == (name == "arrived")
@@ -233,7 +314,8 @@ class Daemons:
 
     def pending(self) -> int:
         with self.database.read() as connection:
-            return len(late_records.pending(connection, "plant", time.time_ns(), 10_000))
+            here = [one.partition for one in positions.all_of(connection, "plant")]
+            return len(late_records.pending(connection, "plant", here, 10))
 
     def until(self, condition: Any, seconds: float = 90.0) -> None:
         end = time.monotonic() + seconds
@@ -245,7 +327,7 @@ class Daemons:
 @pytest.mark.kafka
 @pytest.mark.postgres
 def test_a_daemon_revises_on_kafka_and_postgresql(tmp_path, topics, postgres_url, benches, monkeypatch):
-    monkeypatch.setattr(revision, "SETTLED_NS", 12 * 10**9)
+    monkeypatch.setattr(series_revision, "QUIET_NS", 3 * 10**9)
     monkeypatch.setattr(revision_service, "INTERVAL_SECONDS", 0.5)
     arrived, ordered = late_limits()
     right = benches("right", ordered)

@@ -15,11 +15,13 @@ import pytest
 from pipeline.config.schema import Config
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, Fault, Partition, Position
+from pipeline.daemon.revision_service import revisions_of
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
 from pipeline.engine.sink import Sink
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.scoring.stream_scorer import BatchResult
+from pipeline.services.series_revision import StreamRevision
 from pipeline.sources.memory import MemoryLog, MemorySource
 from storage.history.history import HistoryReader, HistoryWriter
 from storage.results import anomalies, dead_letters, faults, late_records
@@ -93,9 +95,15 @@ class Bench:
             self.log.extend(log.values[self.log._logs[number].end : until(log)], number)
 
     def engine(
-        self, *, history: bool = False, on_gap: str = "fail", sinks: Sequence[Sink] = (), **parts: Any
+        self,
+        *,
+        history: bool = False,
+        revisions: bool = False,
+        on_gap: str = "fail",
+        sinks: Sequence[Sink] = (),
+        **parts: Any,
     ) -> Engine:
-        """Another member.
+        """Another member. With ``revisions`` it has the sink that ``revise`` needs.
 
         Engines that are not closed are crashed: their session ends when the next one comes.
         """
@@ -111,12 +119,22 @@ class Bench:
             self.database,
             source,
             metrics,
-            make_sinks=lambda scorer: sinks,
+            make_sinks=lambda scorer: [
+                *sinks,
+                *(revisions_of(self.config, "plant", self.database, scorer, writer) if revisions else ()),
+            ],
             **({"history_writer": writer} | parts),
         )
         engine.parts.ownership._on_gap = on_gap  # the config has this key for Kafka only
         self.open.append(engine)
         return engine
+
+    def revise(self, engine: Engine) -> None:
+        """Let the late points of an engine with ``revisions`` revise their series."""
+        (revision,) = (one for one in engine.parts.sinks if isinstance(one, StreamRevision))
+        for _ in range(2):  # watch, then score again
+            revision.prepare(engine, time.sleep, at_once=True)
+            revision.apply(engine)
 
     def drain(self, engine: Engine, seconds: float = 60.0) -> Engine:
         """Turn until everything in the log is committed."""

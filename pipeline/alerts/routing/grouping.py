@@ -251,9 +251,15 @@ def _change_of(before: AlertMember, now: AlertMember, alert: AlertRecord) -> Pen
     differs = (
         now.state == MemberState.OPEN
         or now.severity != before.severity
+        or _extent(now) != _extent(before)
         or now.surprise > before.surprise * MIN_PEAK_GROWTH
     )
     return PendingChange.REVISED if alert.state == AlertState.CLOSED and differs else None
+
+
+def _extent(member: AlertMember) -> tuple[int, object]:
+    """Return the end of an anomaly and the number of its flagged points."""
+    return member.end_ns, json.loads(member.body).get("points")
 
 
 def _reopen(session: RoutingSession, alert: AlertRecord, member: AlertMember) -> bool:
