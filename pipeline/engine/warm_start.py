@@ -84,7 +84,7 @@ def read_warm_start(
     yield from _retrying(partial(_forget_others, database, reader, at), 0)
     if at is None or (yield from _retrying(partial(_is_stored, database, at, owner), 0)):
         return
-    started, rows, late = time.monotonic(), 0, 0
+    started, rows, late, refused = time.monotonic(), 0, 0, 0
     until = (
         (yield from _stream_start(name, stream, peek))
         if (yield from _retrying(partial(_is_unread, database, reader), 0))
@@ -101,11 +101,13 @@ def read_warm_start(
         stream,
         live.detector,
         keep=None if until is None else lambda columns: columns.time < until,
+        max_series=stream.max_series,
     )
     for path in (yield from _sorted_files(name, stream)):
         for result in _score_file(scorer, name, path):
-            counts = result.outcomes[WARM_START_PARTITION].counts
-            rows, late = rows + counts.scored, late + counts.late
+            outcome = result.outcomes[WARM_START_PARTITION]
+            rows, late = rows + outcome.counts.scored, late + outcome.counts.late
+            refused += outcome.refused
             yield rows
     slots = scorer.series.slots(WARM_START_PARTITION)
     for start in range(0, len(slots), SERIES_PER_TRANSACTION):
@@ -113,6 +115,13 @@ def read_warm_start(
             partial(_store, database, at, scorer, slots[start : start + SERIES_PER_TRANSACTION]), rows
         )
     yield from _retrying(partial(_finish, database, at, owner, rows), rows)
+    if refused:
+        log.warning(
+            "warm start: points of series over max_series are skipped",
+            stream=name,
+            rows=refused,
+            max_series=stream.max_series,
+        )
     if late:
         log.warning(
             "warm start: points skipped because they are older than earlier rows of their series; sort each series by time",

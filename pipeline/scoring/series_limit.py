@@ -28,7 +28,12 @@ class SeriesLimit:
     """
 
     def __init__(
-        self, most: int | None, table: SeriesTable, buffers: Mapping[Partition, PartitionBuffer]
+        self,
+        most: int | None,
+        table: SeriesTable,
+        buffers: Mapping[Partition, PartitionBuffer],
+        *,
+        go_on: bool = False,
     ) -> None:
         """Keep references to what holds the series.
 
@@ -36,7 +41,9 @@ class SeriesLimit:
             most: The largest number of series, None for no limit.
             table: The series that have state.
             buffers: The points that wait for the watermark; their series may not have state yet.
+            go_on: Series go on from partition to partition, so that a key counts once.
         """
+        self._go_on = go_on
         self.most = most
         self.examples: list[Key] = []
         self._table = table
@@ -50,9 +57,8 @@ class SeriesLimit:
         new = list(dict.fromkeys(name for name in names if name not in known))
         if not new or len(self._table) + self._buffered() + len(new) <= self.most:
             return columns
-        if (buffer := self._buffers.get(partition)) is not None:
-            waiting = buffer.known_keys()
-            new = [name for name in new if name not in waiting]
+        waiting = self._keys() if self._go_on else self._buffered_keys(partition)
+        new = [name for name in new if name not in waiting]
         room = max(0, self.most - self._known())
         if len(new) <= room:
             return columns
@@ -67,12 +73,25 @@ class SeriesLimit:
             self.examples = []
         return not self.examples
 
+    def _keys(self) -> set[Key]:
+        """Return the keys of all partitions."""
+        partitions = {*self._table.partitions(), *self._buffers}
+        return set().union(
+            *map(self._table.keys_of, partitions), *(buffer.known_keys() for buffer in self._buffers.values())
+        )
+
+    def _buffered_keys(self, partition: Partition) -> Collection[Key]:
+        buffer = self._buffers.get(partition)
+        return () if buffer is None else buffer.known_keys()
+
     def _buffered(self) -> int:
         """Return an upper bound of the number of series that only the buffers know."""
         return sum(buffer.most_keys() for buffer in self._buffers.values())
 
     def _known(self) -> int:
         """Return the number of series with state or with buffered points."""
+        if self._go_on:
+            return len(self._keys())
         return len(self._table) + sum(
             _missing(buffer.known_keys(), self._table.keys_of(partition))
             for partition, buffer in self._buffers.items()

@@ -136,7 +136,7 @@ class StreamScorer:
         self._keep = keep
         self._buffers: dict[Partition, PartitionBuffer] = {}
         self._gauges: dict[Partition, DeadLetterGauge] = {}
-        self.limit = SeriesLimit(max_series, self.series, self._buffers)
+        self.limit = SeriesLimit(max_series, self.series, self._buffers, go_on=self.is_file_sequence)
 
     # ------------------------------------------------------------------------------------------------ records in, verdicts out
 

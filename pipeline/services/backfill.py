@@ -42,6 +42,9 @@ from storage.stream_state import reader as stored_readers
 
 #: A backfill of another host that has not committed for this long is dead.
 DEAD_AFTER_NS = 24 * 3600 * 10**9
+#: Faults with which a backfill goes on, as a daemon does: a damaged state is made again, records over the limit
+#: of series are counted, and further new codes raise no alarm.
+_OVERCOME = (FaultKind.DAMAGED_STATE, FaultKind.SERIES_LIMIT, FaultKind.NEW_CODES)
 
 
 @dataclass(slots=True)
@@ -159,7 +162,7 @@ def run_backfill(
         while not engine.done:
             engine.turn(0.1)
             for fault in engine.parts.faults.current:
-                if fault.kind is not FaultKind.DAMAGED_STATE:  # that one is overcome by reading again
+                if fault.kind not in _OVERCOME:
                     raise SourceError(fault.message)
             if isinstance(source, RangeSource):
                 progress.expect(source.total)

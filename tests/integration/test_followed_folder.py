@@ -7,7 +7,8 @@ from pathlib import Path
 from sqlalchemy import delete
 
 from pipeline.core.types import Anomaly, AnomalyState, EndReason
-from storage.results import anomalies
+from storage.results import anomalies, faults
+from storage.stream_state import positions
 from storage.tables.stream import SnapshotRow
 from tests.support.file_daemons import Running, running, stream
 
@@ -29,7 +30,7 @@ def found(one: Running) -> list[Anomaly]:
         return anomalies.query(connection, stream="plant")
 
 
-def plant(folder: Path, **changes: str) -> dict:
+def plant(folder: Path, **changes: str | int) -> dict:
     return {"plant": stream(folder / "*.csv") | changes}
 
 
@@ -164,3 +165,22 @@ def test_records_that_are_buffered_at_the_end_of_a_file_are_scored(tmp_path, sql
         (folder / "2.csv").write_bytes(HEADER + rows("a", ROWS + 3700, 100))
         one.until(lambda: one.read("plant") == ROWS + 100)
         one.until(lambda: one.buffered("plant") == 10, seconds=30)
+
+
+def test_a_series_that_goes_on_in_many_files_is_one_series_for_the_limit(tmp_path, sqlite_template):
+    folder, files = tmp_path / "in", 8
+    folder.mkdir()
+    for number in range(files):
+        content = b"".join(rows(series, 100 * number, 100) for series in ("a", "b"))
+        (folder / f"{number}.csv").write_bytes(HEADER + content)
+    with running(tmp_path, sqlite_template, plant(folder, max_series=3)) as one:
+        one.until(lambda: one.read("plant") == files * 200)
+        with one.database.read() as connection:
+            counts = [position.counts for position in positions.all_of(connection, "plant")]
+            assert faults.query(connection, open_only=True) == []
+        assert sum(one.filtered for one in counts) == 0
+        (folder / "8.csv").write_bytes(HEADER + b"".join(rows(series, 800, 100) for series in "abcd"))
+        one.until(lambda: one.read("plant") == files * 200 + 400)
+        with one.database.read() as connection:
+            counts = [position.counts for position in positions.all_of(connection, "plant")]
+        assert sum(one.filtered for one in counts) == 100, "the fourth series"

@@ -1,0 +1,57 @@
+"""Limits in a backfill: it goes on, as a daemon does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from pipeline.config.schema import Config
+from pipeline.engine.offloaded_state import WARM_START_PARTITION
+from pipeline.engine.warm_start import read_warm_start
+from pipeline.models.champion import champion_of
+from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.services.backfill import run_backfill
+from storage.sql.database import Database
+from storage.tables.stream import SeriesStateRow
+from tests.faults.feed import config_tree, record
+from tests.faults.stage import Silent
+from tests.integration.test_replay_parity import csv_file
+
+MOST = 10
+
+
+def config_of(folder: Path, template: Path, **changes: Any) -> Config:
+    (folder / "forewatch.db").write_bytes(template.read_bytes())
+    source = {"files": {"paths": [str(folder / "ids.csv")]}}
+    tree = config_tree(f"sqlite:///{folder}/forewatch.db", source, max_series=MOST, **changes)
+    tree["streams"]["plant"]["format"] = {"csv": {"series": "s", "time": "t", "values": ["v"]}}
+    return Config.model_validate(tree)
+
+
+def ids(folder: Path) -> Path:
+    """Return a file in which every row has a series of its own, beside a steady one."""
+    pairs = ((name, n) for n in range(200) for name in ("steady", f"id-{n}"))
+    return csv_file(folder / "ids.csv", [record(name, n, 20.0) for name, n in pairs])
+
+
+def test_series_over_the_limit_are_counted_and_the_others_scored(tmp_path, sqlite_template):
+    config = config_of(tmp_path, sqlite_template)
+    report = run_backfill(config, "plant", [ids(tmp_path)], None, None, None, Silent())
+    assert report.counts.read() == 400
+    assert report.counts.filtered == 200 - (MOST - 1)
+    assert report.counts.scored == 200 + MOST - 1
+
+
+def test_a_warm_start_stores_no_more_series_than_the_limit(tmp_path, sqlite_template):
+    config = config_of(tmp_path, sqlite_template, warm_start=str(ids(tmp_path)))
+    stream, database = config.streams["plant"], Database(config.database)
+    champion = champion_of(database, "plant", stream)
+    scorer = StreamScorer(champion.provenance, stream, champion.detector)
+    for _ in read_warm_start(database, "me", "plant", scorer, lambda: None):
+        pass
+    statement = select(func.count()).where(SeriesStateRow.partition == WARM_START_PARTITION.number)
+    with database.read() as connection:
+        assert connection.execute(statement).scalar_one() == MOST
+    database.close()
