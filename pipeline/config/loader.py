@@ -106,7 +106,8 @@ def _parse(file: Path, text: str) -> dict[Key, Any]:
         raise ConfigFileError(
             file, [Problem(0, (), f"not YAML: {hide_secrets(str(error))}", "remove what is not text")]
         ) from None
-    except (TypeError, ValueError) as error:  # ruamel accepts a list as a key, or !!int before a word
+    # ruamel accepts a list as a key, !!int before a word, or -_ as a number.
+    except (IndexError, TypeError, ValueError) as error:
         raise ConfigFileError(
             file,
             [

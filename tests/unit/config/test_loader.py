@@ -474,3 +474,10 @@ def test_one_stray_token_never_raises_anything_else(tmp_path_factory, place, tok
     path.write_text(GOOD[:place] + token + GOOD[place:])
     with suppress(ConfigFileError):
         assert isinstance(load_config(path), Config)
+
+
+def test_a_number_of_underscores_only_is_refused_with_a_message(tmp_path):
+    path = tmp_path / "forewatch.yaml"
+    path.write_text("database: -_\n")
+    with pytest.raises(ConfigFileError):
+        load_config(path)
