@@ -54,11 +54,11 @@ class KafkaSourceConfig(ConfigModel):
 
 
 class FilesSourceConfig(ConfigModel):
-    """CSV, JSON lines or Parquet files; each file is one partition, each row one record."""
+    """CSV, JSON lines, Avro or Parquet files; each file is one partition, each row one record."""
 
     paths: list[str] = Field(
         min_length=1,
-        description="paths or glob patterns of .csv, .tsv, .txt, .parquet, .jsonl or .ndjson files; "
+        description="paths or glob patterns of .csv, .tsv, .txt, .parquet, .avro, .jsonl or .ndjson files; "
         "text may be compressed: .csv.gz, .csv.zst",
     )
     follow: bool = Field(False, description="keep reading new files and appended rows")
@@ -244,7 +244,13 @@ class CsvFormat(RecordFormat):
 
 
 class AvroFormat(SchemaSource, JsonFormat):
-    """Avro records; fields are named as in JSON."""
+    """Avro records; fields are named as in JSON. Container files have their own schema."""
+
+    @model_validator(mode="after")
+    def _one_schema(self) -> AvroFormat:
+        if self.schema_file is not None and self.registry is not None:
+            raise ValueError("give exactly one of schema_file and registry, neither for container files")
+        return self
 
 
 class ProtobufFormat(SchemaSource, JsonFormat):

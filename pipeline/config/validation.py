@@ -13,6 +13,7 @@ from pipeline.config.diagnostics import Finding, KeyPath, closest, other_detecto
 from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.forecaster_rules import forecaster_rules
 from pipeline.config.format_rules import format_rules
+from pipeline.config.inputs import AvroFormat
 from pipeline.config.kafka_rules import connection_rules
 from pipeline.config.push_rules import metric_rules, push_rules
 from pipeline.config.retraining import SCHEDULER
@@ -177,17 +178,29 @@ def _instant(text: str) -> datetime | None:
         return None
 
 
+def _avro(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    chosen = stream.format.chosen
+    from_files = isinstance(stream.source.chosen, FilesSourceConfig)
+    if isinstance(chosen, AvroFormat) and not (chosen.schema_file or chosen.registry or from_files):
+        remedy = "give one of schema_file and registry; only container files have their own"
+        yield Finding((*at, "format", "avro"), "has no schema", remedy)
+
+
+def _holds_records(path: str) -> bool:
+    return ".jsonl" in path or ".ndjson" in path or path.endswith(".avro")
+
+
 def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     at = (*at, "format")
     chosen_source = stream.source.chosen
     columnar = isinstance(chosen_source, TelemetrySourceConfig | SqlSourceConfig) or (
         isinstance(chosen_source, FilesSourceConfig)
-        and not all(".jsonl" in path or ".ndjson" in path for path in chosen_source.paths)
+        and not all(_holds_records(path) for path in chosen_source.paths)
     )
     if columnar and isinstance(stream.format.chosen, JsonFormat):
         yield Finding(
             (*at, stream.format.name),
-            "files, telemetry and SQL have columns, not such records (except .jsonl and .ndjson)",
+            "files, telemetry and SQL have columns, not such records (except .jsonl, .ndjson and .avro)",
             "write `csv:` with the names of the columns",
         )
     if (
@@ -378,4 +391,5 @@ STREAM_RULES: tuple[Callable[[Stream, KeyPath], Iterator[Finding]], ...] = (
     push_rules,
     metric_rules,
     _sql,
+    _avro,
 )

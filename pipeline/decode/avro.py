@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.inputs import AvroFormat
 from pipeline.core.errors import ConfigError
 from pipeline.core.extras import require_formats
+from pipeline.core.record_json import encode
 from pipeline.decode.schema_registry import SchemaIds, split_framing
-from pipeline.decode.translation import Translate, encode
+from pipeline.decode.translation import Translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ def avro_translator(name: str, form: AvroFormat) -> Translate:
     def reader(schema: Any, value: bytes) -> bytes:
         return _as_json(fastavro.schemaless_reader, schema, value)
 
+    if form.registry is None and form.schema_file is None:
+        return lambda value, stamp: value  # records of container files are JSON already
     if form.registry is None:
         fixed = _of_file(name, form, fastavro.parse_schema)
 

@@ -6,7 +6,8 @@ import re
 from functools import lru_cache
 
 from pipeline.config.inputs import LineProtocolFormat
-from pipeline.decode.translation import Translate, encode
+from pipeline.core.record_json import encode
+from pipeline.decode.translation import Translate
 
 #: Field with the lines of a record.
 SAMPLES = "lines"

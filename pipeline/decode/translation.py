@@ -6,14 +6,8 @@ dead letter keeps the original bytes.
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
-
-import msgspec
 
 from pipeline.config.inputs import AvroFormat, JsonFormat, LineProtocolFormat, ProtobufFormat
 from pipeline.decode.parsed_batch import Reject, shown
@@ -70,24 +64,3 @@ def translate(records: Records, translator: Translate, form: JsonFormat) -> tupl
                 "malformed", f"{kind}: {error}; it begins with {shown(bytes(value or b'')[:24])}"
             )
     return replace(records, values=values), rejects
-
-
-def as_json(thing: object) -> object:
-    """Return a value of a record as something that JSON has."""
-    if isinstance(thing, datetime.datetime):
-        return (thing if thing.tzinfo else thing.replace(tzinfo=datetime.UTC)).isoformat()
-    if isinstance(thing, datetime.date | datetime.time):
-        return thing.isoformat()
-    if isinstance(thing, decimal.Decimal | uuid.UUID):
-        return str(thing)
-    if isinstance(thing, bytes | bytearray | memoryview):
-        return base64.b64encode(bytes(thing)).decode()
-    raise ValueError(f"{shown(thing)} has no form in JSON")
-
-
-def encode(record: object) -> bytes:
-    """Return a record as JSON. Raises ValueError."""
-    try:
-        return msgspec.json.encode(record, enc_hook=as_json)
-    except (TypeError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None

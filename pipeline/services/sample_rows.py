@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.errors import InputError
 from pipeline.decode.unwrapping import unwrap
+from pipeline.sources.files.avro_reader import AvroFile
 
 MAX_ROWS, MAX_BYTES = 500, 1 << 20
 _DELIMITERS = ",;\t|"
@@ -43,8 +44,12 @@ def samples_of_file(path: Path) -> Samples:
         if path.suffix == ".parquet":
             table = pq.ParquetFile(path).iter_batches(MAX_ROWS)
             return Samples("csv", next(table, pa.record_batch({})).to_pylist())
+        if path.suffix == ".avro":
+            part = AvroFile(path).read()
+            values = [] if part is None else part.table.column(0).to_pylist()
+            return samples_of_records(values, str(path))
         raw = _beginning(path)
-    except (OSError, pa.ArrowException, ValueError) as error:
+    except (OSError, EOFError, pa.ArrowException, ValueError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     text, encoding = _decoded(raw)
     if path.name.endswith(_JSON_ENDINGS) or text.lstrip()[:1] in ("{", "["):

@@ -1,4 +1,4 @@
-"""Source of CSV, JSON lines and Parquet files: each file is a partition.
+"""Source of CSV, JSON lines, Avro and Parquet files: each file is a partition.
 
 Each row is a record with its number as offset.
 
@@ -27,6 +27,7 @@ from pipeline.config import schema as models
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, Records, TableRecords
+from pipeline.sources.files.avro_reader import AvroFile
 from pipeline.sources.files.csv_reader import CsvFile
 from pipeline.sources.files.lines_reader import LinesFile
 from pipeline.sources.files.parquet_reader import ParquetFile
@@ -40,7 +41,7 @@ POLL_SLEEP_SECONDS = 0.05
 #: Time without a write after which an incomplete Parquet file is reported.
 INCOMPLETE_SECONDS = 5.0
 LINE_ENDINGS = tuple(ending + packed for ending in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
-ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".txt", ".parquet", *LINE_ENDINGS)
+ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".txt", ".parquet", ".avro", *LINE_ENDINGS)
 #: Time until a file that could not be read is tried again: the first, and the longest.
 RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
 #: Errors of one file. Arrow's errors are derived from several of Python's.
@@ -271,6 +272,10 @@ class FilesSource:
     def _make(self, path: Path) -> TableFile:
         if path.suffix == ".parquet":
             return ParquetFile(path, labels=self._form.label_fields.values() if self._form else ())
+        if path.suffix == ".avro":
+            if not self._lines:
+                raise InputError(f"{path}: records of Avro need `format: {{avro: …}}`, not csv")
+            return AvroFile(path, follow=self._follow)
         if self._lines and path.name.endswith(LINE_ENDINGS):
             return LinesFile(path, follow=self._follow)
         file = CsvFile(path, self._form, follow=self._follow)

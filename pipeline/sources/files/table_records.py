@@ -25,7 +25,7 @@ def folder_columns(path: str) -> dict[str, str]:
 
 
 def to_records(partition: Partition, first: int, part: TablePart) -> Records | TableRecords:
-    """Return rows as records; lines of JSON as bytes."""
+    """Return rows as records; lines of JSON and records of Avro as bytes."""
     n = len(part.offsets)
     none = np.full(n, -1, np.int64)
     if part.table.column_names == [LINE]:

@@ -146,7 +146,7 @@ def test_schemas_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="no set of descriptors"):
         decode({"protobuf": {**FIELDS, "schema_file": str(tmp_path / "bad"), "message": "x"}})
     with pytest.raises(ValidationError, match="exactly one of schema_file and registry"):
-        stream({"avro": FIELDS})
+        stream({"protobuf": FIELDS})
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(NotInstalled, match=r"forewatch\[formats\]"):
         decode({"avro": {**FIELDS, "schema_file": str(tmp_path / "bad")}})
