@@ -147,8 +147,9 @@ def takeover(database: Database, url: str) -> dict[str, float]:
     return {"takeover_ms": free, "takeover_frozen_ms": frozen}
 
 
-def _append(writer, first, offset, when, series, names, point, channel):
+def _append(writer, batch, names):
     """Make a table of one batch and hand it to the writer."""
+    first, offset, when, series, point, channel = batch
     writer.append(P, first, first + 20_000, parquet.rows(offset, when, series, names, ["v"], point, channel))
 
 
@@ -181,10 +182,8 @@ def history(folder: Path) -> dict[str, float]:
     writer = HistoryWriter(str(folder), "bench")
     writer.open(P, "", 1, 0)
     started, cpu, appending = time.perf_counter(), time.process_time(), 0.0
-    for first, offset, when, series, point, channel in batches:
-        appending += timed(
-            partial(_append, writer, first, offset, when, series, names, point, channel),
-        )
+    for batch in batches:
+        appending += timed(partial(_append, writer, batch, names))
     assert writer.barrier(P, HISTORY_ROWS)
     elapsed, used = time.perf_counter() - started, time.process_time() - cpu
     writer.settle(P, HISTORY_ROWS)

@@ -18,11 +18,14 @@ def main() -> None:
 
     An error of the user is printed as one message with an exit code, without a traceback.
     """
-    from pipeline.core.stop_signals import catch_early_signals
+    from pipeline.core.stop_signals import catch_early_signals, hold_reloads
 
-    if _command_of(sys.argv[1:]) in _LONG_RUNNING:
+    command = _command_of(sys.argv[1:])
+    if command in _LONG_RUNNING:
         # Importing the rest takes a second or two; SIGTERM must not kill the process in that time.
         catch_early_signals()
+    if command == "run":
+        hold_reloads()
     from pipeline.cli.app import app
 
     try:

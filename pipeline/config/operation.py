@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.config.field_types import ConfigModel, Duration
+
+MAX_WORKERS = 256
+Workers = Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)]
 
 
 class Storage(ConfigModel):

@@ -30,7 +30,7 @@ from pipeline.config.inputs import (
     SourceConfig,
     TelemetrySourceConfig,
 )
-from pipeline.config.operation import EngineConfig, Storage
+from pipeline.config.operation import EngineConfig, Storage, Workers
 from pipeline.config.outputs import OutputConfig
 from pipeline.config.push import PushSourceConfig
 from pipeline.config.retraining import Cluster, Retraining
@@ -314,6 +314,7 @@ class Config(ConfigModel):
     serve: bool | ServeConfig = Field(
         False, description="serve the REST API and the dashboard in the daemon; true takes the defaults"
     )
+    workers: Workers = Field(1, description="processes that score: a number, or auto for one a core")
     engine: EngineConfig = Field(default_factory=EngineConfig)
     cluster: Cluster = Field(default_factory=Cluster)
     streams: dict[str, Stream] = Field(min_length=1, description="name → stream")

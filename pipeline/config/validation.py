@@ -30,6 +30,7 @@ from pipeline.config.schema import (
 from pipeline.config.serve_rules import serve_rules
 from pipeline.config.sql_rules import sql_rules
 from pipeline.config.stream_names import stream_name_rules
+from pipeline.config.worker_rules import worker_rules
 from pipeline.core.secret_text import hide_user
 
 
@@ -41,6 +42,7 @@ def broken_rules(config: Config) -> list[Finding]:
         *_alert_names(config),
         *_cluster(config),
         *serve_rules(config),
+        *worker_rules(config),
     ]
     for name, endpoint in config.endpoints.items():
         if isinstance(endpoint, KafkaEndpoint):

@@ -9,6 +9,8 @@ import os
 import socket
 from contextlib import suppress
 
+#: Variables of the environment that are meant for one process, not for its children.
+SERVICE_MANAGER_VARIABLES = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
 #: Share of the limit of systemd after which the next sign of life is due.
 _HEARTBEAT_SHARE = 1 / 3
 

@@ -229,6 +229,7 @@ class FaultKind(StrEnum):
     SERIES_LIMIT = "series_limit"
     NEW_CODES = "new_codes"
     OUTPUT_DOWN = "output_down"
+    WORKER_DIED = "worker_died"
 
 
 @dataclass(slots=True)

@@ -13,20 +13,19 @@ import structlog
 
 from detectors.composite.warmup import compile_kernels
 from pipeline.alerts.outbox import outbox_of
-from pipeline.alerts.routes import alert_routes
 from pipeline.alerts.service import AlertService
-from pipeline.config.alerts import AlertsConfig
 from pipeline.config.loader import load_config
-from pipeline.config.retraining import Retraining
-from pipeline.config.schema import Config, Stream
-from pipeline.core.errors import ConfigError, InputError, SourceError, StorageUnavailable
+from pipeline.config.schema import Config
+from pipeline.core.errors import InputError, SourceError, StorageUnavailable
 from pipeline.core.service_manager import report_ready, report_stopping
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.core.types import FaultKind
 from pipeline.daemon.background_service import BackgroundService
 from pipeline.daemon.config_audit import record_config_change
+from pipeline.daemon.config_changes import changed_engines, require_same_process
 from pipeline.daemon.failed_streams import FailedStreams
 from pipeline.daemon.garbage_collection import reduce_garbage_collection
+from pipeline.daemon.process_role import ALONE, ProcessRole
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
 from pipeline.daemon.revision_service import RevisionService, revisions_of
@@ -44,7 +43,6 @@ from pipeline.engine.warm_start import read_warm_start
 from pipeline.models.registry import remove_unneeded_versions
 from pipeline.monitoring.forecaster_usage import ForecasterUsageSink
 from pipeline.observability.health import Health
-from pipeline.observability.http_server import HttpServer, operating_routes
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.watchdog import Watchdog
 from pipeline.outputs.factory import make_outputs
@@ -70,16 +68,16 @@ class Daemon:
         database: Database,
         metrics: Metrics,
         health: Health,
-        watchdog: Watchdog,
         stopping: threading.Event,
+        role: ProcessRole = ALONE,
     ) -> None:
         self._database = database
         self._metrics = metrics
         self._health = health
-        self._watchdog = watchdog
         self._config = config
+        self._first = role.first
         self._prune_at = time.monotonic()
-        self._retraining = RetrainingService(config, database, metrics)
+        self._retraining = RetrainingService(config, database, metrics, trains=role.first)
         self._revisions = RevisionService()
         #: Started in this order and stopped in the reverse order.
         self._services: list[BackgroundService] = [
@@ -120,21 +118,9 @@ class Daemon:
         Raises:
             ConfigError: The config cannot be applied; the running one stays in force.
         """
-        if (config.database, config.http) != (self._config.database, self._config.http):
-            raise ConfigError(
-                "`database` and `http` cannot change while the daemon runs; restart the daemon to change them"
-            )
+        require_same_process(self._config, config)
         old, self._config = self._config, config
-        shared = (old.storage, old.engine, bool(old.endpoints)) != (
-            config.storage,
-            config.engine,
-            bool(config.endpoints),
-        )
-        changed = {
-            name
-            for name in (*old.streams, *config.streams)
-            if shared or _of_engine(old, name) != _of_engine(config, name)
-        }
+        changed = changed_engines(old, config)
         try:
             built = self._built([name for name in config.streams if name in changed])
         except BaseException:
@@ -148,7 +134,8 @@ class Daemon:
         self._begin(built)
         for service in self._services:
             service.use_config(config)
-        record_config_change(self._database, old, config)
+        if self._first:
+            record_config_change(self._database, old, config)
 
     def run(self, reload: Callable[[], None]) -> None:
         """Run until ``stop`` is called; ``reload`` is called between two turns."""
@@ -161,11 +148,11 @@ class Daemon:
                     self._start_again(name)
             if not self._engines:
                 self._stopping.wait(IDLE_SECONDS)
-            self._watchdog.beat()
+            self._health.beat()
             reload()
             self._retraining.apply(self._engines)
             self._revisions.follow(self._engines)
-            if time.monotonic() >= self._prune_at:
+            if self._first and time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
                 threading.Thread(target=self._prune, name="retention", daemon=True).start()
 
@@ -304,30 +291,14 @@ class Daemon:
             self._health.ready(f"stream {name}")
 
 
-def _of_engine(config: Config, name: str) -> Stream | None:
-    """Return the part of the config of a stream that its engine depends on.
-
-    Alerts and the team do not count, and of retraining only the drift monitor.
-    """
-    stream = config.streams.get(name)
-    return (
-        None
-        if stream is None
-        else stream.model_copy(
-            update={
-                "alerts": AlertsConfig(),
-                "retraining": Retraining(on_drift=stream.retraining.on_drift),
-                "team": None,
-            }
-        )
-    )
-
-
 @contextmanager
 def daemon(
-    config: Config, stopping: threading.Event, more_services: Sequence[BackgroundService] = ()
+    config: Config,
+    stopping: threading.Event,
+    more_services: Sequence[BackgroundService] = (),
+    role: ProcessRole = ALONE,
 ) -> Iterator[Daemon]:
-    """Yield a daemon with its HTTP server, watchdog and database.
+    """Yield a daemon with its database, its watchdog, and what it exposes to operators.
 
     ``run`` ends when ``stopping`` is set. Waits while the database does not answer.
 
@@ -335,6 +306,7 @@ def daemon(
         config: The configuration.
         stopping: Ends the daemon.
         more_services: Services beside alerts and retraining.
+        role: Role of this process.
 
     Raises:
         StoppedWhileStarting: ``stopping`` was set before the database answered.
@@ -344,25 +316,11 @@ def daemon(
     with ExitStack() as stack:
         watchdog = stack.enter_context(Watchdog(config.engine.watchdog.total_seconds()))
         health = Health(watchdog)
-        if config.http is not None:
-            server = HttpServer(
-                config.http.host,
-                config.http.port,
-                [*operating_routes(health, metrics), *alert_routes(config)],
-            )
-            server.start()
-            stack.callback(server.stop)
-            log.info("serving", url=server.url)
-            if not server.on_loopback:
-                log.warning(
-                    "the HTTP server has no authentication and listens beyond this machine; "
-                    "set http.host to 127.0.0.1, or put a proxy with a login in front",
-                    host=config.http.host,
-                )
+        stack.enter_context(role.exposure(config, health, metrics))
         database = stack.enter_context(
             open_database_when_available(config, stopping, partial(health.wait, "database"))
         )
-        running = Daemon(config, database, metrics, health, watchdog, stopping)
+        running = Daemon(config, database, metrics, health, stopping, role)
         stack.callback(running.close)
         for service in more_services:
             running.add_service(service)
@@ -373,6 +331,7 @@ def run_daemon(
     path: Path,
     watch: bool = False,
     more_services: Callable[[Config], Sequence[BackgroundService]] = lambda config: (),
+    role: ProcessRole = ALONE,
 ) -> int:
     """Run until SIGTERM or SIGINT, and return the exit code.
 
@@ -380,6 +339,7 @@ def run_daemon(
         path: The config file.
         watch: Reload the file when it changes.
         more_services: Makes services beside alerts and retraining.
+        role: Role of this process.
 
     Raises:
         ForewatchError: A part of the daemon cannot start.
@@ -387,7 +347,7 @@ def run_daemon(
     stopping = stop_on_signals()
     with suppress(StoppedWhileStarting), StartGuard(stopping) as guard:
         config = load_config(path)
-        with daemon(config, stopping, more_services(config)) as running:
+        with daemon(config, stopping, more_services(config), role) as running:
             guard.started()
             report_ready(f"{len(config.streams)} streams")
             reloader = Reloader(path, config, running.use_config, watch=watch, outcome=running.reloaded)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 
 import structlog
 
 from pipeline.core.types import FaultKind
+from pipeline.daemon.restart_delay import RestartDelay
 from pipeline.engine.engine import Engine
 from pipeline.engine.fault_log import FaultLog
 
 log = structlog.get_logger(__name__)
 
-#: Time until a failed stream is built again: the first, and the longest.
-RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
-#: Time without a failure after which the wait is the first one again.
-FORGET_SECONDS = 600.0
 SYNCHRONISE_SECONDS = 5.0
 
 
@@ -35,7 +33,7 @@ class FailedStreams:
 
     def __init__(self) -> None:
         self._failed: dict[str, _Failed] = {}
-        self._waits: dict[str, tuple[float, float]] = {}  # (last wait, time of the failure)
+        self._delays: defaultdict[str, RestartDelay] = defaultdict(RestartDelay)
 
     def add(self, name: str, engine: Engine, error: Exception) -> str:
         """Close a failed engine, open a fault, and return its message."""
@@ -51,11 +49,7 @@ class FailedStreams:
 
     def postpone(self, name: str) -> None:
         """Wait twice as long as before for the next attempt."""
-        now = time.monotonic()
-        wait, failed_at = self._waits.get(name, (0.0, now))
-        wait = RETRY_SECONDS if now - failed_at > FORGET_SECONDS else min(2 * wait, MAX_RETRY_SECONDS)
-        self._waits[name] = (max(wait, RETRY_SECONDS), now)
-        self._failed[name].retry_at = now + self._waits[name][0]
+        self._failed[name].retry_at = self._delays[name].next_attempt()
 
     def due(self) -> list[str]:
         """Return the streams that are to be built now; the leases of the other faults are renewed."""

@@ -14,6 +14,7 @@ import structlog
 from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError, StorageUnavailable
+from pipeline.core.stop_signals import release_reloads
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +60,7 @@ class Reloader:
     def install(self) -> None:
         """Install the handler of SIGHUP. Main thread only."""
         signal.signal(signal.SIGHUP, self._on_hup)
+        release_reloads()
 
     def _on_hup(self, signum: int, frame: FrameType | None) -> None:
         self._hup = True

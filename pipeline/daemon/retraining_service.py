@@ -43,9 +43,11 @@ LOOK_SECONDS = 1.0
 class RetrainingService:
     """The part of retraining that runs in the daemon's process."""
 
-    def __init__(self, config: Config, database: Database, metrics: Metrics) -> None:
+    def __init__(self, config: Config, database: Database, metrics: Metrics, *, trains: bool = True) -> None:
+        """Start nothing yet; without ``trains`` another process runs the jobs."""
         self._config = config
         self._database = database
+        self._trains = trains
         self._runner = RunnerProcess()
         self._scheduler = TrainingScheduler(self._queue)
         self._watch = ModelSwap(database, metrics, self._history)
@@ -210,10 +212,12 @@ class RetrainingService:
         mine = [job for job in live if job.stream in self._config.streams]
         due = any(job.state == "running" or job.due_ns <= time.time_ns() for job in mine)
         # a daemon that cannot train leaves it to another on the same database
-        if due and self._lacks is None:
+        if due and self._trains and self._lacks is None:
             self._runner.ensure(self._config)
 
     def _warn_if_training_is_impossible(self) -> None:
+        if not self._trains:
+            return
         self._lacks = missing_for_training(on_this_machine=self._config.cluster.scheduler is None)
         if self._lacks and (
             names := [name for name, stream in self._config.streams.items() if trainable(stream)]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 from uuid import uuid4
 
 import structlog
@@ -20,7 +21,6 @@ from pipeline.core.errors import (
 )
 from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition
 from pipeline.database import owner_name
-from pipeline.observability.metrics import StreamMetrics
 from storage.results import fault_leases, faults
 from storage.results.fault_leases import FaultLeases
 from storage.sql.database import Database
@@ -28,6 +28,18 @@ from storage.sql.database import Database
 log = structlog.get_logger(__name__)
 
 Identity = tuple[FaultKind, Partition | None]
+
+
+class FaultMetrics(Protocol):
+    """Metrics of faults that open and close."""
+
+    def fault_opened(self, kind: str) -> None:
+        """Count a fault that opens."""
+        ...
+
+    def fault_closed(self, kind: str) -> None:
+        """Count a fault that ends."""
+        ...
 
 
 class FaultLog:
@@ -41,7 +53,7 @@ class FaultLog:
         self,
         stream: str,
         database: Database,
-        metrics: StreamMetrics,
+        metrics: FaultMetrics,
         *,
         owner: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,

@@ -34,6 +34,10 @@ class Health:
         with self._lock:
             return dict(self._waiting)
 
+    def beat(self) -> None:
+        """Record a turn of the main loop."""
+        self._watchdog.beat()
+
     def alive(self) -> bool:
         """Return whether every loop has turned within half of the limit of the watchdog."""
         return self._watchdog.idle() < self._watchdog.limit / 2

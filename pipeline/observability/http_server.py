@@ -5,26 +5,44 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
+from typing import Protocol
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pipeline.core.errors import ConfigError
-from pipeline.observability.health import Health
 from pipeline.observability.http_connections import ACCEPT_BACKLOG, LimitedProtocol, LimitedServer
-from pipeline.observability.metrics import Metrics
 
 _START_TIMEOUT_SECONDS = 10.0
 
 
-def operating_routes(health: Health, metrics: Metrics) -> list[BaseRoute]:
-    """Return the routes ``/healthz``, ``/readyz`` and ``/metrics``."""
+class HealthView(Protocol):
+    """Liveness and readiness of a process, as ``Health`` has them."""
+
+    def alive(self) -> bool:
+        """Return whether the loops turn."""
+        ...
+
+    def idle(self) -> float:
+        """Return the seconds since the last turn of the slowest loop."""
+        ...
+
+    def waiting(self) -> dict[str, str]:
+        """Return the pending conditions with their reasons; empty means ready."""
+        ...
+
+
+def operating_routes(health: HealthView, exposition: Callable[[], bytes]) -> list[BaseRoute]:
+    """Return the routes ``/healthz``, ``/readyz`` and ``/metrics``.
+
+    ``exposition`` returns the metrics in the text format of Prometheus.
+    """
 
     async def healthz(request: Request) -> Response:
         """Answer 200 while the loops turn, and 503 when one has stopped."""
@@ -43,7 +61,7 @@ def operating_routes(health: Health, metrics: Metrics) -> list[BaseRoute]:
 
     def scrape(request: Request) -> Response:
         """Return the metrics in the text format of Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", scrape)]
 

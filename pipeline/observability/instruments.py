@@ -277,3 +277,15 @@ class DetectionInstruments:
             "Time spent on measuring detection power; rate() is its share of one core",
             "stream",
         )
+
+
+class WorkerInstruments:
+    """Worker processes of a daemon with ``workers``; its supervisor has these metrics."""
+
+    def __init__(self, registry: MetricRegistry) -> None:
+        self.up = registry.gauge(
+            "worker_up", "1: the worker process runs and answers, 0: it does not", "worker"
+        )
+        self.restarts = registry.counter(
+            "worker_restarts", "Times that a worker process was started again after its end", "worker"
+        )

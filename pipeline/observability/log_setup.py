@@ -51,13 +51,17 @@ class _Stderr(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
-def configure_logs(level: str = "info", *, human: bool | None = None) -> None:
+def configure_logs(level: str = "info", *, human: bool | None = None, worker: int | None = None) -> None:
     """Configure logging for this process.
 
-    ``human`` selects text instead of JSON lines; by default text is used on a terminal.
+    Args:
+        level: Lowest level of the lines.
+        human: Text instead of JSON lines; by default on a terminal only.
+        worker: Number of this worker process of a daemon, a field of each line.
     """
     human = sys.stderr.isatty() if human is None else human
     shared: list[Processor] = [
+        *([] if worker is None else [_worker_field(worker)]),
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -93,6 +97,19 @@ def configure_logs(level: str = "info", *, human: bool | None = None) -> None:
     logging.captureWarnings(True)
     for name, quiet in _LIBRARIES.items():
         logging.getLogger(name).setLevel(quiet)
+
+
+def _worker_field(worker: int) -> Processor:
+    """Return a processor that adds the number of the worker.
+
+    Context variables would not reach all threads.
+    """
+
+    def add(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        event.setdefault("worker", worker)
+        return event
+
+    return add
 
 
 def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from pipeline.core.types import Counts, FaultKind, Partition
 from pipeline.observability.instruments import (
@@ -50,6 +50,10 @@ class Metrics:
     def registry(self) -> CollectorRegistry:
         """The registry that ``/metrics`` exposes."""
         return self._registry.collector
+
+    def exposition(self) -> bytes:
+        """Return the metrics in the text format of Prometheus."""
+        return generate_latest(self.registry)
 
     @property
     def described(self) -> list[MetricDescription]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.observability.instruments import WorkerInstruments
+from pipeline.observability.metric_registry import MetricRegistry
 from pipeline.observability.metrics import Metrics
 
 _HEAD = """# Metrics
@@ -22,13 +24,19 @@ Worth an alert: `forewatch_database_up == 0`, `forewatch_source_up == 0`, any `f
 _TAIL = """
 From the process itself come `process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds`,
 `process_max_fds` and `process_start_time_seconds` (Linux).
+
+With `workers` in the config, the page has the metrics of all workers, each with the label `worker`
+(0, 1, ...); those of the supervisor have `worker="supervisor"`. Sum or take the maximum over it as over
+daemons of several machines.
 """
 
 
 def metrics_markdown() -> str:
     """Return the page of metrics as Markdown."""
+    of_supervisor = MetricRegistry()
+    WorkerInstruments(of_supervisor)
     rows = (
         f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.meaning} |"
-        for one in Metrics().described
+        for one in (*Metrics().described, *of_supervisor.described)
     )
     return _HEAD + "\n".join(rows) + "\n" + _TAIL

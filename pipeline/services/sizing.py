@@ -21,6 +21,8 @@ PROCESS_BYTES = 280_000_000
 BATCH_BYTES = 110_000_000
 #: Client of Kafka, alerts, HTTP server and scheduler of trainings: a daemon compared with a backfill.
 DAEMON_BYTES = 130_000_000
+#: Supervisor of several workers in a member.
+SUPERVISOR_BYTES = 110_000_000
 #: Names, event time and open anomalies of a series, beside the state of its detector.
 SERIES_BYTES = 510
 #: Row of recorded history with one channel, and of each further channel.
@@ -29,7 +31,7 @@ HISTORY_ROW_BYTES, HISTORY_CHANNEL_BYTES = 21, 8
 LIMIT_FACTOR = 1.5
 #: PostgreSQL keeps the previous version of a row until vacuum.
 ROW_VERSIONS = 2
-MIN_PARTITIONS_PER_MEMBER = 2
+MIN_PARTITIONS_PER_PROCESS = 2
 MIB = 1 << 20
 DAY_SECONDS = 86_400
 #: As storage.keep_history, and room for files that are being merged.
@@ -42,7 +44,7 @@ class Load:
     """Series and records of a stream.
 
     ``records_per_second`` counts all series together. ``member_losses`` is the number of members that may
-    be lost while the others hold all series.
+    be lost while the others hold all series. A member is a machine or a pod with so many ``workers``.
     """
 
     series: int
@@ -52,13 +54,18 @@ class Load:
     decision: str = "surprise"
     snapshot_seconds: float = 30.0
     member_losses: int = 1
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Resources of an installation. Bytes are bytes, rates are of one second."""
+    """Resources of an installation. Bytes are bytes, rates are of one second.
+
+    Those of a member are for all of its workers.
+    """
 
     members: int
+    workers_in_a_member: int
     partitions: int
     cpu_cores: float
     member_cpu_cores: float
@@ -77,16 +84,19 @@ def size_of(load: Load) -> Size:
     The detector is built once for the bytes of its state, so that they are never out of date.
     """
     cpu = load.records_per_second * (RECORD_CPU_SECONDS + STEP_CPU_SECONDS[load.detector] * load.channels)
-    needed = max(1, math.ceil(cpu / PLANNED_LOAD))
+    needed = max(1, math.ceil(cpu / PLANNED_LOAD / load.workers))
     members = needed + load.member_losses
     in_member = math.ceil(load.series / needed)
     state = state_bytes(load.detector, load.channels, load.decision)
-    memory = PROCESS_BYTES + BATCH_BYTES + DAEMON_BYTES + in_member * (state + SERIES_BYTES)
+    processes = load.workers * (PROCESS_BYTES + BATCH_BYTES + DAEMON_BYTES)
+    supervisor = SUPERVISOR_BYTES if load.workers > 1 else 0
+    memory = processes + supervisor + in_member * (state + SERIES_BYTES)
     stored = load.series * state
     row = HISTORY_ROW_BYTES + HISTORY_CHANNEL_BYTES * (load.channels - 1)
     return Size(
         members=members,
-        partitions=_partitions(members),
+        workers_in_a_member=load.workers,
+        partitions=_partitions(members * load.workers),
         cpu_cores=round(cpu, 2),
         member_cpu_cores=round(cpu / members, 2),
         member_memory_bytes=_whole(memory),
@@ -108,9 +118,9 @@ def state_bytes(detector: str, channels: int, decision: str) -> int:
     return sum(array.nbytes for array in built.initial(1).values())
 
 
-def _partitions(members: int) -> int:
-    """Return a power of two between two and four partitions of a member, so that each member gets as many."""
-    return int(2 ** math.ceil(math.log2(members * MIN_PARTITIONS_PER_MEMBER)))
+def _partitions(processes: int) -> int:
+    """Return a power of two, two to four partitions a process."""
+    return int(2 ** math.ceil(math.log2(processes * MIN_PARTITIONS_PER_PROCESS)))
 
 
 def _whole(size: float) -> int:
@@ -125,8 +135,10 @@ def helm_values(size: Size) -> dict[str, object]:
         f"{value // MIB}Mi" for value in (size.member_memory_bytes, size.member_memory_limit_bytes)
     )
     kept = size.history_bytes_a_day * KEPT_DAYS * HISTORY_MARGIN
+    cores = str(size.workers_in_a_member)
     return {
         "replicas": size.members,
-        "resources": {"requests": {"cpu": "1", "memory": memory}, "limits": {"memory": limit}},
+        "workers": size.workers_in_a_member,
+        "resources": {"requests": {"cpu": cores, "memory": memory}, "limits": {"memory": limit}},
         "data": {"size": f"{max(1, math.ceil(kept / 2**30))}Gi"},
     }

@@ -164,6 +164,14 @@ def test_secrets_are_mounted_where_the_config_names_them(helm: str):
     ]
 
 
+def test_workers_of_a_pod_are_in_its_config(helm: str, tmp_path: Path):
+    for values, workers in (("production", 2), ("minimal", 1)):
+        file = tmp_path / "forewatch.yaml"
+        objects = render(helm, CHART / "ci" / f"{values}.yaml")
+        file.write_text(find(objects, "ConfigMap")["data"]["forewatch.yaml"])
+        assert load_config(file).workers == workers
+
+
 def test_a_digest_takes_precedence(helm: str):
     (container,) = find(render(helm, CHART / "ci" / "production.yaml"), "Deployment")["spec"]["template"][
         "spec"

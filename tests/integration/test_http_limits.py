@@ -25,7 +25,7 @@ from pipeline.observability.metrics import Metrics
 from pipeline.observability.watchdog import Watchdog
 
 configure_logs("info", human=False)
-server = HttpServer("127.0.0.1", 0, operating_routes(Health(Watchdog(60)), Metrics()))
+server = HttpServer("127.0.0.1", 0, operating_routes(Health(Watchdog(60)), Metrics().exposition))
 server.start()
 print(server.port, flush=True)
 for line in sys.stdin:

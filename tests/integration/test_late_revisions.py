@@ -295,7 +295,7 @@ class Daemons:
     def start(self) -> None:
         self.stopping = threading.Event()
         watchdog = Watchdog(600.0)
-        self.daemon = Daemon(self.config, self.database, Metrics(), Health(watchdog), watchdog, self.stopping)
+        self.daemon = Daemon(self.config, self.database, Metrics(), Health(watchdog), self.stopping)
         self.thread = threading.Thread(target=self.daemon.run, args=(lambda: None,), daemon=True)
         self.thread.start()
 

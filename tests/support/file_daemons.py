@@ -41,7 +41,7 @@ class Running:
         self.stopping = threading.Event()
         self.watchdog = Watchdog(600.0)
         self.health = Health(self.watchdog)
-        self.daemon = Daemon(config, self.database, Metrics(), self.health, self.watchdog, self.stopping)
+        self.daemon = Daemon(config, self.database, Metrics(), self.health, self.stopping)
         self.thread = threading.Thread(target=self.daemon.run, args=(lambda: None,), daemon=True)
         self.thread.start()
 

@@ -170,12 +170,12 @@ def deliver(config: ConfigArgument = DEFAULT_CONFIG) -> None:
     separate deliveries from scoring; a SQLite database serves one process at a time.
     """
     from pipeline.alerts.service import AlertService
-    from pipeline.cli.process_exit import log_exit
     from pipeline.config.loader import load_config
     from pipeline.core.errors import InputError
     from pipeline.core.stop_signals import stop_on_signals
     from pipeline.database import open_database_when_available
     from pipeline.observability.metrics import Metrics
+    from pipeline.observability.process_exit import log_exit
 
     with log_exit("deliver"):
         stopping = stop_on_signals()

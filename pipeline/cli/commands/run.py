@@ -35,14 +35,27 @@ def run(
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
-    On shutdown it finishes the current batch, commits it and releases its partitions.
+    On shutdown it finishes the current batch, commits it and releases its partitions. With `workers` in the
+    config, several processes share the partitions.
     """
-    from pipeline.cli.process_exit import log_exit
+    from pipeline.config.loader import load_config
+    from pipeline.core.usable_cores import usable_cores
+    from pipeline.observability.process_exit import log_exit
 
     with log_exit("run"):
-        from pipeline.daemon.daemon import run_daemon
+        loaded = load_config(config)
+        count = usable_cores() if loaded.workers == "auto" else loaded.workers
+        if count > 1:
+            from pipeline.daemon.supervisor import run_supervisor
 
-        run_daemon(config, watch, _services)
+            code = run_supervisor(config, loaded, count, watch, _services(loaded))
+        else:
+            # This import loads the detectors, which a supervisor does not need.
+            from pipeline.daemon.daemon import run_daemon
+
+            code = run_daemon(config, watch, _services)
+    if code:
+        raise typer.Exit(code)
 
 
 def _services(config: Config) -> list[BackgroundService]:

@@ -29,6 +29,9 @@ def size(
     ],
     detector: Annotated[Tier, typer.Option("--detector", "-d", help="Detector.")] = Tier.STANDARD,
     channels: Annotated[int, typer.Option("--channels", min=1, max=1000, help="Values of a record.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=256, help="Worker processes of a member (`workers`).")
+    ] = 1,
     helm: Annotated[bool, typer.Option("--helm", help="Print values of the Helm chart.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -45,7 +48,7 @@ def size(
 
     if not isfinite(rate):
         raise InputError(f"--rate {rate}: give a number of records per second")
-    found = size_of(Load(series, rate, detector.value, channels))
+    found = size_of(Load(series, rate, detector.value, channels, workers=workers))
     if helm:
         show_json(helm_values(found))
     elif json:
@@ -59,8 +62,9 @@ def _rows(found: Size) -> dict[str, str]:
     """Return the lines of the table."""
     return {
         "members": f"{found.members} (one of them may be lost)",
+        "workers of a member": str(found.workers_in_a_member),
         "partitions": str(found.partitions),
-        "CPU": f"{found.cpu_cores:g} cores, {found.member_cpu_cores:g} a member (at most one core scores)",
+        "CPU": f"{found.cpu_cores:g} cores, {found.member_cpu_cores:g} a member (each worker scores on one)",
         "memory of a member": f"{_bytes(found.member_memory_bytes)}, limit "
         f"{_bytes(found.member_memory_limit_bytes)} ({found.series_in_a_member:,} series of "
         f"{found.state_bytes_a_series:,} bytes)",

@@ -35,13 +35,13 @@ def worker(
     The worker needs access to the history and the models (storage.history_path, storage.models_path: the same URLs
     on every machine), but not to the database.
     """
-    from pipeline.cli.process_exit import log_exit
     from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError
     from pipeline.core.extras import require_training
     from pipeline.core.secret_text import hide_user
     from pipeline.core.stop_signals import stop_on_signals
     from pipeline.jobs.dask_workers import run_worker
+    from pipeline.observability.process_exit import log_exit
 
     if not SCHEDULER.fullmatch(scheduler):
         raise InputError(

@@ -21,7 +21,7 @@ class Site:
         self.watchdog = Watchdog(60)
         self.health = Health(self.watchdog)
         self.metrics = Metrics()
-        self.server = HttpServer("127.0.0.1", 0, operating_routes(self.health, self.metrics))
+        self.server = HttpServer("127.0.0.1", 0, operating_routes(self.health, self.metrics.exposition))
         self.server.start()
 
     def get(self, path: str) -> httpx.Response:

@@ -85,3 +85,19 @@ def test_what_is_no_secret_stays():
         "keys": ["a"],
     }
     assert redact(None, "info", dict(event)) == event
+
+
+def test_lines_of_a_worker_have_its_number_in_every_thread():
+    script = """
+import logging, threading, structlog
+from pipeline.observability.log_setup import configure_logs
+configure_logs("info", human=False, worker=3)
+log = structlog.get_logger("pipeline.engine.engine")
+thread = threading.Thread(target=lambda: log.info("batch"))
+thread.start()
+thread.join()
+logging.getLogger("kafka").critical("gone")
+log.info("worker started", worker=1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["worker"] for line in done.stderr.splitlines()] == [3, 3, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -69,7 +70,16 @@ def test_values_of_the_chart():
     size = size_of(Load(10_000, 5_000))
     values = helm_values(size)
     assert values["replicas"] == size.members == 2
-    assert set(values) == {"replicas", "resources", "data"}
+    assert set(values) == {"replicas", "workers", "resources", "data"}
+
+
+def test_workers_share_the_load_of_a_member():
+    one, four = (size_of(Load(100_000, 500_000, workers=workers)) for workers in (1, 4))
+    assert four.members - 1 == math.ceil((one.members - 1) / 4)
+    assert four.partitions >= 2 * 4 * four.members
+    assert four.member_memory_bytes > 3 * sizing.PROCESS_BYTES + one.member_memory_bytes
+    values = helm_values(four)
+    assert (values["workers"], values["resources"]["requests"]["cpu"]) == (4, "4")
 
 
 def run(*arguments: str):

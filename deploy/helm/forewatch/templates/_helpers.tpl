@@ -106,6 +106,9 @@ securityContext:
 {{- end -}}
 {{- $given := deepCopy .Values.config -}}
 {{- $_ := set $given "http" $http -}}
+{{- if gt (int .Values.workers) 1 -}}
+{{- $_ := set $given "workers" (int .Values.workers) -}}
+{{- end -}}
 {{- $_ := set $given "storage" (merge (deepCopy (get $given "storage" | default dict)) $storage) -}}
 {{ toYaml $given }}
 {{- end }}

@@ -1,4 +1,4 @@
-"""Log lines about the end of long-running commands."""
+"""Log lines about the end of long-running processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-import typer
 
 from pipeline.core.errors import ForewatchError
-from pipeline.database import StoppedWhileStarting
 
 log = structlog.get_logger(__name__)
 
@@ -19,19 +17,22 @@ log = structlog.get_logger(__name__)
 def log_exit(command: str) -> Iterator[None]:
     """Log how a long-running command ends, and turn its error into an exit code.
 
+    An error with exit code 0 is a stop that was asked for.
+
     Raises:
-        typer.Exit: The command ended with an error.
+        SystemExit: The command ended with an error.
     """
     try:
         yield
-    except StoppedWhileStarting:
-        pass
     except ForewatchError as error:
-        log.error("process ends with an error", command=command, exit_code=error.exit_code, error=str(error))
-        if sys.stderr.isatty():
-            print(error, file=sys.stderr)  # the lines of a long message, readable
-        raise typer.Exit(error.exit_code) from None
+        if error.exit_code:
+            log.error(
+                "process ends with an error", command=command, exit_code=error.exit_code, error=str(error)
+            )
+            if sys.stderr.isatty():
+                print(error, file=sys.stderr)  # the lines of a long message, readable
+            raise SystemExit(error.exit_code) from None
     except Exception:
         log.exception("process ends with an unexpected error", command=command, exit_code=1)
-        raise typer.Exit(1) from None
+        raise SystemExit(1) from None
     log.info("process stopped", command=command, exit_code=0)
