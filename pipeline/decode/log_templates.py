@@ -20,6 +20,9 @@ MAX_LINE_CHARS: Final = 2000  # the rest of a line is ignored
 SIMILARITY: Final = 0.5  # least share of equal words of a line and its template
 TREE_DEPTH: Final = 5
 ID_BYTES: Final = 5
+#: Templates with which a line is compared at most: those of its length and first words. Without a limit each
+#: line of a storm is compared with all templates, which takes milliseconds.
+MAX_COMPARED_TEMPLATES: Final = 256
 
 WILDCARD: Final = "<*>"  # of drain3
 OVERFLOW: Final = "other"
@@ -54,6 +57,31 @@ class Template:
 KnownTemplate = tuple[str, str]
 
 
+class _NoRoom(Exception):
+    """A line has no template, and there are as many like it as allowed."""
+
+
+class _BoundedDrain(Drain):
+    """Drain with a limit on the templates with which a line is compared."""
+
+    def fast_match(self, cluster_ids, tokens, sim_th, include_params):  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """Return the most similar template, None if a new one may be made.
+
+        Args:
+            cluster_ids: Numbers of the templates.
+            tokens: Words of the line.
+            sim_th: Least share of equal words.
+            include_params: Wildcards count as equal.
+
+        Raises:
+            _NoRoom: a new one may not be made.
+        """
+        found = super().fast_match(cluster_ids, tokens, sim_th, include_params)
+        if found is None and len(cluster_ids) >= MAX_COMPARED_TEMPLATES:
+            raise _NoRoom
+        return found
+
+
 class LogTemplates:
     """Templates of one partition.
 
@@ -77,7 +105,7 @@ class LogTemplates:
         except re.error as error:
             raise ValueError(f"mask {error.pattern!r} is not a regular expression: {error}") from error
         self._most = most
-        self._drain = Drain(depth=TREE_DEPTH, sim_th=SIMILARITY)
+        self._drain = _BoundedDrain(depth=TREE_DEPTH, sim_th=SIMILARITY)
         self._codes: dict[int, str] = {}
         self._numbers: dict[str, int] = {}
         self._known: dict[int, list[tuple[str, list[str]]]] = {}  # by number of words
@@ -90,15 +118,18 @@ class LogTemplates:
     def code(self, line: str) -> str:
         """Return the code of the template of a line, which is learned if it is new.
 
-        ``OVERFLOW`` stands for a line without a template when there are as many as allowed, ``EMPTY`` for a
-        line without a word.
+        ``OVERFLOW`` stands for a line without a template when there are as many as allowed, in all or of its
+        length and first words, ``EMPTY`` for a line without a word.
         """
         masked = self._masker.mask(line[:MAX_LINE_CHARS]).strip()
         if not masked:
             return EMPTY
-        if len(self._codes) >= self._most and self._search(masked) is None:
+        try:
+            if len(self._codes) >= self._most and self._search(masked) is None:
+                return OVERFLOW
+            cluster, change = self._drain.add_log_message(masked)
+        except _NoRoom:
             return OVERFLOW
-        cluster, change = self._drain.add_log_message(masked)
         if change == "cluster_created":
             known = self._fitting(cluster.log_template_tokens) if self._known else None
             self._add(cluster, known or self._unused_code(masked))
@@ -151,7 +182,7 @@ class LogTemplates:
 
     def restore(self, state: list[list[Any]]) -> None:
         """Continue from ``state``; the templates so far are dropped."""
-        self._drain = Drain(depth=TREE_DEPTH, sim_th=SIMILARITY)
+        self._drain = _BoundedDrain(depth=TREE_DEPTH, sim_th=SIMILARITY)
         self._codes, self._numbers = {}, {}
         for code, size, tokens in state:
             self._drain.clusters_counter += 1

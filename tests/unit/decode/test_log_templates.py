@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.decode.log_templates import EMPTY, OVERFLOW, LogTemplates
+from pipeline.decode.log_templates import EMPTY, MAX_COMPARED_TEMPLATES, OVERFLOW, LogTemplates
 
 LINES = [
     "Receiving block blk_-16 src: /10.250.19.102:54106 dest: /10.250.19.102:50010",
@@ -45,6 +45,15 @@ def test_a_storm_of_templates_is_bounded():
     assert len(templates) == 10
     assert codes[10:] == [OVERFLOW] * 15
     assert templates.code("w v b") == codes[0], "known templates keep their code"
+
+
+def test_a_line_is_compared_with_a_limited_number_of_templates():
+    templates = LogTemplates()
+    codes = [templates.code(f"word{chr(97 + n % 26)}{n:x}z") for n in range(2000)]
+    assert len(templates) == MAX_COMPARED_TEMPLATES
+    assert codes[MAX_COMPARED_TEMPLATES:] == [OVERFLOW] * (2000 - MAX_COMPARED_TEMPLATES)
+    assert templates.code("two words") not in codes, "lines of another length have room"
+    assert templates.code("worda0z") == codes[0]
 
 
 @given(st.text(max_size=300))
