@@ -17,7 +17,7 @@ from detectors.base import State
 from detectors.channel_batch import Ints
 from detectors.jit import kernel
 from detectors.sequences.code_numbers import code_number
-from detectors.sequences.frozen_lstm import FrozenEmbeddingLSTM
+from detectors.sequences.frozen_lstm import EventProbabilities, FrozenEmbeddingLSTM
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN, Vocabulary
 
 ARCHITECTURE: Final = "embedding_lstm"
@@ -126,7 +126,7 @@ class NextEventDetector:
 
     def step(self, state: State, events: Events) -> tuple[State, EventVerdicts]:
         """Advance the keys of ``events``, whose state is changed in place."""
-        probability, p_value, expected, expected_probability = self.score(state, events)
+        probability, p_value, _, expected, expected_probability = self.score(state, events)
         surprise = -np.log10(np.clip(p_value, MIN_P_VALUE, 1.0)).astype(np.float32)
         flag = surprise >= self.limit
         cause = np.where(
@@ -144,10 +144,8 @@ class NextEventDetector:
             recent_tokens(state["recent"], events.slot, events.token),
         )
 
-    def score(
-        self, state: State, events: Events
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
-        """Advance the network and return what ``FrozenEmbeddingLSTM.score`` does.
+    def score(self, state: State, events: Events) -> EventProbabilities:
+        """Advance the network and return the probabilities of the events.
 
         Of ``state`` only h and c are used and changed.
         """

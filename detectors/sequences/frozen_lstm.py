@@ -7,7 +7,7 @@ do not depend on how a log was cut into batches.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,23 @@ from detectors.jit import kernel, sigmoid, tanh
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
 
 TOP_EVENTS: Final = 3  # most probable events that are kept for the explanation
+
+
+class EventProbabilities(NamedTuple):
+    """Probabilities of N events, given the events before each.
+
+    probability      (N,)    float32  of the event
+    p_value          (N,)    float32  of an event that is at most as probable
+    rank             (N,)    int32    number of events that are more probable
+    top              (N, K)  int32    most probable tokens
+    top_probability  (N, K)  float32
+    """
+
+    probability: Floats
+    p_value: Floats
+    rank: NDArray[np.int32]
+    top: NDArray[np.int32]
+    top_probability: Floats
 
 
 class FrozenEmbeddingLSTM:
@@ -73,17 +90,20 @@ class FrozenEmbeddingLSTM:
         _advance(self._weights, fresh, (state["h"], state["c"]), (slot, token), before)
         return before
 
-    def score(self, before: Floats, token: Ints) -> tuple[Floats, Floats, NDArray[np.int32], Floats]:
-        """Return the probabilities of events, given the hidden state before each.
+    def score(self, before: Floats, token: Ints) -> EventProbabilities:
+        """Return the probabilities of events.
 
-        ``before`` (N, H), ``token`` (N,) → probability (N,), p-value (N,): the probability of an event that
-        is at most as probable, the most probable tokens (N, TOP_EVENTS) and their probabilities.
+        ``before`` (N, H) is the hidden state before each event, ``token`` (N,) the event.
         """
         n = len(token)
-        probability, p_value = np.empty(n, np.float32), np.empty(n, np.float32)
-        top, top_probability = np.zeros((n, TOP_EVENTS), np.int32), np.zeros((n, TOP_EVENTS), np.float32)
-        out = probability, p_value, top, top_probability
-        _rank(before, self._head, self._head_bias, self._unknown_probability, token, out)
+        out = EventProbabilities(
+            np.empty(n, np.float32),
+            np.empty(n, np.float32),
+            np.empty(n, np.int32),
+            np.zeros((n, TOP_EVENTS), np.int32),
+            np.zeros((n, TOP_EVENTS), np.float32),
+        )
+        _rank(before, self._head, self._head_bias, self._unknown_probability, token, tuple(out))
         return out
 
     def _after_boundary(self) -> tuple[Floats, Floats]:
@@ -153,7 +173,7 @@ def _insert(top, top_probability, token, p):  # type: ignore[no-untyped-def]  # 
 @kernel
 def _rank(before, head, bias, unknown, token, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill the outputs of ``FrozenEmbeddingLSTM.score``."""
-    probability, p_value, top, top_probability = out
+    probability, p_value, rank, top, top_probability = out
     given = np.empty(len(bias), np.float32)
     for row in range(len(token)):
         given[:] = bias
@@ -171,10 +191,12 @@ def _rank(before, head, bias, unknown, token, out):  # type: ignore[no-untyped-d
             given[j] *= scale
         given[UNKNOWN] = unknown
         own = given[token[row]]
-        mass = np.float32(0)
+        mass, above = np.float32(0), 0
         for j in range(len(given)):
             if given[j] <= own:
                 mass += given[j]
+            else:
+                above += 1
             _insert(top[row], top_probability[row], j, given[j])
         probability[row] = own
-        p_value[row] = mass
+        p_value[row], rank[row] = mass, above

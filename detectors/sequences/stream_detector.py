@@ -37,15 +37,23 @@ class EventStreamDetector:
     or events reaches, is −log10 of this share.
     """
 
-    def __init__(self, spec: DetectorSpec, model: NextEventDetector | None) -> None:
-        """Use ``model`` with the alarm rate of ``spec``; None: no event is an alarm."""
-        self.spec, self.model = spec, model
+    def __init__(self, spec: DetectorSpec, model: NextEventDetector | None, top_k: int | None = None) -> None:
+        """Use a model with an alarm rate.
+
+        Args:
+            spec: Alarm rate.
+            model: The network and its limit; None: no event is an alarm.
+            top_k: An event that is not among so many most probable ones is an alarm, too.
+        """
+        self.spec, self.model, self.top_k = spec, model, top_k
         layers, hidden = DEFAULT_SHAPE if model is None else model.shape
         self._shape = layers, hidden
-        self.version = NO_MODEL if model is None else f"{model.version}-{spec.alarm_rate:g}"
+        rank = "" if top_k is None else f"-top{top_k}"
+        self.version = NO_MODEL if model is None else f"{model.version}-{spec.alarm_rate:g}{rank}"
         self.weights = NO_MODEL if model is None else model.version
         self.state_version = f"events-1-{layers}x{hidden}"
         self._limit = np.inf if model is None else model.limit_at(spec.alarm_rate)
+        self._alarm_surprise = -np.log10(spec.alarm_rate)
         codes = code_numbers(() if model is None else model.vocabulary.codes)
         by_number = {} if model is None else dict(sorted(model.tokens_by_number().items()))
         self._numbers = np.array(list(by_number), np.float64)
@@ -72,20 +80,23 @@ class EventStreamDetector:
         if self.model is None:
             return state, _unremarkable(recent)
         token = self.tokens(numbers)
-        probability, p_value, expected, expected_probability = self.model.score(
-            state, Events(points.slot, token)
-        )
-        surprise = -np.log10(np.maximum(p_value, np.finfo(np.float32).tiny)).astype(np.float32)
+        found = self.model.score(state, Events(points.slot, token))
+        surprise = -np.log10(np.maximum(found.p_value, np.finfo(np.float32).tiny)).astype(np.float32)
         verdicts = _unremarkable(recent)
         verdicts.flag = surprise >= self._limit
-        shift = -np.log10(self.spec.alarm_rate) - self._limit
+        shift = self._alarm_surprise - self._limit
         verdicts.surprise = np.maximum(surprise + np.float32(shift), 0.0).astype(np.float32)
-        verdicts.score = (1.0 - 10.0 ** -verdicts.surprise.astype(np.float64)).astype(np.float32)
+        if self.top_k is not None:
+            unranked = found.rank >= self.top_k
+            verdicts.flag |= unranked
+            least = np.where(unranked, self._alarm_surprise, 0.0)
+            verdicts.surprise = np.maximum(verdicts.surprise, least).astype(np.float32)
         verdicts.cause = np.where(verdicts.flag, _causes(token), 0).astype(np.uint8)
+        verdicts.probability = found.probability
+        verdicts.score = (1.0 - 10.0 ** -verdicts.surprise.astype(np.float64)).astype(np.float32)
         verdicts.forecaster[:] = FORECASTERS.index("next_event")
         verdicts.contribution[:] = 1.0
-        verdicts.probability = probability
-        verdicts.likely, verdicts.likely_probability = self._number_of[expected], expected_probability
+        verdicts.likely, verdicts.likely_probability = self._number_of[found.top], found.top_probability
         return state, verdicts
 
     def tokens(self, numbers: NDArray[np.float64]) -> NDArray[np.int32]:

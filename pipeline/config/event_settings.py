@@ -28,6 +28,13 @@ class EventsConfig(ConfigModel):
         description="model file of `EventModel.save`, used until a training has made another one",
     )
 
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        description="an event that is not among so many most probable ones is an anomaly too, however "
+        "probable it is (default: the probability alone decides)",
+    )
+
     @property
     def sessions(self) -> bool:
         """Return whether the events of a series are divided into sessions."""

@@ -224,11 +224,10 @@ def _load_past(task: Task, back_ns: int) -> TrainingData:
 def _detector(task: Task) -> Detector:
     """Build the champion's detector, which flags points that were not scored yet."""
     from detectors import build
-    from detectors.sequences.stream_detector import EventStreamDetector
-    from pipeline.models.champion import detector_spec
+    from pipeline.models.champion import detector_spec, event_detector
 
     if task.stream.of_events:
-        return EventStreamDetector(detector_spec(task.stream), event_tasks.model_of(task, task.champion))
+        return event_detector(task.stream, event_tasks.model_of(task, task.champion))
     return build(detector_spec(task.stream), _weights(task.champion))
 
 

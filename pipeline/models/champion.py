@@ -98,7 +98,12 @@ def _build(stream: Stream, path: str, sha256: str) -> Detector:
     """Build the detector of a version. Raises ArtifactError."""
     if not stream.of_events:
         return build(detector_spec(stream), registry.weights_of(path, sha256))
-    return EventStreamDetector(detector_spec(stream), NextEventDetector.load(path, sha256))
+    return event_detector(stream, NextEventDetector.load(path, sha256))
+
+
+def event_detector(stream: Stream, model: NextEventDetector | None) -> EventStreamDetector:
+    """Build the detector of a stream of events."""
+    return EventStreamDetector(detector_spec(stream), model, stream.event_settings.top_k)
 
 
 def _build_packaged(stream: Stream) -> tuple[Detector, str | None]:
@@ -113,8 +118,8 @@ def _build_packaged(stream: Stream) -> tuple[Detector, str | None]:
         try:
             model = NextEventDetector.load(str(path))
         except ArtifactError as error:
-            return EventStreamDetector(detector_spec(stream), None), f"events.model is refused: {error}"
-    return EventStreamDetector(detector_spec(stream), model), None
+            return event_detector(stream, None), f"events.model is refused: {error}"
+    return event_detector(stream, model), None
 
 
 def champion_of(database: Database, name: str, stream: Stream) -> Champion:

@@ -1,13 +1,16 @@
-"""Codes of the events of a stream and templates of its log lines, from its newest snapshots."""
+"""Codes of events and templates of log lines in the newest snapshots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import structlog
 from sqlalchemy import Connection
 
+from detectors.sequences.code_numbers import END_NUMBER, number_text
+from detectors.sequences.vocabulary import END_TEXT
 from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import DamagedState, InputError
 from pipeline.core.types import Partition
@@ -62,6 +65,27 @@ def stored_codes(connection: Connection, name: str, stream: Stream) -> SeenCodes
     except DamagedState as error:
         log.warning("codes of events are left out of a training", stream=name, error=str(error))
         return SeenCodes()
+
+
+def stored_event_texts(connection: Connection, name: str, stream: Stream) -> Callable[[float], str]:
+    """Return a function that gives the text of the number of a code.
+
+    A code that is not stored is shown by its number.
+
+    Raises:
+        DamagedState: a snapshot cannot be read.
+    """
+    all_codes = [codes for _, codes in _codes_by_partition(connection, name, stream)]
+
+    def text(number: float) -> str:
+        found = (codes.text(number) for codes in all_codes)
+        return next((one for one in found if one is not None), None) or _unstored_text(number)
+
+    return cache(text)
+
+
+def _unstored_text(number: float) -> str:
+    return END_TEXT if number == END_NUMBER else number_text(number)
 
 
 def _codes_by_partition(

@@ -20,6 +20,11 @@ MAX_FILE_BYTES = 20 << 20
 MAX_ROWS = 20_000
 MAX_CHANNELS = 6
 MAX_SHOWN_POINTS = 4_000
+_NO_NUMBERS = (
+    "no column of the file holds numbers, and this page judges numbers. Events (codes, log lines) are judged "
+    "by their order, which a model must learn first: in Python `forewatch.fit_events(frame, event=COLUMN)`, "
+    "in the daemon a stream whose format has `code` or `text`"
+)
 _SENSITIVITIES = ("low", "normal", "high")
 _DIRECTIONS = ("both", "up", "down")
 _PRESETS = ("sensor", "network", "stock")
@@ -80,7 +85,7 @@ def _tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
     if series and series not in frame.columns:
         raise InputError(f"the file has no column {series}")
     numeric = [c for c in frame.select_dtypes("number").columns if c not in (time, series)]
-    channels = [c for c in query.get("values", "").split("\x1f") if c] or numeric[:1]
+    channels = _channels(query, numeric)
     frame = frame.tail(MAX_ROWS).reset_index(drop=True)
     settings = _settings(query)
     found = detect(
@@ -110,6 +115,14 @@ def _tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
         **_points(frame, found, time, series, shown, channels),
         "yaml": _yaml(query, time, series, channels, settings),
     }
+
+
+def _channels(query: dict[str, str], numeric: list[str]) -> list[str]:
+    """Return the chosen columns, or the first one with numbers."""
+    found = [c for c in query.get("values", "").split("\x1f") if c] or numeric[:1]
+    if not found:
+        raise InputError(_NO_NUMBERS)
+    return found
 
 
 def _frame(data: bytes) -> pd.DataFrame:

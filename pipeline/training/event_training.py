@@ -211,10 +211,10 @@ def _judged(
     ]
     slot = np.repeat(np.arange(len(tokens), dtype=np.int32), [len(one) for one in tokens])
     events = Events(slot, np.concatenate(tokens).astype(np.int32))
-    probability, p_value, _, _ = model.score(model.initial(len(tokens)), events)
-    flag = -np.log10(np.maximum(p_value, np.finfo(np.float32).tiny)) >= model.limit_at(alarm_rate)
+    found = model.score(model.initial(len(tokens)), events)
+    flag = -np.log10(np.maximum(found.p_value, np.finfo(np.float32).tiny)) >= model.limit_at(alarm_rate)
     alarms = len(np.unique(slot[flag])) / len(tokens) if ended else float(flag.mean())
-    return EventJudgement(float(-np.log(np.maximum(probability, 1e-30)).mean()), alarms)
+    return EventJudgement(float(-np.log(np.maximum(found.probability, 1e-30)).mean()), alarms)
 
 
 def _nats_of_frequencies(learned: Sequence[Session], held_out: Sequence[Session], ended: bool) -> float:

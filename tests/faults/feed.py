@@ -140,7 +140,7 @@ def _poison(rng: random.Random, series: str, second: int) -> bytes:
 def config_tree(database: str, source: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A config of the one stream ``plant`` that reads such records.
 
-    ``changes`` go into the stream; ``storage`` and ``engine`` beside it.
+    ``changes`` go into the stream; ``storage`` and ``engine`` beside it. ``without``: keys to leave out.
     """
     tree: dict[str, Any] = {
         "database": database,
@@ -157,4 +157,5 @@ def config_tree(database: str, source: dict[str, Any], **changes: Any) -> dict[s
         "limits": {"v": {"max": LIMIT}},
         "dead_letters": {"ratio": 0.9, "run": 50},
     }
-    return tree | {"streams": {"plant": stream | changes}}
+    without = changes.pop("without", ())
+    return tree | {"streams": {"plant": {k: v for k, v in (stream | changes).items() if k not in without}}}

@@ -65,11 +65,10 @@ def encoded(events: Iterable[Event], key: str = "event") -> list[bytes]:
 
 def door_scorer(model: NextEventDetector | None = None, **settings: Any) -> StreamScorer:
     """Return a scorer of doors, with the model of ``door_model``."""
-    from detectors.sequences.stream_detector import EventStreamDetector
-    from pipeline.models.champion import detector_spec
+    from pipeline.models.champion import event_detector
 
     stream = Stream.model_validate(stream_tree(None, **settings))
-    detector = EventStreamDetector(detector_spec(stream), door_model() if model is None else model)
+    detector = event_detector(stream, door_model() if model is None else model)
     return StreamScorer(provenance("doors", stream, detector), stream, detector)
 
 

@@ -18,7 +18,7 @@ from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
-from pipeline.core.types import Anomaly, AnomalyState, EndReason, Severity
+from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Severity
 from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_VALUES
 from pipeline.services.anomaly_text import finite, short_text
 from pipeline.services.explain import explain
@@ -41,6 +41,22 @@ class ChannelValue(BaseModel):
     lower: float | None
     upper: float | None
     contribution: float | None
+
+
+class LikelyEvent(BaseModel):
+    """An event that was expected."""
+
+    code: str
+    probability: float
+
+
+class EventView(BaseModel):
+    """The most surprising event of an anomaly of a stream of events."""
+
+    code: str
+    probability: float | None
+    before: list[str] = Field(description="events before it, the last one at the end")
+    likely: list[LikelyEvent] = Field(description="the most probable events in its place")
 
 
 class AnomalyItem(BaseModel):
@@ -72,6 +88,7 @@ class AnomalyItem(BaseModel):
     revision: int
     text: str = Field(examples=["temperature is 93.1 °C, usual at this time 60 to 75 °C"])
     channels: list[ChannelValue]
+    event: EventView | None = Field(None, description="null in a stream of numbers")
 
 
 class Review(BaseModel):
@@ -233,4 +250,15 @@ def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
             }
             for at, name in enumerate(anomaly.channels)
         ],
+        "event": None if anomaly.event is None else _event(anomaly.event),
     }
+
+
+def _event(event: EventFinding) -> EventView:
+    pairs = zip(event.likely, event.likely_probability, strict=True)
+    return EventView(
+        code=event.code,
+        probability=finite(event.probability),
+        before=event.recent,
+        likely=[LikelyEvent(code=code, probability=finite(p) or 0.0) for code, p in pairs],
+    )

@@ -21,6 +21,7 @@ from pipeline.api.routes.anomalies import anomaly_detail, visible_anomaly
 from pipeline.api.routes.series import RangeFilter
 from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.errors import InputError
+from pipeline.services.event_rows import event_rows
 from pipeline.services.plot_points import range_around
 from storage.history.reduced import (
     MIN_REDUCED_NS,
@@ -87,6 +88,7 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
         reviews = labels.reviews(connection, [one.id for one in of_series])
         excluded = quarantine.query(connection, stream=stream)
         late_ms = _late(connection, stream, series, (since, until))
+        events = _events(context, connection, query, (since, until))
     units = context.config.streams[stream].alerts.units
     return {
         "stream": stream,
@@ -97,6 +99,7 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
         "channels": channels,
         "units": {name: units[name] for name in channels if name in units},
         **_points(points, channels),
+        **events,
         "anomalies": [
             anomaly_detail(context.config, one, reviews.get(one.id)).model_dump(mode="json")
             for one in of_series
@@ -104,6 +107,18 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
         "late_ms": late_ms,
         "excluded": _excluded(excluded, series, (since, until)),
     }
+
+
+def _events(
+    context: ApiContext, connection: Connection, query: ChartFilter, bounds: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the newest events, which take the place of channels in a stream of events."""
+    stream = context.config.streams[query.stream]
+    if not stream.of_events:
+        return {"events": None}
+    rows = event_rows(connection, context.history, (query.stream, stream), query.series, bounds)
+    limit = -math.log10(stream.target_alarm_rate)
+    return {"channels": [], "points": {}, "events": rows, "alarm_surprise": limit}
 
 
 def _range(context: ApiContext, query: ChartFilter) -> tuple[int, int]:

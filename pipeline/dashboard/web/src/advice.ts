@@ -13,6 +13,9 @@ const FIRST_STEP: Record<string, string> = {
   unusual_step: "One sudden step: look for a restart, a deployment or a lost unit at that moment.",
   volatility: "The value jumps more than usual: look for retries, oscillation or a loose contact.",
   unusual_noise: "The value jumps more than usual: look for retries, oscillation or a loose contact.",
+  unexpected_event: "The order was wrong: look at what produced this event, and at the step that should have come before it.",
+  missing_event: "The session stopped before its usual end: check whether the process, the batch or the person behind it is stuck.",
+  new_event: "A kind of event that the model never saw: after a change or a release it is expected, otherwise find out what writes it.",
   absence: "Something that happens regularly did not happen: check the job, the batch or the people behind it.",
   seasonal_profile: "Usual at another time of day: check for a shifted schedule, a holiday or a change of clocks.",
 };
@@ -25,7 +28,8 @@ export function firstStep(anomaly: Anomaly): string {
 export function rarityText(anomaly: Anomaly): string {
   if (anomaly.ratio) return `${numberText(anomaly.ratio, 3)} times as far from the middle as the usual range reaches`;
   if (anomaly.surprise === null) return "not measured";
-  if (anomaly.surprise > 12) return "rarer than one point in a trillion";
+  const unit = anomaly.event ? "session or event" : "point";
+  if (anomaly.surprise > 12) return `rarer than one ${unit} in a trillion`;
   const points = 10 ** anomaly.surprise;
-  return `about one point in ${points < 1e6 ? countText(Number(points.toPrecision(2))) : points < 1e9 ? `${numberText(points / 1e6, 2)} million` : `${numberText(points / 1e9, 2)} billion`} is as unusual`;
+  return `about one ${unit} in ${points < 1e6 ? countText(Number(points.toPrecision(2))) : points < 1e9 ? `${numberText(points / 1e6, 2)} million` : `${numberText(points / 1e9, 2)} billion`} is as unusual`;
 }

@@ -8,12 +8,13 @@ import { ageText, bothTimes, countText, durationText, msOf, numberText } from ".
 import { later } from "./later";
 import { Empty, Fields, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { seriesAddress } from "./route";
+import { EventStory, type EventView } from "./sequence";
 
 export interface Channel { channel: string; unit: string | null; observed: number | null; expected: number | null; lower: number | null; upper: number | null; contribution: number | null }
 export interface Anomaly {
   id: string; stream: string; series: string; labels: Record<string, string>; state: string; severity: string; direction: string;
   start: string; peak: string; end: string; points: number; surprise: number | null; ratio: number | null; relative: boolean; of_value: boolean; cause: string; cause_text: string;
-  forecaster: string; model_version: string; revision: number; text: string; channels: Channel[];
+  forecaster: string; model_version: string; revision: number; text: string; channels: Channel[]; event: EventView | null;
 }
 export interface Labelled extends Anomaly { review: { label: string; author: string; comment: string; at: string } | null }
 export interface Alert {
@@ -141,7 +142,7 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
         ? <span class="badge bad">open for {durationText(Date.now() - start)}</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
       <section class="card">
         <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationText(end - start)}</> : <> (one point)</>}.</p>
-        <Gauge channel={leading} relative={anomaly.relative} causeText={anomaly.cause_text} />
+        {anomaly.event ? <EventStory event={anomaly.event} cause={anomaly.cause} /> : <Gauge channel={leading} relative={anomaly.relative} causeText={anomaly.cause_text} />}
         <AroundChart key={anomaly.id} anomaly={anomaly} channel={leading.channel} />
       </section>
       <Section title="What to do">
@@ -152,7 +153,7 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
       <div class="columns">
         <Section title="Why, and how sure">
           <Fields fields={[["Cause", anomaly.cause_text], ["How unusual", rarityText(anomaly)],
-            ["Points outside", countText(anomaly.points)], ["Forecaster", anomaly.forecaster.replaceAll("_", " ")],
+            [anomaly.event ? "Unexpected events" : "Points outside", countText(anomaly.points)], ["Forecaster", anomaly.forecaster.replaceAll("_", " ")],
             ["Model", anomaly.model_version], ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}${anomaly.review.comment ? `: ${anomaly.review.comment}` : ""}` : "none yet"]]} />
           <Shares channels={anomaly.channels} />
         </Section>

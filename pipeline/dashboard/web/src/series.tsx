@@ -8,6 +8,7 @@ import { axisLabels, countText, durationText, timeText, valueLabels } from "./fo
 import type { Labelled } from "./incident";
 import { Empty, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { setQuery } from "./route";
+import { EventSections, type EventRow } from "./sequence";
 
 type Numbers = (number | null)[];
 interface Points { min: Numbers; max: Numbers; expected: Numbers; lower: Numbers; upper: Numbers }
@@ -15,7 +16,7 @@ interface Run { name: string; from_ms: number; to_ms: number }
 export interface SeriesData {
   stream: string; series: string; from_ms: number; to_ms: number; rows: number; channels: string[]; units: Record<string, string>; time_ms: number[]; reduced: boolean;
   points: Record<string, Points>; models: Run[]; forecasters: Run[]; missing: { from_ms: number; to_ms: number }[];
-  anomalies: Labelled[]; late_ms: number[]; excluded: { from_ms: number; to_ms: number; why: string }[];
+  events: EventRow[] | null; alarm_surprise?: number; anomalies: Labelled[]; late_ms: number[]; excluded: { from_ms: number; to_ms: number; why: string }[];
 }
 
 const SPANS: [string, number][] = [["1 h", 3_600_000], ["1 d", 86_400_000], ["7 d", 604_800_000], ["30 d", 2_592_000_000], ["1 y", 31_536_000_000]];
@@ -176,11 +177,11 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
     <Shown view={view}>{(found) => found.rows === 0
       ? <Empty title="No recorded point in this range"><p>The recorded history may be off (<code>storage.history</code>), older than <code>storage.keep_history</code>, or not yet written: points arrive here about ten seconds after they are scored.</p></Empty>
       : <>
-        <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span><span>▒ coloured: anomaly</span></span>}>
+        {found.events ? <EventSections events={found.events} limit={found.alarm_surprise ?? 0} /> : <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span><span>▒ coloured: anomaly</span></span>}>
           {found.channels.map((channel) => <Chart key={channel} data={found} channel={channel} other={other} by={by} onRange={range} />)}
           <Strip name="model" runs={found.models} data={found} />
           <Strip name="forecaster" runs={found.forecasters.length > 40 ? [] : found.forecasters} data={found} />
-        </Section>
+        </Section>}
         <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Changes"]} empty="None."
           rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When at={one.start} />,
             one.state === "open" ? "open" : durationText(Date.parse(one.end) - Date.parse(one.start)), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
