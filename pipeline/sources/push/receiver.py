@@ -45,6 +45,8 @@ RETRY_AFTER_SECONDS = 5
 #: Endings of the paths of OTLP and Prometheus, which senders add to the address or want to see there.
 _OTLP_PATH, _PATHS = "v1/metrics", ("", "api/v1/write", "v1/metrics")
 
+_VERSION_2 = "io.prometheus.write.v2.request"
+
 log = structlog.get_logger(__name__)
 
 
@@ -204,7 +206,7 @@ class _Receiver:
             return _later(503, f"the spool cannot be written: {error}"), 0
         if reason:
             return _text(400, reason), 0
-        return _accepted(request, kind), points
+        return _accepted(request, kind, points), points
 
 
 def _points(target: PushTarget, body: bytes, compression: int, kind: str) -> int:
@@ -241,8 +243,15 @@ async def _body(request: Request, limit: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _accepted(request: Request, kind: str) -> Response:
-    """Return the answer to data that are kept; OTLP wants an empty message."""
+def _accepted(request: Request, kind: str, points: int) -> Response:
+    """Return the answer to data that are kept.
+
+    OTLP wants an empty message, remote write 2 the number of samples.
+    """
+    if _VERSION_2 in kind.lower():
+        counts = {"Samples": points, "Histograms": 0, "Exemplars": 0}
+        headers = {f"X-Prometheus-Remote-Write-{what}-Written": str(n) for what, n in counts.items()}
+        return Response(status_code=204, headers=headers)
     if not request.url.path.endswith(_OTLP_PATH):
         return Response(status_code=204)
     if kind.startswith("application/json"):

@@ -127,6 +127,14 @@ def test_broken_data_get_the_reason_and_are_kept(opened):
     assert (other.status_code, other.text.strip(), source.spool.end) == (415, "send text/plain", 3)
 
 
+def test_senders_of_remote_write_2_learn_the_number_of_samples(opened):
+    _, url = opened()
+    kind = {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}
+    answer = httpx.post(f"{url}/api/v1/write", content="one two three", headers=kind)
+    names = [f"X-Prometheus-Remote-Write-{what}-Written" for what in ("Samples", "Histograms", "Exemplars")]
+    assert [answer.headers[name] for name in names] == ["3", "0", "0"]
+
+
 def test_keys(opened):
     source, url = opened(key=Secret(env="PUSH_KEY"))
     for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}):
