@@ -23,7 +23,7 @@ from detectors.composite.hidden_sources import HiddenSource, NetworkSource, Shar
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import LstmForecast
 from detectors.composite.presets import PRESETS
-from detectors.composite.tiers import TIERS, USUAL_RANGE_SIZES, Tier, ranking_tier
+from detectors.composite.tiers import TIERS, USUAL_RANGE_SIZES, Tier, former_ranking_tier, ranking_tier
 from detectors.composite.usual_range_decision import UsualRangeDecision
 from detectors.forecasters import shared_lstm_numba
 from detectors.forecasters.frozen_network import FrozenNetwork
@@ -62,6 +62,14 @@ CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
 PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.", "relation.", "decision.")
 # State arrays that mean the same under both decisions.
 PREFIXES_OF_BOTH_DECISIONS = ("scale.", "rhythm.", "ladder.", "shape.", "inputs.", "hidden.", "readout.")
+PREFIXES_OF_USUAL_RANGES = (
+    *PREFIXES_OF_BOTH_DECISIONS,
+    "event.",
+    "threshold.",
+    "relation.",
+    "decision.",
+    "usual.",
+)
 Network = FrozenLSTM | FrozenNetwork
 NETWORK_MARK = "+"  # in a state version: behind it stands the form of the state of a network of the stream
 MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
@@ -135,7 +143,7 @@ class CompositeDetector:
                 self.event_gate.threshold,
                 self.preset.has_steady_state,
             )
-            if len(spec.channels) > 1 and not usual
+            if len(spec.channels) > 1 and not (usual and spec.tier == "light")
             else None
         )
         self.decision = DecisionParts(spec, self.preset, self.event_gate, self.threshold, self.multivariate)
@@ -153,27 +161,34 @@ class CompositeDetector:
         return f"{STATE_VERSION}-{digest_of(*shaping).hexdigest()[:12]}"
 
     def convert_state(self, version: str, rows: State) -> State | None:
-        """Return rows of another network or decision in the form of this detector.
+        """Return rows of another network, decision or rank in the form of this detector.
 
-        Scale, season, forecast and shape memory continue. After another decision the usual ranges and the
-        calibration start empty. After another network its state starts empty; the caller goes on with
-        ``on_weights_changed``.
+        Scale, season and forecast continue, and the usual ranges where there are some. What only ranks rows
+        starts empty where its size has changed. After another network its state starts empty; the caller goes
+        on with ``on_weights_changed``.
         """
         form, _, network = version.partition(NETWORK_MARK)
-        same_decision = form == self.state_version.partition(NETWORK_MARK)[0]
-        if not same_decision and (
-            self.usual_range is None or form != self._decision_form(TIERS[self.spec.tier], ())
-        ):
+        continued = self._continued_prefixes(form)
+        if continued is None:
             return None
         state = self.initial(len(rows["scale.moments"]))
-        for name, array in state.items():
-            stored = rows.get(name)
-            kept = same_decision or name.startswith(PREFIXES_OF_BOTH_DECISIONS)
-            if name.startswith("hidden.") and network != self.network_form:
-                kept = False
-            if kept and stored is not None and stored.shape == array.shape and stored.dtype == array.dtype:
-                state[name] = stored
+        for prefix in continued:
+            if prefix == "hidden." and network != self.network_form:
+                continue
+            names = [name for name in state if name.startswith(prefix)]
+            if all(name in rows and _alike(rows[name], state[name]) for name in names):
+                state |= {name: rows[name] for name in names}
         return state
+
+    def _continued_prefixes(self, form: str) -> tuple[str, ...] | None:
+        """Return the prefixes of the state arrays that continue; None: unknown form."""
+        if form == self.state_version.partition(NETWORK_MARK)[0]:
+            return tuple(sorted({name.partition(".")[0] + "." for name in self.initial(0)}))
+        if self.usual_range is None:
+            return None
+        if form == self._decision_form(former_ranking_tier(self.spec.tier), (self.usual_range.shape,)):
+            return PREFIXES_OF_USUAL_RANGES
+        return PREFIXES_OF_BOTH_DECISIONS if form == self._decision_form(TIERS[self.spec.tier], ()) else None
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)
@@ -252,6 +267,10 @@ def _source(net: Network, own: GroupNetworks | None, tier: Tier) -> HiddenSource
     return SharedLstmSource(net, own, tier.readout_mixtures)
 
 
+def _alike(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype
+
+
 def _version_and_weights(
     spec: DetectorSpec, tier: Tier, net: Network | None, own: GroupNetworks | None
 ) -> tuple[str, str]:
@@ -280,9 +299,7 @@ def build_composite(spec: DetectorSpec, weights: Mapping[str, NDArray[Any]] | No
         raise ValueError(f"preset {spec.preset!r} is unknown; known are {', '.join(PRESETS)}")
     if spec.threshold not in THRESHOLDS:
         raise ValueError(f"threshold {spec.threshold!r} is unknown; known are {', '.join(THRESHOLDS)}")
-    tier = TIERS[spec.tier]
-    if spec.decision == "usual_range":
-        tier = ranking_tier(tier)
+    tier = ranking_tier(spec.tier) if spec.decision == "usual_range" else TIERS[spec.tier]
     if not tier.lags:
         return CompositeDetector(spec, tier, None)
     if weights is not None and SPEC_TENSOR in weights:

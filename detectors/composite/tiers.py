@@ -170,20 +170,42 @@ USUAL_RANGE_SIZES = {
         _ALL_QUANTITIES, tuple(k for k in _ALL_QUANTITIES if k not in (q.Q_STILL, q.Q_FORECAST)), 96
     ),
 }
-#: Group that ranks the rows of ``light`` where usual ranges decide alarms.
-RESIDUAL_GROUP = TrackGroup((("surplus", 1.0),), 0.8)
+#: Tracks by which the groups of forms and of events are known.
+RANKING_TRACKS = {"residual", "range"}
+#: Tiers in the sizes that leave room for usual ranges.
+SMALLER_TIERS = {
+    "light": replace(TIERS["light"], calibration_bins=8),
+    "standard": replace(
+        TIERS["standard"],
+        calibration_bins=15,
+        novelty_values=64,
+        profile_bins=8,
+        discord_blocks=384,
+        cycle_discord_blocks=128,
+    ),
+    "strong": TIERS["strong"],
+}
 
 
-def ranking_tier(tier: Tier) -> Tier:
-    """Return ``tier`` with the groups that rank rows only.
+def ranking_tier(name: str) -> Tier:
+    """Return the tier with the groups that rank rows: forms and events.
 
-    The other groups decide alarms by surprise, and the decision by usual ranges replaces them. Some bins of each
-    calibration histogram make room for the limits.
+    The other groups only add alarms by surprise, and the decision by usual ranges replaces those.
     """
+    tier = SMALLER_TIERS[name]
+    groups = tuple(
+        group for group in tier.track_groups if RANKING_TRACKS & {track for track, _ in group.tracks}
+    )
+    return replace(tier, track_groups=groups)
+
+
+def former_ranking_tier(name: str) -> Tier:
+    """Return the tier that ranked rows before, by forms only; states are stored."""
+    tier = TIERS[name]
     forms = tuple(group for group in tier.track_groups if ("residual", 0.5) in group.tracks)
     return replace(
         tier,
-        track_groups=forms or (RESIDUAL_GROUP,),
+        track_groups=forms or (TrackGroup((("surplus", 1.0),), 0.8),),
         calibration_bins=tier.calibration_bins - (1 if forms else 6),
         cycle_rows=0,
         novelty_values=0,

@@ -27,9 +27,7 @@ def figures(tier: str, name: str, data: Path, made: Path) -> dict[str, float]:
         inject.MAKERS[chosen.maker](folder, made)
         folder = made
     summary = summarise(
-        evaluate(
-            EvaluationTask(folder, chosen.layout, tier, chosen.preset, decision="surprise", limit=SLICE[name])
-        )
+        evaluate(EvaluationTask(folder, chosen.layout, tier, chosen.preset, limit=SLICE[name]))
     )
     return {
         figure.name: round(figure.all, 4)
