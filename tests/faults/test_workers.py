@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.feed import make_log
-from tests.faults.stage import NO_REVISIONS, Stage
+from tests.faults.stage import Stage
 from tests.faults.traps import PHASES
 from tests.support.kafka_server import Topics
 from tests.support.supervised_daemons import SupervisedDaemon, free_port
@@ -22,7 +22,7 @@ class Scene:
     """A stage whose members are the workers of one daemon after the other."""
 
     def __init__(self, folder: Path, topics: Topics, url: str, seconds: int, phases: list[str]) -> None:
-        self.stage = Stage(folder, topics, url, [make_log(n, seconds) for n in range(4)], **NO_REVISIONS)
+        self.stage = Stage(folder, topics, url, [make_log(n, seconds) for n in range(4)])
         self.port = free_port()
         tree = json.loads(self.stage.config.read_text())
         self.stage.config.write_text(json.dumps(tree | {"workers": 2, "http": {"port": self.port}}))
