@@ -67,8 +67,14 @@ class Client:
 
     async def get(self, path: str) -> int:
         """Read an answer completely and return its status."""
-        reader = await self.send(path)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        try:
+            reader = await self.send(path)
+            found = await reader.readuntil(b"\r\n\r\n")
+        except (OSError, asyncio.IncompleteReadError):  # the server closes a connection that is idle for long
+            self.close()
+            reader = await self.send(path)
+            found = await reader.readuntil(b"\r\n\r\n")
+        head = found.decode("latin-1").lower()
         status = int(head.split(" ", 2)[1])
         if "transfer-encoding: chunked" in head:
             while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
@@ -82,6 +88,7 @@ class Client:
         """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
+            self._streams = None
 
 
 async def read_as_a_page(url: str, headers: dict[str, str], begin: float) -> None:
@@ -261,6 +268,9 @@ def run_daemon(settings: dict[str, Any], pipe: Connection) -> None:
     with daemon(config, stopping, [DashboardService(config)]) as running:
         thread = threading.Thread(target=running.run, args=(lambda: None,), daemon=True)
         thread.start()
+        while not seconds:
+            time.sleep(0.1)
+        pipe.send("ready")
         while pipe.recv():
             pipe.send(seconds[:])
             seconds.clear()
@@ -291,7 +301,7 @@ def measure_commits(options: argparse.Namespace) -> None:
             server.start()
             feeder = multiprocessing.Process(target=produce, args=(broker.address, options.rate, ending))
             feeder.start()
-            time.sleep(15)
+            ours.recv()  # the first commit
             for turn in range(2 * options.rounds):
                 found[turn % 2 == 1] += _commits_of_a_turn(
                     ours, f"http://127.0.0.1:{port}", turn % 2 == 1, options

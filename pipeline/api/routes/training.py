@@ -98,6 +98,7 @@ class ChampionItem(BaseModel):
     decision: str
     version: str | None
     pinned: bool = Field(description="only a person changes the champion")
+    trainable: bool = Field(description="its detector has weights")
 
 
 class JobFilter(ListFilter):
@@ -128,6 +129,7 @@ def list_champions(context: Context) -> Page[ChampionItem]:
                 decision=context.config.streams[name].decision,
                 version=one.to_version,
                 pinned=one.pinned,
+                trainable=trainable(context.config.streams[name]),
             )
             for name, one in found.items()
         ]

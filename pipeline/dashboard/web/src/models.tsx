@@ -7,7 +7,7 @@ import { countText, durationText, numberText } from "./format";
 import { AUTHOR } from "./incident";
 import { Empty, Fields, Link, Name, Section, Shown, Table, When } from "./parts";
 
-interface Champion { stream: string; detector: string; preset: string; decision: string; version: string | null; pinned: boolean }
+interface Champion { stream: string; detector: string; preset: string; decision: string; version: string | null; pinned: boolean; trainable: boolean }
 interface Model { version: string; state: string; parent: string | null; author: string; reason: string; made: string; evidence: Record<string, { text?: string } | unknown> }
 interface Promotion { action: string; to_version: string | null; author: string; reason: string; created: string }
 interface Job { id: number; kind: string; state: string; trigger: string; reason: string; error: string | null; progress: Record<string, unknown>; created: string; finished: string | null }
@@ -73,7 +73,7 @@ function OfStream({ champion, reload: reloadChampions }: { champion: Champion; r
         one.version === champion.version ? <span class="done">champion</span> : ["failed", "rejected"].includes(one.state) ? "" : <Promote model={one} stream={stream} reload={reload} />] }))} />}</Shown></Section>
     <div class="columns">
       <Section title="Promotions and rollbacks"><Shown view={changes}>{({ items }) => <Table label="Changes" columns={["What", "To", "By", "Why", "At"]} empty="None yet." rows={items.map((one, n) => ({ key: String(n), cells: [one.action, one.to_version ?? "packaged", <Name text={one.author} />, <bdi>{one.reason}</bdi>, <When at={one.created} />] }))} />}</Shown></Section>
-      <Section title="Jobs" aside={<ConfirmButton label="Train now" title={`Train a model of ${stream}?`} run={train}>
+      <Section title="Jobs" aside={champion.trainable && <ConfirmButton label="Train now" title={`Train a model of ${stream}?`} run={train}>
         <p>A training on the recorded history is queued; a running daemon runs it beside the streams. The new version is compared with the champion on the newest points, and promoted only if it is better.</p></ConfirmButton>}><Shown view={jobs}>{({ items }) => <Table label="Jobs" columns={["Id", "Kind", "State", "Trigger", "Progress", "Created"]} empty="No job yet. The command forewatch train starts one, and so does retraining.schedule."
         rows={items.map((one) => ({ key: String(one.id), cells: [String(one.id), one.kind, `${one.state}${one.reason || one.error ? `: ${one.reason || one.error || ""}` : ""}`, one.trigger,
           progressText(one), <When at={one.created} />] }))} />}</Shown></Section>
