@@ -122,8 +122,10 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
 function Strip({ name, runs, data }: { name: string; runs: Run[]; data: SeriesData }): JSX.Element | null {
   if (!runs.length) return null;
   const at = (ms: number): number => ((ms - data.from_ms) / (data.to_ms - data.from_ms)) * 100;
-  return <div class="strip" role="img" aria-label={`${name}: ${runs.map((one) => one.name).join(", then ")}`}>{runs.map((one, n) =>
-    <span key={n} title={`${name} ${one.name} from ${timeText(one.from_ms)}`} style={{ left: `${at(one.from_ms)}%`, width: `${Math.max(0.4, at(runs[n + 1]?.from_ms ?? one.to_ms) - at(one.from_ms))}%` }}>{name}: {one.name}</span>)}</div>;
+  return <div class="strip" role="img" aria-label={`${name}: ${runs.map((one) => one.name).join(", then ")}`}>{runs.map((one, n) => {
+    const width = Math.max(0.4, at(runs[n + 1]?.from_ms ?? one.to_ms) - at(one.from_ms));
+    return <span key={n} title={`${name} ${one.name} from ${timeText(one.from_ms)}`} style={{ left: `${at(one.from_ms)}%`, width: `${width}%` }}>{width > 20 ? `${name}: ${one.name}` : width > 6 ? one.name : ""}</span>;
+  })}</div>;
 }
 
 export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
