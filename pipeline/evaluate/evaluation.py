@@ -8,7 +8,7 @@ entries ─► read ─► batches ─► score (reused from disk if it is valid
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,8 +16,10 @@ from functools import cache, partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import structlog
+from numpy.typing import NDArray
 
 import detectors
 from detectors import DetectorSpec
@@ -29,8 +31,10 @@ from pipeline.core.errors import ForewatchError, InputError
 from pipeline.evaluate import layouts
 from pipeline.evaluate.code_version import code_digest
 from pipeline.evaluate.layouts import Entry, Labelled
+from pipeline.evaluate.network_training import other_forecaster, train_on
 from pipeline.evaluate.score_store import Store
 from pipeline.evaluate.scoring_run import YARDSTICKS, Scores, score_series
+from pipeline.evaluate.stream_comparison import NETWORKS
 from pipeline.observability.progress_bar import Progress, progress
 
 log = structlog.get_logger(__name__)
@@ -41,7 +45,10 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class EvaluationTask:
-    """Settings of one evaluation."""
+    """Settings of one evaluation.
+
+    forecaster: live kind of network that is trained on the rows that are not measured; "": the packaged LSTM.
+    """
 
     dataset: Path
     layout: str
@@ -52,12 +59,13 @@ class EvaluationTask:
     jobs: int = 1
     limit: int | None = None
     decision: str = "usual_range"
+    forecaster: str = ""
 
     @property
     def key(self) -> str:
         """Return everything on which the scores depend."""
         names = (self.detector, self.preset, self.threshold, self.decision, self.layout)
-        return f"{' '.join(names)} {code_digest()}"
+        return f"{' '.join(names)} {self.forecaster} {code_digest()}".replace("  ", " ")
 
 
 @dataclass(slots=True)
@@ -107,7 +115,10 @@ def evaluate(task: EvaluationTask) -> Run:
                 todo.append(series)
         bar.expect(sum(map(len, todo)))
         batches = _batches(todo, max(task.jobs, 1))
-        for batch, done in _score(task, batches, bar):
+        network = (
+            train_on([*todo, *run.series], task.forecaster, task.detector, task.preset) if todo else None
+        )
+        for batch, done in _score(task, batches, bar, network):
             pairs = [(batch[i], scores) for i, scores in done.scores]
             run.errors |= done.errors
             if store is not None:
@@ -122,12 +133,16 @@ def evaluate(task: EvaluationTask) -> Run:
 
 
 def check_names(task: EvaluationTask) -> None:
-    """Raise InputError for a detector, preset or threshold that does not exist."""
+    """Raise InputError for a name of the task that does not exist."""
     known = (*detectors.names(), *YARDSTICKS)
     if task.detector not in known:
         raise InputError(f"no detector {task.detector}: {other_detector(task.detector, known)}")
     if task.preset not in PRESETS:
         raise InputError(f"no preset {task.preset}: {closest(task.preset, PRESETS)}")
+    if task.forecaster and task.forecaster not in NETWORKS:
+        raise InputError(f"no forecaster {task.forecaster}: {other_forecaster(task.forecaster)}")
+    if task.forecaster and task.detector not in ("standard", "strong"):
+        raise InputError(f"--forecaster {task.forecaster}: detector {task.detector} has no network")
     if task.threshold not in THRESHOLDS:
         raise InputError(f"no threshold {task.threshold}: {closest(task.threshold, THRESHOLDS)}")
 
@@ -174,9 +189,12 @@ def _batches(series: list[Labelled], jobs: int) -> list[list[Labelled]]:
 
 
 def _score(
-    task: EvaluationTask, batches: list[list[Labelled]], bar: Progress
+    task: EvaluationTask,
+    batches: list[list[Labelled]],
+    bar: Progress,
+    network: Mapping[str, NDArray[Any]] | None,
 ) -> Iterator[tuple[list[Labelled], _Done]]:
-    work = partial(_score_batch, task.detector, task.preset, task.threshold, task.decision)
+    work = partial(_score_batch, task, network)
     if task.jobs <= 1 or len(batches) <= 1:
         results: Iterable[_Done] = map(work, batches)
         yield from _advance(zip(batches, results, strict=True), bar)
@@ -207,19 +225,23 @@ def _compile(detector: str, preset: str, threshold: str, decision: str, channels
         )
 
 
-def _score_batch(detector: str, preset: str, threshold: str, decision: str, batch: list[Labelled]) -> _Done:
+def _score_batch(
+    task: EvaluationTask, network: Mapping[str, NDArray[Any]] | None, batch: list[Labelled]
+) -> _Done:
     """Score a batch; if it fails, score each series alone.
 
     One bad series then does not affect the others.
     """
     start = time.monotonic()
-    if detector in YARDSTICKS:
-        scores = [(i, YARDSTICKS[detector](series)) for i, series in enumerate(batch)]
+    if task.detector in YARDSTICKS:
+        scores = [(i, YARDSTICKS[task.detector](series)) for i, series in enumerate(batch)]
         return _Done(scores, {}, time.monotonic() - start)
-    _compile(detector, preset, threshold, decision, batch[0].channels)
+    _compile(task.detector, task.preset, task.threshold, task.decision, batch[0].channels)
     start = time.monotonic()
     try:
-        scored = score_series(batch, detector, preset, threshold, decision)
+        scored = score_series(
+            batch, task.detector, task.preset, task.threshold, task.decision, weights=network
+        )
         return _Done(list(enumerate(scored)), {}, time.monotonic() - start)
     except Exception as error:
         # one series that breaks a detector under development must not stop the run
@@ -227,7 +249,7 @@ def _score_batch(detector: str, preset: str, threshold: str, decision: str, batc
             errors: dict[str, str] = {}
             _fail(errors, batch[0].name, error)
             return _Done([], errors, time.monotonic() - start)
-    alone = [_score_batch(detector, preset, threshold, decision, [series]) for series in batch]
+    alone = [_score_batch(task, network, [series]) for series in batch]
     pairs = [(i, scores) for i, done in enumerate(alone) for _, scores in done.scores]
     return _Done(
         pairs, dict(chain.from_iterable(done.errors.items() for done in alone)), time.monotonic() - start

@@ -60,6 +60,32 @@ class ForecasterFigures:
     train_seconds: float
 
 
+def recorded_data(
+    config: Config, stream: str, *, series: int = MAX_SERIES, points: int = MAX_POINTS
+) -> TrainingData:
+    """Return the newest recorded points of some series of a stream.
+
+    Args:
+        config: The whole configuration.
+        stream: Name of the stream.
+        series: Largest number of series, evenly spread over all of them.
+        points: Largest number of points of a series.
+
+    Raises:
+        InputError: the stream has events, or no series is long enough.
+    """
+    chosen = config.streams[stream]
+    if chosen.of_events:
+        raise InputError(f"stream {stream} has events; forecasters predict numbers")
+    data = from_history(config.history_path, stream, chosen.channels, most_points=points)
+    long = np.flatnonzero(np.diff(data.first) >= MIN_POINTS)
+    if not len(long):
+        raise InputError(
+            f"stream {stream}: no series has {MIN_POINTS} recorded points; let the daemon run for longer"
+        )
+    return data.only([int(long[int(at)]) for at in np.linspace(0, len(long) - 1, min(series, len(long)))])
+
+
 def recorded_values(
     config: Config, stream: str, *, series: int = MAX_SERIES, points: int = MAX_POINTS
 ) -> NDArray[np.float64]:
@@ -70,21 +96,13 @@ def recorded_values(
     Args:
         config: The whole configuration.
         stream: Name of the stream.
-        series: Largest number of rows, evenly spread over all of them.
+        series: Largest number of rows.
         points: Largest number of points of a row.
 
     Raises:
-        InputError: the stream has events, or the history holds too little.
+        InputError: the stream has events, or no series is long enough.
     """
-    chosen = config.streams[stream]
-    if chosen.of_events:
-        raise InputError(f"stream {stream} has events; forecasters predict numbers")
-    found = matrix_of(from_history(config.history_path, stream, chosen.channels), series, points)
-    if not len(found):
-        raise InputError(
-            f"stream {stream}: no series has {MIN_POINTS} recorded points; let the daemon run for longer"
-        )
-    return found
+    return matrix_of(recorded_data(config, stream, series=series, points=points), series, points)
 
 
 def matrix_of(data: TrainingData, series: int, points: int) -> NDArray[np.float64]:

@@ -38,6 +38,7 @@ def document(run: Run, summary: Summary, yardsticks: Mapping[str, Summary]) -> d
             "dataset": str(task.dataset),
             "layout": task.layout,
             "detector": task.detector,
+            "forecaster": task.forecaster,
             "preset": task.preset,
             "threshold": task.threshold,
             "commit": commit(),

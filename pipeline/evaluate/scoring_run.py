@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import md5
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.evaluate.layouts import Labelled
-from pipeline.services.dataframe import detect
+from pipeline.services.dataframe import score_frame
 
 #: Seed of the random yardstick and of every test; the detectors draw no random numbers.
 SEED = 0
@@ -58,6 +59,7 @@ def score_series(
     preset: str,
     threshold: str = "static",
     decision: str = "usual_range",
+    weights: Mapping[str, NDArray[Any]] | None = None,
 ) -> list[Scores]:
     """Score series of the same channels side by side, on the code path of the daemon.
 
@@ -70,6 +72,7 @@ def score_series(
         preset: Kind of the numbers.
         threshold: Rule for the surprise of an alarm.
         decision: Rule that decides an alarm.
+        weights: Weights of a version; None for the packaged ones.
     """
     ranks = np.concatenate([np.arange(len(series)) for series in batch])
     number = np.repeat(np.arange(len(batch)), [len(series) for series in batch])
@@ -78,16 +81,8 @@ def score_series(
     frame = pd.DataFrame(np.concatenate([series.values for series in batch])[order], columns=channels)
     frame["time"] = np.concatenate([series.time for series in batch])[order].astype("datetime64[ns]")
     frame["series"] = pd.Categorical.from_codes(number[order], pd.Index([str(i) for i in range(len(batch))]))
-    verdicts = detect(
-        frame,
-        time="time",
-        values=channels,
-        series="series",
-        detector=detector,
-        preset=preset,
-        threshold=threshold,
-        decision=decision,
-    )
+    keys = {"detector": detector, "preset": preset, "threshold": threshold, "decision": decision}
+    verdicts = score_frame(frame, (channels, "time", "series"), keys, weights)
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
     ends = np.cumsum([len(series) for series in batch])

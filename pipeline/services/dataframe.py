@@ -99,17 +99,27 @@ def detect(
         InputError: the frame or an option cannot be used.
     """
     rows, give_back = to_pandas(frame)
-    return give_back(_detect(rows, (values, time, series), {"detector": detector, "preset": preset} | stream))
+    return give_back(
+        score_frame(rows, (values, time, series), {"detector": detector, "preset": preset} | stream)
+    )
 
 
-def _detect(
+def score_frame(
     frame: pd.DataFrame,
     columns: tuple[str | Sequence[str] | None, str | None, str | Sequence[str] | None],
     keys: dict[str, Any],
+    weights: Mapping[str, NDArray[Any]] | None = None,
 ) -> pd.DataFrame:
-    """Score a frame of pandas; ``columns`` are values, time and series."""
+    """Score a frame of pandas as ``detect`` does.
+
+    Args:
+        frame: One row per point.
+        columns: Columns of the values, the time and the series.
+        keys: Keys of a stream's config.
+        weights: Weights of a version; None for the packaged ones.
+    """
     table, fields, order = make_table(frame, *columns)
-    scorer = build_scorer({"format": {"csv": fields}} | keys)
+    scorer = build_scorer({"format": {"csv": fields}} | keys, weights)
     config = scorer.stream
     found = _empty(len(frame), config.channels)
     anomalies = AnomalyColumns(len(table))
@@ -177,15 +187,15 @@ def _warn_of_short_series(short: Mapping[str, int], series: int) -> None:
     )
 
 
-def build_scorer(keys: dict[str, Any]) -> StreamScorer:
-    """Return the scorer of a stream with these keys.
+def build_scorer(keys: dict[str, Any], weights: Mapping[str, NDArray[Any]] | None = None) -> StreamScorer:
+    """Return the scorer of a stream with these keys, and the weights of a version.
 
     Raises:
         InputError: a key is refused.
     """
     try:
         config = Stream.model_validate({"source": {"memory": {}}, "future": None} | keys)
-        made = build(detector_spec(config))
+        made = build(detector_spec(config), weights)
         return StreamScorer(provenance("frame", config, made), config, made)
     except ValidationError as error:
         said = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())

@@ -164,14 +164,31 @@ def test_what_cannot_work_is_refused_before_the_work(dataset, tmp_path):
     wrong = {
         ("--report", tmp_path / "file" / "r.html"): "cannot be written",
         ("--compare", "light", "nobody"): "no detector nobody",
-        ("--detector", "bidirectional"): "cannot run on a live stream or in a causal evaluation",
+        ("--detector", "bidirectional"): "it is a forecaster that cannot run on a live stream",
         ("--detector", "gru"): "it is a forecaster",
+        ("--forecaster", "bidirectional"): "no forecaster bidirectional: bidirectional looks ahead",
+        ("--forecaster", "gro"): "did you mean gru",
+        ("--forecaster", "gru", "--detector", "light"): "detector light has no network",
         ("--compare", "light", "r.json"): "two detectors or two JSON reports",
     }
     for arguments, message in wrong.items():
         with pytest.raises(InputError, match=message):
             forewatch(dataset, "--scores", tmp_path / "s", *arguments)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_network_is_trained_on_the_rows_that_are_not_measured(dataset, monkeypatch):
+    monkeypatch.setattr("pipeline.evaluate.network_training.EPOCHS", 3)
+    packaged, network = (
+        evaluate(EvaluationTask(dataset, "labelled", limit=3, forecaster=name)) for name in ("", "gru")
+    )
+    assert not network.errors
+    assert packaged.task.key != network.task.key
+    assert report.document(network, summarise(network), {})["forecaster"] == "gru"
+    expected = [np.nan_to_num(run.scores[0].expected) for run in (packaged, network)]
+    assert not np.array_equal(*expected), "another network forecasts otherwise"
+    pairs = zip(network.scores, network.series, strict=True)
+    assert all(scores.flag[one.label].all() for scores, one in pairs), "the spikes are flagged"
 
 
 def test_processes_and_neighbours_change_nothing(dataset):

@@ -43,6 +43,13 @@ def evaluate(
             "quantile, spot, dspot, conformal."
         ),
     ] = "static",
+    forecaster: Annotated[
+        str,
+        typer.Option(
+            help="Train this network on the rows that are not measured, and use it in place of the packaged "
+            "LSTM: feedforward, rnn, lstm, gru, encoder_decoder, attention or deep_lstm."
+        ),
+    ] = "",
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(
@@ -91,7 +98,7 @@ def evaluate(
     from pipeline.evaluate.evaluation import EvaluationTask, check_names
 
     tasks = [
-        EvaluationTask(dataset, layout, name, preset, threshold, scores, jobs, limit)
+        EvaluationTask(dataset, layout, name, preset, threshold, scores, jobs, limit, forecaster=forecaster)
         for name in (compare or (detector,))
     ]
     for task in tasks:  # all of them before the first, which may take an hour
@@ -157,13 +164,18 @@ def _show(made: dict[str, Any]) -> None:
     speed = f"{made['points_per_second']:,} points/s" if made["points_per_second"] else "nothing"
     show_fields(
         {
-            "detector": f"{made['detector']}, preset {made['preset']}, threshold {made['threshold']}, "
+            "detector": f"{_name_of(made)}, preset {made['preset']}, threshold {made['threshold']}, "
             f"commit {made['commit']}, seed {made['seed']}",
             "size": f"{len(made['series'])} series, {made['points']:,} points "
             f"({made['dropped_points']:,} late or repeated ones dropped)",
             "time": f"{made['wall_seconds']:.1f} s in all, scoring {speed}",
         }
     )
+
+
+def _name_of(made: dict[str, Any]) -> str:
+    """Return the detector of a report, with its forecaster if it names one."""
+    return f"{made['detector']} with {made['forecaster']}" if made["forecaster"] else str(made["detector"])
 
 
 def _note_dropped(made: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from detectors.forecasters.base import Forecaster
 from detectors.training import fit as training
 from detectors.training.fit import TrainingSettings, TrainingStatus, Untrainable, fit
 from detectors.training.gradients import Diverged, GradientMonitor, Stepper, reach
+from detectors.training.recall import unexplained_share
 from detectors.training.stacked_lstm import StackedLSTM
 
 
@@ -133,26 +134,10 @@ def test_vanishing_and_exploding_gradients_of_a_plain_rnn_are_reported_and_not_o
 
 
 def echo(name: str, gap: int, updates: int, **options: Any) -> float:
-    """Unexplained share of the variance of the very first input, asked for after ``gap`` steps of noise.
-
-    A latch that keeps only the sign leaves 0.25 of a uniform variable unexplained: less than that needs a
-    memory.
-    """
-    forecaster = build(name, hidden=16, head="many_to_one", output="point", **options)
-    stepper, generator = Stepper(forecaster, 2e-2, 1.0, updates), torch.Generator().manual_seed(1)
-
-    def batch(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = 0.05 * torch.randn(n, gap + 1, 1, generator=generator)
-        x[:, 0, 0] = 4.0 * torch.rand(n, generator=generator) - 2.0
-        return x, x[:, 0, 0].clone()
-
-    for _ in range(updates):
-        x, y = batch(16)
-        stepper.step((forecaster(x, forecaster.initial(16))[0][:, 0, 0, 0] - y).pow(2).mean())
-    x, y = batch(400)
-    with torch.no_grad():
-        said = forecaster(x, forecaster.initial(400))[0][:, 0, 0, 0]
-    return float((said - y).pow(2).mean() / y.pow(2).mean())
+    """Unexplained share of the recall task; see ``detectors.training.recall``."""
+    return unexplained_share(
+        build(name, hidden=16, head="many_to_one", output="point", **options), gap, updates
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from detectors.forecasters import FORECASTER_REGISTRY
+from detectors.training.recall import MAX_REMEMBERED
+from pipeline.cli.app import app
 from pipeline.core.errors import InputError
 from pipeline.evaluate.forecaster_comparison import (
     MIN_POINTS,
@@ -14,9 +19,12 @@ from pipeline.evaluate.forecaster_comparison import (
     matrix_of,
     recorded_values,
 )
+from pipeline.evaluate.stream_comparison import recall_of
 from pipeline.training.dataset import TrainingData
+from tests.integration.test_retraining_jobs import write_config
 from tests.support.engines import Bench
 from tests.support.events import stream_tree
+from tests.support.trainings import config_of, henon, write_history
 
 
 def waves(series: int, points: int) -> np.ndarray:
@@ -83,3 +91,24 @@ def test_events_and_short_histories_are_refused(tmp_path, sqlite_template):
     with pytest.raises(InputError, match="has events"):
         recorded_values(of_events, "doors")
     bench.close()
+
+
+def test_the_command_measures_networks_inside_the_detector(tmp_path, sqlite_template):
+    """A network that was trained on a rule that the packaged LSTM does not know has the smaller error."""
+    (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
+    config = config_of(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
+    write_history(config, {f"press-{i}": henon(np.random.default_rng(i), 1.0, 900) for i in range(3)})
+    file = str(write_config(config, tmp_path / "forewatch.yaml"))
+    command = ["compare", file, "--stream", "plant", "--forecaster", "gru", "--epochs", "6"]
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    live = shown["in_stream"]
+    assert live["gru"]["seasonal_error"] < live["shared_lstm"]["seasonal_error"]
+    assert live["gru"]["state_bytes"] == 128
+    assert 0 <= live["gru"]["detection"] <= 1
+    assert shown["unexplained_after_100_steps"] == {}
+
+
+def test_recall_needs_a_memory():
+    assert recall_of("feedforward") > MAX_REMEMBERED > recall_of("gru")
