@@ -71,6 +71,8 @@ class StreamProbe:
     error: str | None = None
     exit_code: int = 0
     past: StreamProbe | None = None
+    #: Address that programs push to, None for a source that is read.
+    receives: str | None = None
 
 
 def probe_database(config: Config) -> DatabaseProbe:
@@ -102,6 +104,9 @@ def probe_stream(name: str, stream: Stream) -> StreamProbe:
         lambda: _readable_sources(name, stream),
         _try_records if stream.source.sql is None else _try_rows,
     )
+    if (push := stream.source.push) is not None:
+        host = f"[{push.host}]" if ":" in push.host else push.host
+        probe.receives = f"http://{host}:{push.port}/push/{name}"
     if (warm_start := stream.warm_start) is not None:
         files = f"{name}, warm_start {warm_start}"
         probe.past = _probe(

@@ -139,6 +139,7 @@ def _stream_dict(one: StreamProbe) -> dict[str, Any]:
     return past | {
         "stream": one.stream,
         "error": one.error,
+        "receives": one.receives,
         "partitions": one.partitions,
         "records_read": one.read,
         "records_decoded": one.decoded,
@@ -152,6 +153,10 @@ def _stream_dict(one: StreamProbe) -> dict[str, Any]:
 def _show_stream(one: StreamProbe) -> None:
     if one.error is not None:
         print(f"stream {one.stream}: {one.error}")
+        return
+    if one.receives is not None:
+        print(f"stream {one.stream}: programs push to {one.receives}; there is nothing to read in advance")
+        print("  senders must try again after 429 and 503 (Prometheus: `retry_on_http_429: true`)")
         return
     print(f"stream {one.stream}: {one.partitions} partitions, {one.read} records read, {one.decoded} decoded")
     if one.read and not one.decoded:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from starlette.routing import Route
 
 from pipeline.config.serve_rules import is_local_name
 from pipeline.core.errors import ConfigError, SourceUnavailable
-from pipeline.observability.http_connections import limited_protocol
+from pipeline.observability.http_connections import LOG_INTERVAL_SECONDS, limited_protocol
 from pipeline.observability.http_server import HttpServer
 from pipeline.sources.push.bodies import BodyTooLargeError, compression_of, unpack
 from pipeline.sources.push.segments import Entry
@@ -152,6 +153,7 @@ class _Receiver:
 
     def __init__(self, targets: dict[str, PushTarget]) -> None:
         self._targets = targets
+        self._logged_at: dict[tuple[str, int], float] = {}
         self._bodies = asyncio.Semaphore(MAX_BODIES)
         self._unpacked = asyncio.Semaphore(MAX_UNPACKED)
 
@@ -175,13 +177,17 @@ class _Receiver:
                 response, points = await self._keep(request, target, body)
         target.count(response.status_code, len(body or b""), points)
         if response.status_code >= 400:
-            log.warning(
-                "pushed data are refused",
-                stream=stream,
-                status=response.status_code,
-                reason=bytes(response.body).decode("utf-8", "replace"),
-            )
+            self._log(stream, response)
         return response
+
+    def _log(self, stream: str, response: Response) -> None:
+        """Log a refusal, each status of a stream once a minute."""
+        now, status = time.monotonic(), response.status_code
+        if now - self._logged_at.get((stream, status), -math.inf) < LOG_INTERVAL_SECONDS:
+            return
+        self._logged_at[stream, status] = now
+        reason = bytes(response.body).decode("utf-8", "replace").strip()
+        log.warning("pushed data are refused", stream=stream, status=status, reason=reason)
 
     async def _keep(self, request: Request, target: PushTarget, body: bytes) -> tuple[Response, int]:
         """Check a body and keep it, and return the answer and the number of its points."""

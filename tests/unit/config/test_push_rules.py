@@ -65,7 +65,8 @@ def test_a_check_reads_the_key_only(monkeypatch):
     probe = probe_stream("plant", stream)
     assert "NO_SUCH_KEY is not set" in (probe.error or "")
     monkeypatch.setenv("NO_SUCH_KEY", "x")
-    assert probe_stream("plant", stream).exit_code == 0
+    probe = probe_stream("plant", stream)
+    assert (probe.exit_code, probe.receives) == (0, "http://127.0.0.1:9466/push/plant")
 
 
 def test_a_server_beyond_this_machine_is_warned_of():
