@@ -118,8 +118,9 @@ def engine(
 ) -> tuple[float, float]:
     """From the first record read to the last one committed, with one fsync a batch.
 
-    ``rest``: ``nohistory``; ``flagged`` or ``all``: an output of these verdicts to a topic; or ``of-two`` and
-    the URL of a database: one of two processes of a group, measured from the moment at which it owns half.
+    ``rest``: ``nohistory``; ``flagged`` or ``all``: an output of these verdicts to a topic, ``by-confluent``;
+    or ``of-two`` and the URL of a database: one of two processes of a group, measured from the moment at
+    which it owns half.
     """
     from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config
@@ -135,6 +136,7 @@ def engine(
     half = "of-two" in rest
     rows = next((word for word in rest if word in ("flagged", "all")), None)
     output = {"brokers": [brokers], "topic": VERDICTS}
+    output |= {"client": "confluent"} if "by-confluent" in rest else {}
     config = Config.model_validate(
         {
             "database": rest[-1] if half else f"sqlite:///{folder}/{name}.db",
@@ -244,6 +246,9 @@ ROWS = {
     "forewatch light, history off": ("engine", "kafka-python", "light", "nohistory"),
     "forewatch light, flagged verdicts to a topic": ("engine", "kafka-python", "light", "flagged"),
     "forewatch light, all verdicts to a topic": ("engine", "kafka-python", "light", "all"),
+    "forewatch light, all verdicts to a topic by confluent": (
+        *("engine", "kafka-python", "light", "all", "by-confluent"),
+    ),
     "forewatch standard": ("engine", "kafka-python", "standard"),
     "forewatch light, two processes, PostgreSQL": ("pair", "kafka-python", "light", "of-two"),
     "bare confluent, as it comes": ("bare", "confluent", "1000"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 
@@ -16,6 +17,16 @@ KafkaClientConfig = KafkaSourceConfig | KafkaEndpoint | KafkaOutputConfig
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@]+):\d{1,5}")
 _EXAMPLE = "write security_protocol: SASL_SSL (or SSL, SASL_PLAINTEXT, PLAINTEXT) in `security`"
+
+
+def client_rules(client: str, at: KeyPath) -> Iterator[Finding]:
+    """Yield a finding if the chosen client is not installed."""
+    if client == "confluent" and importlib.util.find_spec("confluent_kafka") is None:
+        yield Finding(
+            (*at, "client"),
+            "confluent-kafka is not installed",
+            "install forewatch[confluent], or leave this key out",
+        )
 
 
 def connection_rules(client: KafkaClientConfig, at: KeyPath) -> Iterator[Finding]:

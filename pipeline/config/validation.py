@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.forecaster_rules import forecaster_rules
 from pipeline.config.format_rules import format_rules
 from pipeline.config.inputs import AvroFormat
-from pipeline.config.kafka_rules import connection_rules
+from pipeline.config.kafka_rules import client_rules, connection_rules
 from pipeline.config.push_rules import metric_rules, push_rules
 from pipeline.config.retraining import SCHEDULER
 from pipeline.config.schema import (
@@ -145,12 +144,7 @@ def _kafka(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             f"{source.start!r} is not a time",
             "write earliest, latest, or a time such as 2025-01-31T00:00:00Z",
         )
-    if source.client == "confluent" and importlib.util.find_spec("confluent_kafka") is None:
-        yield Finding(
-            (*at, "client"),
-            "confluent-kafka is not installed",
-            "install forewatch[confluent], or leave this key out",
-        )
+    yield from client_rules(source.client, at)
 
 
 def _outputs(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -159,6 +153,7 @@ def _outputs(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             continue
         path = (*at, "outputs", name, "kafka")
         yield from connection_rules(output.kafka, path)
+        yield from client_rules(output.kafka.client, path)
         source = stream.source.kafka
         if source is not None and output.kafka.topic in source.topics:
             yield Finding(

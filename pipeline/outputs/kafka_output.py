@@ -25,7 +25,7 @@ from pipeline.core.errors import OutputUnavailable
 from pipeline.core.types import Partition, Position
 from pipeline.decode import labels_of
 from pipeline.observability.metrics import OutputMetrics
-from pipeline.outputs.kafka_transactions import TransactionalWriter, WrittenPosition
+from pipeline.outputs.kafka_transactions import TransactionalWriter, WrittenPosition, make_writer
 from pipeline.outputs.row_selection import RowSelection, all_points, flagged_points
 from pipeline.outputs.verdict import VerdictRows
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
@@ -61,6 +61,7 @@ class _OpenPartition:
     queue: deque[_Batch] = field(default_factory=deque)
     broken: bool = False  # the writer must be opened again
     dropped: bool = False
+    busy: bool = False  # the thread uses the writer, and closes it if the partition is dropped meanwhile
 
 
 class KafkaOutput:
@@ -115,7 +116,7 @@ class KafkaOutput:
         if time.monotonic() - self._failed_at < QUIET_SECONDS:
             raise OutputUnavailable(self._problem)
         partition = position.partition
-        writer = TransactionalWriter(self._config, f"{self._prefix}/{partition.topic}/{partition.number}")
+        writer = make_writer(self._config, f"{self._prefix}/{partition.topic}/{partition.number}")
         try:
             found = writer.open()
         except OutputUnavailable as error:
@@ -179,7 +180,9 @@ class KafkaOutput:
             self._waiting_rows -= sum(len(batch.rows) for batch in one.queue)
             one.queue.clear()
             self._changed.notify_all()
-        threading.Thread(target=one.writer.close, name="output closes", daemon=True).start()
+            busy = one.busy
+        if not busy:
+            threading.Thread(target=one.writer.close, name="output closes", daemon=True).start()
 
     def close(self) -> None:
         """Write what waits, for a limited time, and stop the thread."""
@@ -204,10 +207,25 @@ class KafkaOutput:
                     return
                 ready = self._ready()
             for one in ready:
-                self._write(one)
+                self._write_unless_dropped(one)
 
     def _ready(self) -> list[_OpenPartition]:
         return [one for one in self._open.values() if one.queue]
+
+    def _write_unless_dropped(self, one: _OpenPartition) -> None:
+        """Write, and close the writer if its partition was dropped meanwhile.
+
+        A call that waits for the end of a transaction would never return if another thread closed the client.
+        """
+        with self._changed:
+            if one.dropped:
+                return
+            one.busy = True
+        self._write(one)
+        with self._changed:
+            one.busy, dropped = False, one.dropped
+        if dropped:
+            one.writer.close()
 
     def _write(self, one: _OpenPartition) -> None:
         """Write the beginning of a queue in one transaction."""

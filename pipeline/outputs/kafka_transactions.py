@@ -49,6 +49,9 @@ class WrittenPosition(NamedTuple):
 class TransactionalWriter:
     """Writer for one partition of a stream's source. One thread uses it at a time."""
 
+    #: Errors that end an attempt and are worth another one.
+    errors: tuple[type[Exception], ...] = (KafkaError, OSError, ValueError, ForewatchError)
+
     def __init__(self, config: KafkaOutputConfig, name: str) -> None:
         """Prepare the writer.
 
@@ -58,6 +61,8 @@ class TransactionalWriter:
         """
         self._config = config
         self._name = name
+        #: Text of the error if the topic does not exist.
+        self.no_topic = f"there is no topic {config.topic}, or it is hidden from this user"
         self._place = TopicPartition(config.topic, 0)
         self._producer: Any = None
 
@@ -101,13 +106,11 @@ class TransactionalWriter:
         admin = connect(KafkaAdminClient, self._config.brokers, CONNECT_TIMEOUT_SECONDS, **settings)
         try:
             if self._config.topic not in admin.list_topics():
-                raise OutputUnavailable(
-                    f"there is no topic {self._config.topic}, or it is hidden from this user"
-                )
+                raise OutputUnavailable(self.no_topic)
             found = self._committed(admin)
         finally:
             admin.close()
-        return None if found is None or found.offset < 0 else _position_of(found)
+        return None if found is None or found.offset < 0 else position_of(found.offset, found.metadata)
 
     def _committed(self, admin: Any) -> OffsetAndMetadata | None:
         """Return the offset of the group.
@@ -128,27 +131,29 @@ class TransactionalWriter:
         producer.begin_transaction()
         sent = []
         for one in messages:
-            headers = [("id", one.id), ("content-type", b"application/json")]
+            stamp = max(one.time_ms, 0)
             try:
-                sent.append(
-                    producer.send(topic, one.value, one.key, headers, timestamp_ms=max(one.time_ms, 0))
-                )
+                sent.append(producer.send(topic, one.value, one.key, self.headers(one), timestamp_ms=stamp))
             except MessageSizeTooLargeError as error:
                 refused += 1
                 log.warning("verdict is too large for the output", topic=topic, error=str(error))
-        metadata = json.dumps({"flushed": position.flushed, "identity": position.identity})
         producer.send_offsets_to_transaction(
-            {self._place: OffsetAndMetadata(position.offset, metadata, -1)}, self._name
+            {self._place: OffsetAndMetadata(position.offset, metadata_of(position), -1)}, self._name
         )
         producer.commit_transaction()
         for future in sent:
             future.get(timeout=0)
         return refused
 
+    @staticmethod
+    def headers(one: Message) -> list[tuple[str, bytes]]:
+        """Return the headers of a message."""
+        return [("id", one.id), ("content-type", b"application/json")]
+
     def _attempted(self, action: Callable[[], Answer]) -> Answer:
         try:
             return action()
-        except (KafkaError, OSError, ValueError, ForewatchError) as error:
+        except self.errors as error:
             raise OutputUnavailable(self._explained(error)) from error
 
     def _explained(self, error: Exception) -> str:
@@ -164,9 +169,24 @@ class TransactionalWriter:
         return text
 
 
-def _position_of(found: OffsetAndMetadata) -> WrittenPosition:
+def metadata_of(position: WrittenPosition) -> str:
+    """Return the text that is stored beside the offset of a position."""
+    return json.dumps({"flushed": position.flushed, "identity": position.identity})
+
+
+def position_of(offset: int, metadata: str | None) -> WrittenPosition:
+    """Return the position of a stored offset and its text."""
     try:
-        known = json.loads(found.metadata or "{}")
-        return WrittenPosition(found.offset, bool(known.get("flushed")), str(known.get("identity", "")))
+        known = json.loads(metadata or "{}")
+        return WrittenPosition(offset, bool(known.get("flushed")), str(known.get("identity", "")))
     except (ValueError, AttributeError):  # somebody else's text
-        return WrittenPosition(found.offset, False, "")
+        return WrittenPosition(offset, False, "")
+
+
+def make_writer(config: KafkaOutputConfig, name: str) -> TransactionalWriter:
+    """Return the writer of the configured client."""
+    if config.client == "confluent":
+        from pipeline.outputs.confluent_transactions import ConfluentWriter
+
+        return ConfluentWriter(config, name)
+    return TransactionalWriter(config, name)

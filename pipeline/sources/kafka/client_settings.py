@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from pipeline.config.kafka_security import client_security
+from pipeline.config.outputs import KafkaOutputConfig
 from pipeline.config.schema import KafkaSourceConfig
 
 #: Names of kafka-python, which the configuration uses → names of librdkafka.
@@ -44,7 +45,9 @@ def kafka_python_settings(config: KafkaSourceConfig, group: str, metadata_age: f
     }
 
 
-def librdkafka_connection(config: KafkaSourceConfig, on_error: Callable[[Any], None]) -> dict[str, Any]:
+def librdkafka_connection(
+    config: KafkaSourceConfig | KafkaOutputConfig, on_error: Callable[[Any], None]
+) -> dict[str, Any]:
     """Return the settings that any client of confluent-kafka needs to connect."""
     security = {
         LIBRDKAFKA_SECURITY_NAMES.get(k, k.replace("_", ".")): v
