@@ -222,9 +222,13 @@ class Engine:
             faults.open(FaultKind.STUCK_STREAM, message, partition)
 
     def _acquire_due(self, now: float) -> None:
-        due = [p for p, when in self._to_acquire.items() if when <= now]
-        bounds = self._bounds_of(due)
-        for partition in due:
+        if due := [p for p, when in self._to_acquire.items() if when <= now]:
+            self._acquire(due)
+            self.parts.faults.write()  # those that ended, in one transaction
+
+    def _acquire(self, partitions: Sequence[Partition]) -> None:
+        bounds = self._bounds_of(partitions)
+        for partition in partitions:
             try:
                 owned = self.parts.ownership.acquire(partition, bounds.get(partition))
             except Fenced:  # another owner was faster

@@ -167,14 +167,16 @@ class FaultLog:
         self.write()
 
     def resolve(self, partition: Partition) -> None:
-        """End all faults of a partition that this process reads from now on, whoever opened them."""
+        """End all faults of a partition that this process reads from now on, whoever opened them.
+
+        The next ``write`` stores that, so that several partitions are one transaction.
+        """
         self._owned.add(partition)
         self._close_partition(partition)
         now = time.time_ns()
         self._unwritten.append(
             lambda connection: faults.resolve(connection, self.stream, partition, now, self.owner)
         )
-        self.write()
 
     def release(self, partition: Partition) -> None:
         """End the faults of a partition that this process gives up; its next owner opens its own."""

@@ -29,7 +29,9 @@ from storage.tables.stream import PositionRow
 
 T = TypeVar("T")
 
-LOCK_TIMEOUT_MS = 500
+#: A partition gets a new owner when the former one has left it, or was silent for its session. So whoever still
+#: holds the lock is frozen, and would be fenced.
+LOCK_TIMEOUT_MS = 200
 MAX_LOCK_ATTEMPTS = 10
 #: Column → field of ``Counts``. The column of buffered records keeps the name of the first schema.
 _COUNT_COLUMNS = {

@@ -116,6 +116,7 @@ def test_a_member_silences_only_the_partitions_that_it_owns(database: Database):
     bench.settle()
     assert bench.kinds() == ["opened"]
     other.resolve(anomaly().partition)
+    other.write()
     bench.later(11)
     assert bench.kinds() == ["opened", "opened"], "the partition has another owner"
 
