@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -285,9 +285,9 @@ class Stage:
         self._problem(read, self.figures.records, "records of the backfill")
         undisturbed = Database(database)
         with undisturbed.read() as connection:
-            wanted = _essence(anomalies.query(connection, stream="plant"))
+            wanted = _essence(anomalies.query(connection, stream="plant"), self._revised_series())
         undisturbed.close()
-        found = _essence(self.anomalies())
+        found = _essence(self.anomalies(), self._revised_series())
         if len(wanted) < len(self.logs):
             self.figures.problems.append(f"only {len(wanted)} anomalies: nothing is compared")
         self.figures.lost += len(wanted.keys() - found.keys())
@@ -295,6 +295,12 @@ class Stage:
         for name in wanted.keys() | found.keys():
             self._problem(found.get(name), wanted.get(name), f"anomaly {name}")
         self._check_verdicts(scores)
+
+    def _revised_series(self) -> set[str]:
+        if not revisable(load_config(self.config).streams["plant"]):
+            return set()
+        with self.database.read() as connection:
+            return {one.series for one in late_records.query(connection, stream="plant")}
 
     def backfill(self, name: str, **changes: Any) -> tuple[str, int, pd.DataFrame]:
         """Score the topic undisturbed; return the database, the number of records and the verdicts."""
@@ -359,8 +365,12 @@ class Stage:
         self.database.close()
 
 
-def _essence(found: Sequence[Anomaly]) -> dict[str, tuple]:
-    """Return the fields that are the same in every run: all but revision and the order of writing."""
+def _essence(found: Sequence[Anomaly], revised: Collection[str]) -> dict[str, tuple]:
+    """Return the fields that are the same in every run: all but revision and the order of writing.
+
+    Those that a revision leaves as they are depend on the moment at which the late points of ``revised``
+    series came into the state: score, forecaster and offsets.
+    """
     return {
         str(a.id): (
             *(
@@ -373,14 +383,11 @@ def _essence(found: Sequence[Anomaly]) -> dict[str, tuple]:
                 a.peak_ns,
                 a.points,
             ),
+            *(Partition(*a.partition), a.model_version),
             *(
-                Partition(*a.partition),
-                a.first_offset,
-                a.last_offset,
-                a.peak_offset,
-                round(a.score, 3),
-                a.forecaster,
-                a.model_version,
+                ()
+                if a.series in revised
+                else (a.first_offset, a.last_offset, a.peak_offset, round(a.score, 3), a.forecaster)
             ),
         )
         for a in found
