@@ -220,7 +220,8 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             f"there is no time zone {stream.format.chosen.timezone!r}",
             "write a name such as UTC or Europe/Berlin",
         )
-    if not stream.format.chosen.value_fields:
+    counted = kind == "json" and stream.aggregate is not None  # records without numbers can be counted
+    if not stream.format.chosen.value_fields and not counted:
         yield Finding((*at, kind, "values"), "is empty", "name at least one field")
     yield from format_rules(stream, (*at, kind))
     functions = stream.aggregate.values.values() if stream.aggregate else ()

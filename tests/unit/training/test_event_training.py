@@ -13,19 +13,21 @@ import pytest
 from detectors.sequences.code_numbers import END_NUMBER, code_number, number_text
 from detectors.sequences.detector import NextEventDetector
 from detectors.sequences.vocabulary import UNKNOWN
-from pipeline.config.schema import Stream
+from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import InputError
+from pipeline.daemon.retraining_service import _schedules as schedules
 from pipeline.decode import Columns
 from pipeline.decode.event_codes import EventCodes
 from pipeline.decode.known_codes import seen_codes
-from pipeline.jobs.task_types import Task, VersionFiles
+from pipeline.jobs.requests import trainable
+from pipeline.jobs.task_types import Task, TaskResult, VersionFiles
 from pipeline.jobs.tasks import run_task
 from pipeline.models import registry
 from pipeline.training.dataset import TrainingData
 from pipeline.training.event_training import EventCard, EventJudgement, sessions_of
 from storage.model_store.jobs import JobState, TaskKind
 from storage.model_store.models import ModelVersion
-from tests.support.events import CYCLE, PARTITION, START, cycles, saved_door_model
+from tests.support.events import CYCLE, PARTITION, START, cycles, saved_door_model, stream_tree
 
 
 def recorded(numbers: list[float], allowed: list[bool] | None = None) -> TrainingData:
@@ -132,6 +134,44 @@ def test_a_training_gives_the_templates_of_all_partitions_one_code(tmp_path):
     )
     assert len(model.vocabulary.codes) == 5
     assert (model.encode_numbers(live.codes()) != UNKNOWN).all()
+
+
+def test_a_challenger_is_compared_with_the_champion_on_newer_sessions(tmp_path):
+    """The doors get a further step: the model that learned it wins, and the old one does not win it back."""
+    before = [one for door in "ab" for one in cycles(door, 60)]
+    after = [
+        (door, 40_000 + n * 600 + step, code)
+        for door in "ab"
+        for n in range(60)
+        for step, code in enumerate((*CYCLE, "alarm on"))
+    ]
+
+    def trained(rows: list[tuple[str, float, str]]) -> VersionFiles:
+        done = run_task(task(tmp_path, rows, None), lambda progress: None, lambda: False)
+        assert done.made is not None
+        return done.made
+
+    def compared(challenger: VersionFiles, champion: VersionFiles) -> TaskResult:
+        one = task(tmp_path, [*before, *after], champion)
+        detail = {"until_ns": (START + 40_000) * 10**9, "version": challenger.version}
+        shadow = replace(one, kind=TaskKind.SHADOW, challenger=challenger, detail=detail)
+        return run_task(shadow, lambda progress: None, lambda: False)
+
+    old, new = trained(before), trained([*before, *after])
+    better, worse = compared(new, old), compared(old, new)
+    assert (better.state, better.better) == (JobState.SUCCEEDED, True), better.reason
+    assert better.result["new_points"] == 60 * 2 * 7 - 2  # with the ends of sessions
+    assert better.evidence["shadow"]["champion"]["nats"] > better.evidence["shadow"]["challenger"]["nats"]
+    assert not worse.better
+    assert "nats an event, the champion" in worse.reason
+
+
+def test_a_stream_of_events_is_trained_every_night():
+    stream = Stream.model_validate(stream_tree(None))
+    config = Config.model_validate({"database": "sqlite:///x.db", "streams": {"doors": stream_tree(None)}})
+    assert trainable(stream)
+    assert list(schedules(config)) == ["doors"]
+    assert stream.retraining.schedule == "0 3 * * *"
 
 
 def test_a_model_of_an_earlier_version_has_no_templates(tmp_path):
