@@ -71,6 +71,8 @@ class Decoder:
         # Only then the order of the points is that of arrival.
         self._in_order = self._fields.zone != "UTC" and not stream.lateness and stream.aggregate is None
         self._future = None if stream.future is None else to_nanoseconds(stream.future)
+        #: Points within the lateness may be out of order.
+        self._least_leap = max(self._future or 0, to_nanoseconds(stream.lateness), SECOND_NS)
         if self._header is not None and (
             absent := set(self._fields.all())
             - set(self._header)
@@ -179,7 +181,7 @@ class Decoder:
             usable = event.copy()
             usable[list(parsed.unfit)] = -1
         logged = timestamps if rows is None else timestamps[rows]
-        for point, back in leaping_points(parsed.keys, usable, logged, self._future):
+        for point, back in leaping_points(parsed.keys, usable, logged, self._least_leap):
             text = f"{self._fields.time} is {_text(int(event[point]))}: its series goes on at {_text(back)}"
             parsed.unfit.setdefault(point, Reject("future", text))
 

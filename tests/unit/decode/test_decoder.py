@@ -294,6 +294,34 @@ def test_a_clock_that_leaps_and_comes_back_is_seen_by_the_points_that_follow(row
     assert not decoder.decode(records(values, 0, [(T + 20 * 86_400) * 10**9] * len(values))).dead
 
 
+HOUR = 3600
+
+
+@pytest.mark.parametrize(
+    ("times", "leaping"),
+    [
+        ("a0 b0 a60 b60 a3H b120 a120 a180", [4]),  # one record
+        ("a0 b0 a3H b60 a4H b120 a120", [2, 4]),  # a clock that is ahead for two records
+        ("a3H b0 b60 a60 a120", [0]),  # the first record of the partition
+        ("a0 b0 a3H b3H a60 b60", []),  # all series together: nothing tells which is right
+        ("a0 a60 a3H a120 a180", []),  # nothing to compare with
+        ("a3H b0 a4H b60 a5H b120", []),  # a series that is hours ahead, in its own order
+        ("a0 b0 a3H b3H a3H60 a120", []),  # a gap of both, and a point from before it that comes late
+        ("a5H b5H a0 a60 b5H60", []),  # a clock that jumps back, or a series that begins again
+    ],
+)
+def test_a_leap_of_hours_is_one_if_the_other_series_have_not_come_that_far(times, leaping):
+    def second(text: str) -> int:
+        hours, _, rest = text.rpartition("H")
+        return int(hours or 0) * HOUR + int(rest or 0)
+
+    points = [(one[0], second(one[1:])) for one in times.split()]
+    values = [json.dumps({"s": name, "t": T + at, "v": 1.0}).encode() for name, at in points]
+    form = {"json": {"series": "s", "time": "t", "values": ["v"]}}
+    _, dead = make_decoder("plant", stream(form)).decode(records(values))
+    assert [letter.offset for letter in dead] == leaping
+
+
 def test_a_dead_letter_keeps_everything():
     batch = records([b"{"], 7, [T])
     batch.headers = [[("trace", b"\x00"), ("none", None)]]

@@ -1,0 +1,120 @@
+"""A clock that is wrong costs its own records only, in a daemon and in a backfill."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config.schema import Config
+from pipeline.core.types import Counts
+from pipeline.services.backfill import run_backfill
+from tests.faults.feed import START_MS, Log, config_tree, record
+from tests.faults.stage import Silent
+from tests.integration.test_replay_parity import csv_file
+from tests.support.engines import Bench
+
+ROWS = 400
+HOUR = 3600
+YEAR = 365 * 24 * HOUR
+#: Seconds from the feed's times to the year 2036, and to an hour from now.
+TO_2036 = 2_082_758_400 - START_MS / 1000
+TO_THE_FUTURE = time.time() - START_MS / 1000 + 2 * HOUR
+
+Points = list[tuple[str, float]]
+
+
+def in_time() -> Points:
+    return [(name, second) for second in range(ROWS) for name in "abc"]
+
+
+def one_ahead(seconds: float, row: int = 300) -> Points:
+    points = in_time()
+    points[row] = (points[row][0], seconds)
+    return points
+
+
+def jumps_back() -> Points:
+    """The clock of one series is five hours ahead for a while, and then right."""
+    return [(s, t + 5 * HOUR if s == "a" and 200 <= t < 230 else t) for s, t in in_time()]
+
+
+def begins_again() -> Points:
+    return [(s, t - 5 * HOUR if s == "a" and t >= 300 else t) for s, t in in_time()]
+
+
+def behind() -> Points:
+    return [(s, t - 5 * HOUR if s == "a" else t) for s, t in in_time()]
+
+
+def all_ahead() -> Points:
+    """All series are in the future for a while: a backfill of the future."""
+    return [(s, t + TO_THE_FUTURE if 200 <= t < 210 else t) for s, t in in_time()]
+
+
+#: Points, and the dead and late records that they may cost.
+CASES: dict[str, tuple[Points, int, int]] = {
+    "year 2036": (one_ahead(TO_2036), 1, 0),
+    "three hours ahead": (one_ahead(300 + 3 * HOUR), 1, 0),
+    "first record of the partition": (one_ahead(3 * HOUR, row=0), 1, 0),
+    "first record in 2036": (one_ahead(TO_2036, row=0), 1, 0),
+    "clock that jumps back": (jumps_back(), 30, 0),
+    "series that begins again": (begins_again(), 0, ROWS - 300),
+    "series hours behind": (behind(), 0, 0),
+    "all series ahead": (all_ahead(), 30, 0),
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "points": {"lateness": "0s"},
+    "buffered": {"lateness": "5s"},
+    "aggregated": {
+        "lateness": "5s",
+        "aggregate": {"every": "10s", "values": {"v": "mean"}},
+        "every": None,
+        "limits": {},
+    },
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, sqlite_template: Path) -> Iterator[Any]:
+    made: list[Bench] = []
+
+    def make(log: Log, **settings: Any) -> Bench:
+        made.append(Bench(tmp_path / "live", sqlite_template, [log], **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def outcome(counts: Counts) -> Counter[str]:
+    return Counter(dead=counts.dead_lettered, late=counts.late, read=counts.read())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_wrong_clock_costs_its_own_records_only(bench, tmp_path, sqlite_template, case, kind):
+    points, dead, late = CASES[case]
+    values = [record(name, second, 20.0 + number % 7) for number, (name, second) in enumerate(points)]
+    if case == "series hours behind" and kind == "aggregated":
+        late = ROWS - 1  # lateness of an aggregate is that of the partition
+    wanted = Counter(dead=dead, late=late, read=len(values))
+
+    live = bench(Log(values, ["any"] * len(values)), **KINDS[kind])
+    live.fill()
+    live.drain(live.engine())
+    assert outcome(live.position().counts) == wanted
+
+    path = csv_file(tmp_path / "records.csv", values)
+    (tmp_path / "backfill.db").write_bytes(sqlite_template.read_bytes())
+    source = {"files": {"paths": [str(path)]}}
+    tree = config_tree(f"sqlite:///{tmp_path}/backfill.db", source, **KINDS[kind])
+    tree["streams"]["plant"]["format"] = {"csv": {"series": "s", "time": "t", "values": ["v"]}}
+    config = Config.model_validate(tree)
+    report = run_backfill(config, "plant", [path], None, None, None, Silent())
+    assert outcome(report.counts) == wanted
