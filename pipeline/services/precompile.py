@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 
 from detectors import drift
+from pipeline.decode.metric_samples import SeriesTable
+from pipeline.decode.remote_write import read_remote_write
 from pipeline.services.dataframe import detect
 from pipeline.sources.kafka import record_batches
 
@@ -85,6 +87,7 @@ def steps() -> Iterator[tuple[str, int, Callable[[], object]]]:
         )
     yield "drift tests", 1, drift.compile_kernels
     yield "record batches of Kafka", 1, record_batches.warm
+    yield "remote write", 5, partial(read_remote_write, b"", "", SeriesTable())
 
 
 if __name__ == "__main__":

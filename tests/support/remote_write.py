@@ -78,7 +78,6 @@ def snappy(content: bytes) -> bytes:
     return bytes(pa.Codec("snappy").compress(content))
 
 
-def post(url: str, series: Sequence[Series], key: str | None = None) -> httpx.Response:
+def post(client: httpx.Client, url: str, series: Sequence[Series]) -> httpx.Response:
     """Send a request of version 1."""
-    headers = HEADERS | ({} if key is None else {"Authorization": f"Bearer {key}"})
-    return httpx.post(url, content=snappy(write_request(series)), headers=headers, timeout=30)
+    return client.post(url, content=snappy(write_request(series)), headers=HEADERS, timeout=30)
