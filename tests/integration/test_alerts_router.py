@@ -346,6 +346,19 @@ def test_storms_are_counted_in_event_time(database: Database):
     assert sorted(n for n in opened if n > 1) == [15, 15], "each storm has its own alert"
 
 
+def test_storms_of_partitions_that_are_read_by_turns(database: Database):
+    """A backlog of 8 partitions, each with a storm at another time."""
+    bench = RouterBench(database, {"storm": 10})
+    for number in range(30):
+        for partition in range(8):
+            one = anomaly(f"p{partition}/s{number}", NOON + (600 * partition + number) * SECOND)
+            bench.happen(one, closed(one))
+    bench.settle()
+    bench.later(MINUTE)
+    opened = [p for p in bench.sent() if p.kind == "opened"]
+    assert len(opened) == 8 * 11, "the first ten of each storm, and one for the rest"
+
+
 def test_a_backlog_is_counted_and_not_sent(database: Database):
     bench = RouterBench(database)
     bench.now_ns = NOON + 3 * 24 * HOUR * SECOND

@@ -26,7 +26,7 @@ STORM_KEY = "*storm*"
 MAX_OPENINGS_KEPT = 100
 _STORM_WINDOW_NS = 60 * SECOND_NS
 _STORM_WAIT_NS = 5 * SECOND_NS
-_STORM_MINUTES_KEPT = 4
+_STORM_MINUTES_KEPT = 64
 
 
 @dataclass(slots=True)
@@ -202,9 +202,13 @@ def _is_storm(session: RoutingSession, rule: str, start_ns: int) -> bool:
     limit = session.context.rules.config.storm
     if limit is None:
         return False
-    openings = [*session.recent_openings.get(rule, []), start_ns][-_STORM_MINUTES_KEPT * (limit + 1) :]
+    openings = session.recent_openings.get(rule, [])
+    near = sum(abs(start_ns - t) < _STORM_WINDOW_NS for t in openings)
+    # A storm needs no more than these, and must not displace those of other partitions.
+    if sum(abs(start_ns - t) < _STORM_WINDOW_NS // 4 for t in openings) <= limit:
+        openings = [*openings, start_ns][-_STORM_MINUTES_KEPT * (limit + 1) :]
     session.recent_openings[rule] = openings
-    return sum(abs(start_ns - t) < _STORM_WINDOW_NS for t in openings) > limit
+    return near + 1 > limit
 
 
 def _update_member(session: RoutingSession, evaluated: EvaluatedEvent, member: AlertMember) -> None:
