@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.scoring.provenance import Scored
 from pipeline.scoring.stream_scorer import StreamScorer
-from pipeline.services.series_replay import points_after
+from pipeline.services.series_replay import NEVER_NS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,18 +114,23 @@ class RecentPoints:
         import pandas as pd
 
         watched = self.watched()
-        by_slot = {watched[name].slot: name for name in names if name in watched}
+        slots = {watched[name].slot: name for name in names if name in watched}
+        batches = [batch for _, batch in sorted(self._batches.copy().items())]
         channels = list(self._scorer.stream.channels)
-        frames = []
-        for _, batch in sorted(self._batches.copy().items()):
-            rows = np.flatnonzero(np.isin(batch.slot, list(by_slot)))
-            frame = pd.DataFrame(batch.values[rows], columns=channels)
-            frame.insert(0, "offset", batch.offset[rows])
-            frame.insert(0, "time", batch.time[rows])
-            frame.insert(0, "series", [by_slot[slot] for slot in batch.slot[rows].tolist()])
-            frames.append(frame)
-        empty = pd.DataFrame(columns=["series", "time", "offset", *channels])
-        kept = pd.concat(frames, ignore_index=True) if frames else empty
-        if after_ns is not None and len(kept):
-            kept = points_after(kept, after_ns)
-        return kept.sort_values("time", kind="stable", ignore_index=True)
+        if not batches or not slots:
+            return pd.DataFrame(columns=["series", "time", "offset", *channels])
+        slot, time, offset = (
+            np.concatenate([getattr(batch, name) for batch in batches]) for name in ("slot", "time", "offset")
+        )
+        values = np.concatenate([batch.values for batch in batches])
+        rows = np.flatnonzero(np.isin(slot, list(slots)))
+        if after_ns is not None:
+            limit = np.full(int(slot.max()) + 1, NEVER_NS)
+            for at, name in slots.items():
+                if at < len(limit):
+                    limit[at] = after_ns.get(name, NEVER_NS)
+            rows = rows[time[rows] > limit[slot[rows]]]
+        rows = rows[np.argsort(time[rows], kind="stable")]
+        series = [slots[at] for at in slot[rows].tolist()]
+        columns = {"series": series, "time": time[rows], "offset": offset[rows]}
+        return pd.DataFrame(columns | {c: values[rows, i] for i, c in enumerate(channels)})

@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 #: Late points and series of one revision.
 MAX_LATE_POINTS = 10_000
-MAX_SERIES = 100
+MAX_SERIES = 25
 #: Time without further late points until a series is scored again: a burst of them is one revision.
 QUIET_NS = 5 * 10**9
 #: A series whose late points do not end is scored again at least this often.
