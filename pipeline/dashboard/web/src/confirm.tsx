@@ -9,13 +9,15 @@ interface Props {
   run: () => Promise<string>;
   /** Runs when the dialog opens, for example to count what would be changed. */
   onOpen?: () => void;
+  /** Runs when the dialog closes after a change: reading the list before may remove this button, and its result with it. */
+  onDone?: () => void;
 }
 
 export function errorText(error: unknown): string {
   return error instanceof RequestError ? `${error.title}: ${error.detail}` : String(error);
 }
 
-export function ConfirmButton({ label, title, children, run, onOpen, ...rest }: Props): JSX.Element {
+export function ConfirmButton({ label, title, children, run, onOpen, onDone, ...rest }: Props): JSX.Element {
   const dialog = useRef<HTMLDialogElement>(null);
   const [result, setResult] = useState<{ text: string; failed: boolean } | null>(null);
   const [busy, setBusy] = useState(false);
@@ -27,7 +29,7 @@ export function ConfirmButton({ label, title, children, run, onOpen, ...rest }: 
   };
   return <>
     <button type="button" {...rest} onClick={open}>{label}</button>
-    <dialog ref={dialog} aria-label={title} onClick={(event) => { if (event.target === dialog.current) dialog.current?.close(); }}><div>
+    <dialog ref={dialog} aria-label={title} onClose={() => { if (result && !result.failed) onDone?.(); }} onClick={(event) => { if (event.target === dialog.current) dialog.current?.close(); }}><div>
       <h2>{title}</h2>
       {children}
       <p role="status" class={result ? (result.failed ? "failed" : "done") : "hidden"}>{result?.text}</p>

@@ -29,10 +29,9 @@ function Promote({ model, stream, reload }: { model: Model; stream: string; relo
   const [pinned, setPinned] = useState(true);
   const run = async (): Promise<string> => {
     await send("POST", `models/${model.version}/promote`, { author: AUTHOR, reason: "by hand, from the dashboard", pinned });
-    reload();
     return `${model.version} is the champion of ${stream}. A daemon uses it from its next batch on.`;
   };
-  return <ConfirmButton label="Promote" title={`Promote ${model.version}?`} run={run} aria-label={`Promote ${model.version}`}>
+  return <ConfirmButton label="Promote" title={`Promote ${model.version}?`} run={run} onDone={reload} aria-label={`Promote ${model.version}`}>
     <p>It forecasts for <Name text={stream} /> instead of the present champion. Its state is {model.state}: {evidenceText(model.evidence) || "there is no evidence card."}</p>
     <label><input type="checkbox" checked={pinned} onChange={(event) => setPinned(event.currentTarget.checked)} /> Pin it: no automatic promotion replaces it</label>
   </ConfirmButton>;
@@ -41,13 +40,12 @@ function Promote({ model, stream, reload }: { model: Model; stream: string; relo
 function ChampionActions({ champion, reload }: { champion: Champion; reload: () => void }): JSX.Element {
   const run = (path: string, done: string) => async (): Promise<string> => {
     await send("POST", `streams/${encodeURIComponent(champion.stream)}/${path}`, { author: AUTHOR, reason: "by hand, from the dashboard" });
-    reload();
     return done;
   };
   return <div class="actions">
-    {champion.version !== null && <ConfirmButton label="Roll back" title="Roll back to the previous champion?" run={run("rollback", "The previous champion forecasts again.")}>
+    {champion.version !== null && <ConfirmButton label="Roll back" title="Roll back to the previous champion?" run={run("rollback", "The previous champion forecasts again.")} onDone={reload}>
       <p>The model that forecast before this one forecasts again from the next batch on.</p></ConfirmButton>}
-    {champion.pinned && <ConfirmButton label="Unpin" title="Allow automatic promotions again?" run={run("unpin", "Better models are promoted automatically again.")}>
+    {champion.pinned && <ConfirmButton label="Unpin" title="Allow automatic promotions again?" run={run("unpin", "Better models are promoted automatically again.")} onDone={reload}>
       <p>A model that is better on the newest points replaces this one by itself.</p></ConfirmButton>}
   </div>;
 }

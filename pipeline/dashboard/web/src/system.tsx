@@ -33,10 +33,9 @@ function Replay({ reload }: { reload: () => void }): JSX.Element {
   };
   const run = async (): Promise<string> => {
     const found = await send<Replayed>("POST", "dead-letters/replay", { dry_run: false });
-    reload();
     return `${countText(found.replayed)} records were written to their topic again.`;
   };
-  return <div class="actions"><ConfirmButton label="Replay" title="Replay dead letters?" run={run} onOpen={count}><p role="status">{counted}</p>
+  return <div class="actions"><ConfirmButton label="Replay" title="Replay dead letters?" run={run} onOpen={count} onDone={reload}><p role="status">{counted}</p>
     <p>The records are read and scored as new ones; those that still do not decode stay here.</p></ConfirmButton></div>;
 }
 
