@@ -87,7 +87,7 @@ def steps() -> Iterator[tuple[str, int, Callable[[], object]]]:
         )
     yield "drift tests", 1, drift.compile_kernels
     yield "record batches of Kafka", 1, record_batches.warm
-    yield "remote write", 5, partial(read_remote_write, b"", "", SeriesTable())
+    yield "remote write", 2, partial(read_remote_write, b"", "", SeriesTable())
 
 
 if __name__ == "__main__":
