@@ -28,49 +28,44 @@ class Scene:
         self.stage.config.write_text(json.dumps(tree | {"workers": 2, "http": {"port": self.port}}))
         self.phases = folder / "phases"
         self.phases.write_text("\n".join(phases))
-        self.log = folder / "log"
+        self.folder = folder
 
     def start(self) -> SupervisedDaemon:
         environment = {"PYTHONPATH": str(ARMED), "FOREWATCH_TEST_PHASES": str(self.phases)}
-        return SupervisedDaemon(self.stage.config, self.log, self.port, **environment)
+        log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}"
+        return SupervisedDaemon(self.stage.config, log, self.port, **environment)
 
     def deaths(self, running: SupervisedDaemon) -> int:
         return sum(line["exit_code"] == -9 for line in running.lines("worker ended; it is started again"))
 
 
 def kill_in_phases(scene: Scene, deaths: int, supervisors: int) -> None:
-    """Let workers die in their phases, kill supervisors in between, and read everything in the end."""
-    stage = scene.stage
-    for number in range(supervisors):
+    """Let ``deaths`` workers of each supervisor die in their phases, kill it, and read everything at the end."""
+    for _ in range(supervisors):
         running = scene.start()
         try:
-            share = (number + 1) / (supervisors + 1)
-            stage.allow(share)
-            want = round(deaths * share)
-            _until_died(scene, running, want)
+            running.until(lambda: _died(scene, running, deaths), f"{deaths} workers died")  # noqa: B023
             running.workers()
             running.process.kill()
             running.process.wait()
-            _until_gone(running)
+            running.until(lambda: running.alive() == [], "no worker is left")  # noqa: B023
         finally:
             running.close()
+    scene.phases.write_text("")
     running = scene.start()
     try:
-        stage.allow(1.0)
-        _until_died(scene, running, deaths)
-        stage.until_drained()
+        scene.stage.until_drained()
         running.until(running.ready, "both workers are ready")
         running.leave()
     finally:
         running.close()
 
 
-def _until_died(scene: Scene, running: SupervisedDaemon, deaths: int) -> None:
-    running.until(lambda: scene.deaths(running) >= deaths, f"{deaths} workers died")
-
-
-def _until_gone(running: SupervisedDaemon) -> None:
-    running.until(lambda: running.alive() == [], "no worker is left")
+def _died(scene: Scene, running: SupervisedDaemon, deaths: int) -> bool:
+    """Return whether so many died; records come while all are ready, so that each reaches its phase."""
+    if running.ready():
+        scene.stage.allow(scene.stage.allowed + 0.004)
+    return scene.deaths(running) >= deaths
 
 
 def check_nothing_lost(scene: Scene) -> None:
@@ -79,11 +74,11 @@ def check_nothing_lost(scene: Scene) -> None:
     assert (figures.lost, figures.twice) == (0, 0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_workers_and_their_supervisor_die(tmp_path: Path, topics: Topics, schema_url: str):
-    scene = Scene(tmp_path / "scene", topics, schema_url, 150, list(FEW_PHASES))
+    scene = Scene(tmp_path / "scene", topics, schema_url, 300, [*FEW_PHASES, *FEW_PHASES])
     try:
-        kill_in_phases(scene, deaths=len(FEW_PHASES), supervisors=1)
+        kill_in_phases(scene, deaths=3, supervisors=1)
         check_nothing_lost(scene)
     finally:
         scene.stage.close()
@@ -93,9 +88,9 @@ def test_workers_and_their_supervisor_die(tmp_path: Path, topics: Topics, schema
 @pytest.mark.timeout(1200)
 def test_workers_die_in_every_phase(tmp_path: Path, topics: Topics, schema_url: str):
     """``pytest -m long tests/faults/test_workers.py``."""
-    scene = Scene(tmp_path / "scene", topics, schema_url, 600, list(PHASES))
+    scene = Scene(tmp_path / "scene", topics, schema_url, 900, list(PHASES))
     try:
-        kill_in_phases(scene, deaths=len(PHASES) - 2, supervisors=3)
+        kill_in_phases(scene, deaths=4, supervisors=4)
         check_nothing_lost(scene)
     finally:
         scene.stage.close()
