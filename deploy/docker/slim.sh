@@ -11,6 +11,14 @@ find "$packages" -type f \( -name '*.py[xdi]' -o -name '*.px[id]' -o -name '*.a'
 # Data sets and examples of libraries.
 rm -rf "$packages"/river/datasets/*.csv* "$packages"/river/datasets/*.zip "$packages"/river/drift/datasets/*.csv \
     "$packages"/matplotlib/mpl-data/sample_data
+# Charts have one typeface (LastResort is looked for by name), and are PNG: no AVIF.
+rm -rf "$packages"/matplotlib/mpl-data/fonts/afm "$packages"/matplotlib/mpl-data/fonts/pdfcorefonts
+find "$packages"/matplotlib/mpl-data/fonts/ttf -name '*.ttf' -not -name 'DejaVuSans.ttf' -not -name 'DejaVuSans-Bold.ttf' \
+    -not -name 'DejaVuSans-Oblique.ttf' -not -name 'LastResort*' -delete
+rm -f "$packages"/PIL/_avif*.so "$packages"/pillow.libs/libavif*
+# Databases and collections that are not used.
+rm -rf "$packages"/sqlalchemy/dialects/mssql "$packages"/sqlalchemy/dialects/mysql "$packages"/sqlalchemy/dialects/oracle
+rm -rf "$packages"/dask/dataframe "$packages"/dask/array
 # Arrow's RPC and its own access to S3 are not used (storage goes through fsspec). libarrow_substrait must stay: all
 # other libraries of pyarrow link to it.
 rm -f "$packages"/pyarrow/libarrow_flight.so* "$packages"/pyarrow/libarrow_python_flight.so* "$packages"/pyarrow/_flight*.so \

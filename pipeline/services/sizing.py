@@ -13,6 +13,8 @@ from dataclasses import dataclass
 RECORD_CPU_SECONDS = 1.53e-6
 #: CPU of one channel of a point in the detector. `strong`: `standard` times their ratio in benchmarks.tiers.
 STEP_CPU_SECONDS = {"light": 0.45e-6, "standard": 3.84e-6, "strong": 7.8e-6}
+#: CPU in the detector with `decision: usual_range`, over that with `surprise`.
+USUAL_RANGE_CPU_RATIO = {"light": 1.9, "standard": 1.31, "strong": 1.34}
 #: Share of a core that a member uses at the planned rate. The rest catches up after a restart.
 PLANNED_LOAD = 0.5
 #: Memory of a process before the first point.
@@ -51,7 +53,7 @@ class Load:
     records_per_second: float
     detector: str = "standard"
     channels: int = 1
-    decision: str = "surprise"
+    decision: str = "usual_range"
     snapshot_seconds: float = 30.0
     member_losses: int = 1
     workers: int = 1
@@ -83,7 +85,10 @@ def size_of(load: Load) -> Size:
 
     The detector is built once for the bytes of its state, so that they are never out of date.
     """
-    cpu = load.records_per_second * (RECORD_CPU_SECONDS + STEP_CPU_SECONDS[load.detector] * load.channels)
+    step = STEP_CPU_SECONDS[load.detector] * load.channels
+    if load.decision == "usual_range":
+        step *= USUAL_RANGE_CPU_RATIO[load.detector]
+    cpu = load.records_per_second * (RECORD_CPU_SECONDS + step)
     needed = max(1, math.ceil(cpu / PLANNED_LOAD / load.workers))
     members = needed + load.member_losses
     in_member = math.ceil(load.series / needed)

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from pipeline.services.sizing import Size
 
 
+class Decision(StrEnum):
+    """Rules of an alarm."""
+
+    USUAL_RANGE = "usual_range"
+    SURPRISE = "surprise"
+
+
 class Tier(StrEnum):
     """Detectors with measured figures."""
 
@@ -32,6 +39,9 @@ def size(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Worker processes of a member (`workers`).")
     ] = 1,
+    decision: Annotated[
+        Decision, typer.Option("--decision", help="Rule of an alarm.")
+    ] = Decision.USUAL_RANGE,
     helm: Annotated[bool, typer.Option("--helm", help="Print values of the Helm chart.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -48,7 +58,7 @@ def size(
 
     if not isfinite(rate):
         raise InputError(f"--rate {rate}: give a number of records per second")
-    found = size_of(Load(series, rate, detector.value, channels, workers=workers))
+    found = size_of(Load(series, rate, detector.value, channels, decision.value, workers=workers))
     if helm:
         show_json(helm_values(found))
     elif json:

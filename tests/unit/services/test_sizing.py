@@ -42,7 +42,7 @@ def test_memory_agrees_with_the_measurements_of_backfills(detector: str, series:
 @pytest.mark.parametrize(("detector", "measured"), [("light", 1.98), ("standard", 5.37)])
 def test_cpu_agrees_with_the_measurements_of_kafka(detector: str, measured: float):
     assert f"| {measured:g} |" in NOTES
-    size = size_of(Load(100, 1e6, detector))
+    size = size_of(Load(100, 1e6, detector, decision="surprise"))
     assert size.cpu_cores == pytest.approx(measured, rel=0.02)
 
 
@@ -91,7 +91,10 @@ def test_the_command_prints_a_table_and_json():
     assert text.exit_code == 0, text.output
     assert "members" in text.output
     found = json.loads(run("--series", "10000", "--rate", "5000", "--json").stdout)
-    assert found["state_bytes_a_series"] == sizing.state_bytes("standard", 1, "surprise")
+    assert found["state_bytes_a_series"] == sizing.state_bytes("standard", 1, "usual_range")
+    of_surprise = run("--series", "10000", "--rate", "500000", "--decision", "surprise", "--json").stdout
+    of_ranges = run("--series", "10000", "--rate", "500000", "--json").stdout
+    assert json.loads(of_surprise)["cpu_cores"] < json.loads(of_ranges)["cpu_cores"]
     assert json.loads(run("--series", "1", "--rate", "1", "--helm").stdout)["replicas"] == 2
 
 
