@@ -13,7 +13,8 @@ from tests.faults.traps import PHASES
 from tests.support.kafka_server import Topics
 from tests.support.supervised_daemons import SupervisedDaemon, free_port
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+#: Left out of the usual run: minutes on a busy machine (``pytest -m long tests/faults/test_workers.py``).
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.long]
 ARMED = Path(__file__).parent / "armed_workers"
 FEW_PHASES = ("in COMMIT", "snapshot written", "claimed", "scored")
 
@@ -22,7 +23,7 @@ class Scene:
     """A stage whose members are the workers of one daemon after the other."""
 
     def __init__(self, folder: Path, topics: Topics, url: str, seconds: int, phases: list[str]) -> None:
-        self.stage = Stage(folder, topics, url, [make_log(n, seconds) for n in range(4)])
+        self.stage = Stage(folder, topics, url, [make_log(n, seconds) for n in range(4)], revise="0s")
         self.port = free_port()
         tree = json.loads(self.stage.config.read_text())
         self.stage.config.write_text(json.dumps(tree | {"workers": 2, "http": {"port": self.port}}))
@@ -84,10 +85,8 @@ def test_workers_and_their_supervisor_die(tmp_path: Path, topics: Topics, schema
         scene.stage.close()
 
 
-@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_workers_die_in_every_phase(tmp_path: Path, topics: Topics, schema_url: str):
-    """``pytest -m long tests/faults/test_workers.py``."""
     scene = Scene(tmp_path / "scene", topics, schema_url, 900, list(PHASES))
     try:
         kill_in_phases(scene, deaths=4, supervisors=4)
