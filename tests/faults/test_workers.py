@@ -41,7 +41,7 @@ class Scene:
 
 
 def kill_in_phases(scene: Scene, deaths: int, supervisors: int) -> None:
-    """Let ``deaths`` workers of each supervisor die in their phases, kill it, and read everything at the end."""
+    """Let ``deaths`` workers of each supervisor die, kill it, and read everything at the end."""
     for _ in range(supervisors):
         running = scene.start()
         try:
