@@ -23,6 +23,7 @@ _SCORING = (
     "pipeline/scoring/**/*.py",
     "pipeline/services/anomaly_columns.py",
     "pipeline/services/dataframe.py",
+    "pipeline/services/frame_times.py",
     "pipeline/windows/**/*.py",
     "pipeline/evaluate/scoring_run.py",
     "pipeline/evaluate/layouts.py",

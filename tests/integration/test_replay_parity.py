@@ -29,7 +29,8 @@ def test_daemon_and_backfills_say_the_same(tmp_path: Path, topics: Topics, sqlit
 
     shutil.copy(sqlite_template, tmp_path / "live.db")
     logs = [make_log(number, 200, seed=8) for number in range(2)]
-    stage = Stage(tmp_path / "stage", topics, f"sqlite:///{tmp_path}/live.db", logs)
+    # A revision leaves some figures of an anomaly as they are; its tests are in tests/faults.
+    stage = Stage(tmp_path / "stage", topics, f"sqlite:///{tmp_path}/live.db", logs, revise="0s")
     try:
         stage.allow(1.0)
         stage.member()
@@ -46,6 +47,7 @@ def test_daemon_and_backfills_say_the_same(tmp_path: Path, topics: Topics, sqlit
     files = [csv_file(tmp_path / f"part{number}.csv", log.values) for number, log in enumerate(logs)]
     config = tmp_path / "files.yaml"
     tree = config_tree(f"sqlite:///{tmp_path}/files.db", {"files": {"paths": ["part*.csv"]}})
+    tree["streams"]["plant"]["revise"] = "0s"
     tree["streams"]["plant"]["format"] = {"csv": {"series": "s", "time": "t", "values": ["v"]}}
     config.write_text(json.dumps(tree))
     scores = tmp_path / "files.parquet"
