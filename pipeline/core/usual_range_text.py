@@ -19,6 +19,8 @@ MEAN_ROWS, EXTREME_HOURS = 8, 3
 MIN_DIGITS, MAX_DIGITS = 3, 15
 #: Share of the points seen from which a rarity is that of a record.
 RECORD_SHARE = 0.501
+#: Decades from which a rarity is stated. Next to an alarm, one in ten says nothing.
+MIN_STATED_RARITY = 2.0
 
 #: Cause → sentence about its quantity.
 _SENTENCES = {
@@ -83,7 +85,7 @@ def deviation_text(anomaly: Anomaly) -> str:
 
 
 def rarity_text(surprise: float, points_seen: int) -> str:
-    """Return the rarity of a deviation in words, "" where it is unknown.
+    """Return the rarity of a deviation in words, "" where it is unknown or not rare.
 
     Nothing is claimed that was not seen. A detector that states usual ranges claims a rarity of more than one
     in half of the points seen only for a deviation that was never reached before.
@@ -92,7 +94,7 @@ def rarity_text(surprise: float, points_seen: int) -> str:
         surprise: −log10 of the probability of a row at least as unusual.
         points_seen: Points of the series so far.
     """
-    if not (math.isfinite(surprise) and surprise > 0):
+    if not (math.isfinite(surprise) and surprise >= MIN_STATED_RARITY):
         return ""
     times = 10.0 ** min(surprise, 15.0)
     if points_seen > 0 and times > RECORD_SHARE * points_seen:
