@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,13 +22,9 @@ from pipeline.outputs.kafka_transactions import (
     position_of,
 )
 from pipeline.outputs.verdict import Message
-from pipeline.sources.kafka.client_settings import librdkafka_connection
+from pipeline.sources.kafka.client_settings import client_log, librdkafka_connection
 
 log = structlog.get_logger(__name__)
-# The client logs every failed attempt to connect as an error; the writer raises one error instead.
-_client_log = logging.getLogger("confluent_kafka")
-if _client_log.level == logging.NOTSET:
-    _client_log.setLevel(logging.CRITICAL)
 
 MAX_QUEUED_MESSAGES = 200_000
 _TIMEOUT_SECONDS = REQUEST_TIMEOUT_MS / 1000
@@ -61,14 +56,14 @@ class ConfluentWriter(TransactionalWriter):
                 "linger.ms": 5,
                 "queue.buffering.max.messages": MAX_QUEUED_MESSAGES,
             },
-            logger=_client_log,
+            logger=client_log,
         )
         topics = self._producer.list_topics(timeout=CONNECT_TIMEOUT_SECONDS).topics
         self._producer.init_transactions(_TIMEOUT_SECONDS)
         if self._config.topic not in topics:
             raise OutputUnavailable(self.no_topic)
         consumer = Consumer(
-            {**settings, "group.id": self._name, "enable.auto.commit": False}, logger=_client_log
+            {**settings, "group.id": self._name, "enable.auto.commit": False}, logger=client_log
         )
         try:
             place = TopicPartition(self._config.topic, self._place.partition)

@@ -190,7 +190,7 @@ class ReleasingSource(Protocol):
     """Source that keeps its records itself, until they are part of a snapshot."""
 
     def release(self, partition: Partition, offset: int) -> None:
-        """Delete the records before ``offset``, now or later: nobody reads them again.
+        """Delete the records before ``offset``, now or later; they are not read again.
 
         It only logs failures.
         """

@@ -5,6 +5,7 @@ Neither client commits or resets offsets by itself: the positions are in the dat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,11 @@ from typing import Any
 from pipeline.config.kafka_security import client_security
 from pipeline.config.outputs import KafkaOutputConfig
 from pipeline.config.schema import KafkaSourceConfig
+
+#: Logger of librdkafka. It logs every failed attempt to connect; its users raise one error instead.
+client_log = logging.getLogger("confluent_kafka")
+if client_log.level == logging.NOTSET:
+    client_log.setLevel(logging.CRITICAL)
 
 #: Names of kafka-python, which the configuration uses → names of librdkafka.
 LIBRDKAFKA_SECURITY_NAMES = {

@@ -28,7 +28,11 @@ from pipeline.config.schema import KafkaSourceConfig
 from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, Records
-from pipeline.sources.kafka.client_settings import librdkafka_connection, librdkafka_settings
+from pipeline.sources.kafka.client_settings import (
+    client_log,
+    librdkafka_connection,
+    librdkafka_settings,
+)
 from pipeline.sources.kafka.confluent_records import NS_PER_MS, messages_by_partition, to_records
 from pipeline.sources.kafka.consumer_group import (
     LOOKUP_SECONDS,
@@ -38,10 +42,6 @@ from pipeline.sources.kafka.consumer_group import (
 )
 
 log = logging.getLogger(__name__)
-# The client logs every failed attempt to connect as an error; the source raises one error instead.
-_client_log = logging.getLogger("confluent_kafka")
-if _client_log.level == logging.NOTSET:
-    _client_log.setLevel(logging.CRITICAL)
 
 
 class ConfluentSource(GroupSource):
@@ -160,9 +160,9 @@ class ConfluentSource(GroupSource):
         if self._consumer is None:
             try:
                 settings = librdkafka_settings(self._config, self._group, self._metadata_age, self._on_error)
-                self._consumer = Consumer(settings, logger=_client_log)
+                self._consumer = Consumer(settings, logger=client_log)
                 self._admin = AdminClient(
-                    librdkafka_connection(self._config, self._on_error), logger=_client_log
+                    librdkafka_connection(self._config, self._on_error), logger=client_log
                 )
             except (KafkaException, TypeError, ValueError) as error:
                 raise ConfigError(f"kafka client settings: {error}") from error
