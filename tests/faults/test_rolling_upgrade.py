@@ -157,7 +157,7 @@ def test_two_members_are_replaced_one_after_the_other(
 
 
 def check_scores_by_surprise(stage: Stage, share: float) -> None:
-    """What was scored before the decision changed has the scores of a backfill by surprise."""
+    """Compare the scores before the change of the decision with a backfill by surprise."""
     _, _, wanted = stage.backfill("surprise", decision="surprise")
     found = stage.history()
     both = wanted.merge(found, on=["series", "time"], suffixes=("", "_found"))

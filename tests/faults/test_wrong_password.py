@@ -86,7 +86,9 @@ def stage(tmp_path: Path, own_postgres: PostgresServer, monkeypatch) -> Iterator
 
 
 @pytest.mark.timeout(400)
-def test_they_mute_nobody_and_their_faults_end_with_them(stage: Stage, receiver: Receiver, run, tmp_path):
+def test_they_mute_no_other_member_and_their_faults_end_with_them(
+    stage: Stage, receiver: Receiver, run, tmp_path
+):
     tree = json.loads(stage.config.read_text())
     tree["endpoints"] = {"hook": {"type": "json", "url": receiver.url, "allow": ["loopback"]}}
     stage.config.write_text(json.dumps(tree))
@@ -120,6 +122,6 @@ def test_they_mute_nobody_and_their_faults_end_with_them(stage: Stage, receiver:
     healthy.send_signal(signal.SIGTERM)
     assert healthy.wait(60) == 0
     owners = {int(fault.owner.split(":")[1]) for fault in found_of(stage)}
-    assert owners == {wrong.pid}, "nobody else had a fault"
+    assert owners == {wrong.pid}, "no other member had a fault"
     for name in ("healthy", "broker", "database"):
         assert "Traceback" not in (tmp_path / f"{name}.log").read_text()

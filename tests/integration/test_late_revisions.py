@@ -215,7 +215,7 @@ def test_an_owner_that_dies_before_its_snapshot_revises_nothing_twice(benches):
 def test_a_series_starts_from_its_last_state_before_the_late_point(
     benches, tmp_path, sqlite_template, monkeypatch
 ):
-    """The verdicts are those of the whole history, and a point that comes later still is told apart."""
+    """The verdicts are those of the whole history, and a point that comes later is distinguished."""
     monkeypatch.setattr(state_checkpoints, "CHECKPOINT_EVERY_NS", 1)
     monkeypatch.setattr(state_checkpoints, "kept_checkpoints", lambda found, *rest: set(found))
     arrived, ordered = late_limits()

@@ -159,9 +159,9 @@ def test_what_the_receiver_refuses_is_dropped_and_counted(tmp_path, sqlite_templ
 def test_the_buffer_drops_the_oldest_and_the_stream_goes_on(tmp_path, sqlite_template):
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/write"
+        unused = f"http://127.0.0.1:{free.getsockname()[1]}/write"
     log = [record("a", second, 20.0 + second % 5) for second in range(3_000)]
-    with sending(tmp_path, sqlite_template, nobody, log, series="all", buffer=1_000) as run:
+    with sending(tmp_path, sqlite_template, unused, log, series="all", buffer=1_000) as run:
         run.bench.fill()
         run.bench.drain(run.engine)
         assert run.count("dropped_rows_total") > 1_000
