@@ -2,8 +2,9 @@
 
     python -m benchmarks.charts [--days 365] [--series 1]
 
-A history is recorded as a daemon leaves it: one merged segment a day. The first look at the whole range reads
-the segments, later looks read what stays in memory.
+A history is recorded as a daemon leaves it: one merged segment a day, and the reductions of its owner. Each
+length is looked at by a server that has read nothing yet: the first look reads files, later looks what stays
+in memory. ``--no-reductions`` measures a history of an earlier version, whose segments are read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from pipeline.api.routes.chart import ChartFilter, read_chart
 from pipeline.config.schema import Config
 from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.types import Partition
-from storage.history import parquet
+from storage.history import parquet, reduction_files
+from storage.history.reduction_writer import reduce_settled
 from storage.history.segments import Segment, SegmentStore, folder_of
 from storage.sql.database import Database
 
@@ -81,6 +83,7 @@ def main() -> None:
     )
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--series", type=int, default=1)
+    parser.add_argument("--no-reductions", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         stream = {
@@ -96,12 +99,26 @@ def main() -> None:
         size = sum(one.stat().st_size for one in Path(folder, "history").rglob("*.parquet"))
         lasted = time.perf_counter() - began
         print(f"{options.days} days, {options.series} series: {size / 1e6:.0f} MB, {lasted:.0f} s")
+        if not options.no_reductions:
+            _reduce(config.history_path)
         with closing(Database(url)) as database:
             database.upgrade()
-            context = ApiContext(config, database)
-            for days in (options.days, options.days, 30, 7, 1, 0.1):
-                _print_views(context, days)
+            for days in (options.days, options.days, 90, 30, 7, 1, 0.1):
+                _print_views(ApiContext(config, database), days)
     print(f"load average {psutil.getloadavg()[0]:.1f}")
+
+
+def _reduce(path: str) -> None:
+    """Write the reductions, and print what they cost."""
+    store, folder = SegmentStore(path), folder_of("plant", Partition("x", 0), "log")
+    began, used = time.perf_counter(), time.process_time()
+    while reduce_settled(store, folder, 1 << 60, time.time()):
+        pass
+    files = reduction_files.listed(store)[1]
+    print(
+        f"{len(files)} files of reductions: {sum(one.size_bytes for one in files) / 1e6:.1f} MB, "
+        f"{time.perf_counter() - began:.1f} s, CPU {time.process_time() - used:.1f} s"
+    )
 
 
 def _print_views(context: ApiContext, days: float) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from pipeline.core.durations import SECOND_NS
 from storage.access import audit
 from storage.alerting import alerts, deliveries
+from storage.history import reduction_files
 from storage.history.segments import SegmentStore, valid
 from storage.model_store import jobs, monitor_state
 from storage.results import anomalies, dead_letters, faults, late_records
@@ -68,18 +69,20 @@ def prune(database: Database, policy: RetentionPolicy) -> dict[str, int]:
 def prune_history(path: str, policy: RetentionPolicy) -> int:
     """Delete segments of recorded history by age, then the oldest while there are too many bytes.
 
-    Return the number of deleted files. Raises as fsspec does.
+    A file of reductions goes with the last of its segments. Return the number of deleted files. Raises as
+    fsspec does.
     """
     store = SegmentStore(path)
     oldest_s = _before(policy.keep_history) // SECOND_NS
-    listed = store.list()
+    listed, reductions = reduction_files.listed(store)
     current = set(valid(listed))
     # Superseded segments are deleted whatever their age.
     kept = sorted((s for s in current if s.written_s >= oldest_s), key=lambda s: (s.written_s, s.first))
-    total = sum(segment.size_bytes for segment in kept)
-    while policy.keep_history_bytes is not None and total > policy.keep_history_bytes:
+    total = sum(one.size_bytes for one in [*kept, *reductions])
+    while kept and policy.keep_history_bytes is not None and total > policy.keep_history_bytes:
         total -= kept.pop(0).size_bytes
     gone = set(listed) - set(kept)
+    gone.update(reduction_files.without_segments(reductions, kept))
     for segment in gone:
         store.delete(segment)
     return len(gone) + store.sweep(time.time() - _PARTIAL_FILE_SECONDS)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from storage.history import parquet
-from storage.history.segments import DamagedSegment, Segment, SegmentStore, overlap, valid
+from storage.history.segments import AnySegment, DamagedSegment, Segment, SegmentStore, overlap, valid
 
 TARGET_BYTES = 16 << 20
 MIN_SEGMENTS_TO_MERGE = 4
@@ -28,7 +28,7 @@ def compact(store: SegmentStore, folder: str, below: int) -> int:
         store.delete(segment)
     fewer = len(superseded)
     for run in _runs(current):
-        while group := _worthwhile(run):
+        while group := worthwhile(run):
             try:
                 fewer += _merge(store, group)
                 break
@@ -53,7 +53,7 @@ def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     yield run
 
 
-def _worthwhile(run: list[Segment]) -> list[Segment]:
+def worthwhile(run: list[AnySegment]) -> list[AnySegment]:
     """Return the longest part of a run with similar sizes.
 
     Otherwise a large file would be written again for every few small ones.

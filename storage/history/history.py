@@ -24,8 +24,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
-from storage.history import parquet
+from storage.history import parquet, reduction_files
 from storage.history.compaction import compact
+from storage.history.reduction_writer import reduce_settled
 from storage.history.segments import DamagedSegment, Segment, SegmentStore, folder_of, valid
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ MAX_BUFFERED_BYTES = 128 << 20
 APPEND_TIMEOUT_SECONDS = 5.0
 RETRY_DELAYS_SECONDS = (0.1, 0.5, 2.0)
 MAX_READ_ATTEMPTS = 5
+#: Time between two looks for segments that can be reduced.
+REDUCE_SECONDS = 300.0
 
 
 @dataclass(slots=True)
@@ -92,9 +95,10 @@ class HistoryWriter:
         self._thread.start()
         self._merger = ThreadPoolExecutor(1, f"history merge {stream}")
         self._merging: dict[str, Future[None]] = {}
+        self._reduce_at: dict[str, float] = {}  # of the merger's thread
 
     def open(self, partition: Partition, identity: str, epoch: int, offset: int) -> None:
-        """Start appending to an owned partition at ``offset``, which is the snapshot's.
+        """Start appending to an owned partition at ``offset`` of its snapshot.
 
         Segments that former owners wrote after it are superseded.
         """
@@ -102,9 +106,13 @@ class HistoryWriter:
 
         def begin() -> None:
             self._buffers[partition] = _Buffer(folder, epoch, offset, offset)
-            for segment in self._store.list(folder):
+            segments, reductions = reduction_files.listed(self._store, folder)
+            for segment in segments:
                 if segment.epoch < epoch and segment.next > offset:
                     self._store.delete(segment)
+            for reduction in reductions:
+                if reduction.next > offset:
+                    self._store.delete(reduction)
 
         self._do(begin)
 
@@ -145,12 +153,20 @@ class HistoryWriter:
         return done.wait(0 if self._failing else timeout) and whole[0]
 
     def settle(self, partition: Partition, offset: int) -> None:
-        """Merge small segments before ``offset``, where a snapshot is committed: they are final."""
+        """Merge small segments before ``offset``, where a snapshot is committed: they are final.
+
+        Those that are merged no more are reduced for charts.
+        """
         folder = self._folders[partition]
+
+        def merge() -> None:
+            compact(self._store, folder, offset)
+            if time.monotonic() >= self._reduce_at.get(folder, 0.0):
+                more = reduce_settled(self._store, folder, offset, time.time())
+                self._reduce_at[folder] = time.monotonic() + (0.0 if more else REDUCE_SECONDS)
+
         if folder not in self._merging or self._merging[folder].done():
-            self._merging[folder] = self._merger.submit(
-                self._guarded, lambda: compact(self._store, folder, offset)
-            )
+            self._merging[folder] = self._merger.submit(self._guarded, merge)
 
     def drop(self, partition: Partition) -> None:
         """Drop the buffer of a lost partition; its new owner writes those rows."""

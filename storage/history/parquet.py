@@ -117,7 +117,7 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
 
 
-def encode(table: pa.Table) -> bytes:
+def encode(table: pa.Table, rows_per_row_group: int = ROWS_PER_ROW_GROUP) -> bytes:
     """Return Parquet bytes with zstd.
 
     Times and offsets are delta-encoded, and floats are split by byte significance, so that they compress.
@@ -128,7 +128,7 @@ def encode(table: pa.Table) -> bytes:
     pq.write_table(
         table,
         sink,
-        row_group_size=ROWS_PER_ROW_GROUP,
+        row_group_size=rows_per_row_group,
         compression="zstd",
         compression_level=1,
         use_dictionary=["series", "model"],

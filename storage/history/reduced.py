@@ -1,40 +1,48 @@
 """Recorded points of one series, reduced to extremes, for charts of any length.
 
-A chart of a year at one point a second has 31 million points. A segment never changes, so its points are
-reduced once to buckets of ``BUCKET_NS``, which stay in memory: the next look at the same time reads no file.
+A chart of a year at one point a second has 31 million points. The owner of a partition writes reductions of
+its segments (``reduction_files``). Newer segments, and those without a reduction, are reduced here to buckets
+of ``BUCKET_NS``. A file never changes: what was read stays in memory, and the next look reads no file.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage.history import parquet
+from storage.history.reduction_files import (
+    BUCKETS_SECONDS,
+    PARTS,
+    ReductionFile,
+    bucket_starts,
+    current,
+    extremes_of,
+    listed,
+    numbers,
+    read,
+    reduced,
+)
 from storage.history.segments import DamagedSegment, Segment, SegmentStore, folder_of, valid
 
+log = logging.getLogger(__name__)
+
 #: Time of one bucket: less than a pixel of a chart of ``MIN_REDUCED_NS``.
-BUCKET_NS = 120 * 10**9
+BUCKET_NS = BUCKETS_SECONDS[0] * 10**9
 #: Shorter ranges are read point by point.
 MIN_REDUCED_NS = 4 * 86_400 * 10**9
 MAX_KEPT_BYTES = 256 << 20
 MAX_READ_ATTEMPTS = 5
-#: Column of the reduction → (stored column, function of a bucket).
-_PARTS = {
-    "min": ("value", np.fmin),
-    "max": ("value", np.fmax),
-    "expected": ("expected", np.fmin),
-    "lower": ("lower", np.fmin),
-    "upper": ("upper", np.fmax),
-}
-
 _RUN_COLUMNS = ("model", "guard")
+_SECOND_NS = 10**9
 
 
 class View(NamedTuple):
@@ -46,6 +54,12 @@ class View(NamedTuple):
     since_ns: int
     until_ns: int
     pixels: int
+
+    @property
+    def bucket_s(self) -> int:
+        """Longest bucket that is not longer than a pixel, or the shortest."""
+        pixel_s = (self.until_ns - self.since_ns) / self.pixels / _SECOND_NS
+        return max((one for one in BUCKETS_SECONDS if one <= pixel_s), default=BUCKETS_SECONDS[0])
 
 
 class Run(NamedTuple):
@@ -102,13 +116,9 @@ def reduced_rows(
     """
     time = table.column("time").to_numpy().astype(np.int64)
     if starts is None:
-        starts = np.flatnonzero(np.diff(time // BUCKET_NS, prepend=-1))
-    extremes = {
-        f"{part}:{channel}": _reduced(function, _numbers(table, f"{stored}:{channel}"), starts)
-        for channel in channels
-        for part, (stored, function) in _PARTS.items()
-    }
-    missed = _numbers(table, "missed")
+        starts = bucket_starts(time, BUCKET_NS)
+    extremes = extremes_of(table, channels, starts)
+    missed = numbers(table, "missed")
     at = np.flatnonzero(missed[1:] > 0)
     gaps = list(zip(time[at].tolist(), time[at + 1].tolist(), strict=True))
     runs = {name: _runs(table, name, time) for name in _RUN_COLUMNS}
@@ -116,17 +126,30 @@ def reduced_rows(
     return ReducedPoints(time[starts], counts, extremes, runs, gaps)
 
 
+def stored_points(table: pa.Table, channels: Sequence[str]) -> ReducedPoints:
+    """Return the buckets of one series that a file of reductions has."""
+    time = table.column("time").to_numpy().astype(np.int64)
+    extremes = {
+        name: numbers(table, name) for name in (f"{part}:{one}" for one in channels for part in PARTS)
+    }
+    begin, end = (table.column(name).to_numpy() for name in ("gap_from", "gap_to"))
+    at = np.flatnonzero(end > 0)
+    gaps = list(zip(begin[at].tolist(), end[at].tolist(), strict=True))
+    runs = {name: _runs(table, name, time) for name in _RUN_COLUMNS}
+    return ReducedPoints(time, table.column("count").to_numpy().astype(np.int64), extremes, runs, gaps)
+
+
 def joined(parts: Sequence[ReducedPoints], view: View) -> ReducedPoints:
-    """Return one reduction of those of segments."""
+    """Return one reduction of those of files."""
     if not parts:
         return nothing()
     time = np.concatenate([one.time for one in parts])
     order = np.argsort(time, kind="stable")
-    order = order[(time[order] >= view.since_ns - BUCKET_NS) & (time[order] < view.until_ns)]
+    order = order[(time[order] >= view.since_ns - view.bucket_s * _SECOND_NS) & (time[order] < view.until_ns)]
     starts = pixel_starts(time[order], view.pixels)
     extremes = {
-        name: _reduced(
-            _PARTS[name.partition(":")[0]][1],
+        name: reduced(
+            PARTS[name.partition(":")[0]][1],
             np.concatenate([one.extremes[name] for one in parts])[order],
             starts,
         )
@@ -182,30 +205,66 @@ class ReducedHistory:
         """
         store = SegmentStore(path)
         for _ in range(MAX_READ_ATTEMPTS):
-            listed = [
-                one
-                for one in valid(store.list(folder_of(view.stream)))
-                if one.newest_ns >= view.since_ns and one.oldest_ns < view.until_ns
-            ]
+            segments, files = listed(store, folder_of(view.stream))
             try:
-                parts = [self._of_segment(store, one, view) for one in listed]
+                parts = self._parts(store, valid(segments), files, view)
             except FileNotFoundError:
                 continue  # merged or pruned since it was listed
             return joined([one for one in parts if len(one.time)], view)
         raise FileNotFoundError(f"the history of stream {view.stream} changes faster than it can be read")
 
+    def _parts(
+        self, store: SegmentStore, segments: list[Segment], files: list[ReductionFile], view: View
+    ) -> list[ReducedPoints]:
+        """Return the points of reductions, and of segments without one."""
+        found, reduced_segments = [], set[Segment]()
+        for file, inside in current(files, segments, view.bucket_s).items():
+            if not file.rows:
+                continue
+            if _overlaps(file, view):
+                if (part := self._of_file(store, file, inside[0].first, view)) is None:
+                    continue
+                found.append(part)
+            reduced_segments.update(inside)
+        others = [one for one in segments if one not in reduced_segments and _overlaps(one, view)]
+        return found + [self._of_segment(store, one, view) for one in others]
+
+    def _of_file(
+        self, store: SegmentStore, file: ReductionFile, oldest_offset: int, view: View
+    ) -> ReducedPoints | None:
+        """Return the buckets of segments that are left; None for a damaged file."""
+
+        def make() -> ReducedPoints:
+            table = read(store, file, view.series)
+            table = table.filter(pc.greater_equal(table.column("offset"), oldest_offset))
+            return stored_points(table, view.channels) if table.num_rows else nothing()
+
+        try:
+            return self._kept_or(
+                make, (store.root, file.path, str(oldest_offset), view.series, *view.channels)
+            )
+        except DamagedSegment as error:
+            log.warning("a damaged reduction is not used; delete the file, it is written again: %s", error)
+            return None
+
     def _of_segment(self, store: SegmentStore, segment: Segment, view: View) -> ReducedPoints:
-        key = (store.root, segment.path, view.series, *view.channels)
+        def make() -> ReducedPoints:
+            columns = ["series", "time", *columns_of(view.channels)]
+            table = store.read(segment, series=[view.series], columns=columns)
+            return reduced_rows(in_order(table), view.channels) if table.num_rows else nothing()
+
+        try:
+            return self._kept_or(make, (store.root, segment.path, view.series, *view.channels))
+        except DamagedSegment:
+            return nothing()
+
+    def _kept_or(self, make: Callable[[], ReducedPoints], key: tuple[str, ...]) -> ReducedPoints:
+        """Return what is kept under a key, or make and keep it."""
         with self._lock:
             if (found := self._kept.get(key)) is not None:
                 self._kept.move_to_end(key)
                 return found
-        try:
-            columns = ["series", "time", *columns_of(view.channels)]
-            table = store.read(segment, series=[view.series], columns=columns)
-        except DamagedSegment:
-            return nothing()
-        made = reduced_rows(in_order(table), view.channels) if table.num_rows else nothing()
+        made = make()
         with self._lock:
             self._kept[key] = made
             self._bytes += made.size_bytes
@@ -214,18 +273,8 @@ class ReducedHistory:
         return made
 
 
-def _numbers(table: pa.Table, name: str) -> NDArray[np.float32]:
-    if name not in table.column_names:
-        return np.full(table.num_rows, np.nan, np.float32)
-    values = np.asarray(table.column(name).to_numpy(), np.float32)
-    return np.where(np.abs(values) < parquet.UNBOUNDED, values, np.float32(np.nan))
-
-
-def _reduced(
-    function: np.ufunc, values: NDArray[np.float32], starts: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = function.reduceat(values, starts) if len(starts) else values[:0]
-    return found
+def _overlaps(one: Segment, view: View) -> bool:
+    return one.newest_ns >= view.since_ns and one.oldest_ns < view.until_ns
 
 
 def _runs(table: pa.Table, name: str, time: NDArray[np.int64]) -> list[Run]:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -32,6 +32,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.private_files import make_private_folder, private_opener
 from pipeline.core.types import Partition
 from storage.history import parquet
+
+AnySegment = TypeVar("AnySegment", bound="Segment")
 
 _NAME = re.compile(r"(\d+)-(\d+)\.e(\d+)\.t(-?\d+)_(-?\d+)\.w(\d+)\.parquet")
 
@@ -89,15 +91,15 @@ def _quoted(text: str) -> str:
     return name if len(name) <= 200 else f"{name[:180]}{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
-def valid(segments: Iterable[Segment]) -> list[Segment]:
+def valid(segments: Iterable[AnySegment]) -> list[AnySegment]:
     """Return the segments that together hold each offset once, in order.
 
     A higher epoch supersedes a lower one; within an epoch a merged file its parts, which are deleted only
     after it is written.
     """
-    chosen: list[Segment] = []
+    chosen: list[AnySegment] = []
     for _, same_log in groupby(sorted(segments, key=attrgetter("folder")), attrgetter("folder")):
-        kept: list[Segment] = []  # sorted by first
+        kept: list[AnySegment] = []  # sorted by first
         for segment in sorted(same_log, key=lambda s: (-s.epoch, s.first - s.next, s.first)):
             at = bisect_left(kept, (segment.first, segment.next), key=lambda s: (s.first, s.next))
             if not any(overlap(segment, other) for other in kept[max(0, at - 1) : at + 1]):
@@ -127,17 +129,20 @@ class SegmentStore:
             # a protocol that fsspec does not know, or whose package is not installed
             raise ConfigError(f"storage.history_path: cannot use {path}: {error}") from None
         self.root = root.rstrip("/")
-        self._local = isinstance(self.fs, LocalFileSystem)
+        #: The segments are files of this machine, or of one that it has mounted.
+        self.is_local = isinstance(self.fs, LocalFileSystem)
 
     def list(self, folder: str = "") -> list[Segment]:
-        """Return every segment below ``folder`` (see ``folder_of``), including superseded ones."""
+        """Return every segment below a folder, including superseded ones."""
+        return [one for path, size in self.files(folder) if (one := Segment.parse(path, size)) is not None]
+
+    def files(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield path below the root and size in bytes of every file below ``folder``."""
         below = f"{self.root}/{folder}".rstrip("/")
         self.fs.invalidate_cache()
-        files = self.fs.find(below, detail=True) if self.fs.exists(below) else {}
-        return [segment for path, info in files.items() if (segment := self._parsed(path, info)) is not None]
-
-    def _parsed(self, path: str, info: dict[str, Any]) -> Segment | None:
-        return Segment.parse(path.removeprefix(self.root).lstrip("/"), int(info.get("size") or 0))
+        found = self.fs.find(below, detail=True) if self.fs.exists(below) else {}
+        for path, info in found.items():
+            yield path.removeprefix(self.root).lstrip("/"), int(info.get("size") or 0)
 
     def write(self, segment: Segment, data: bytes) -> None:
         """Write the file atomically; it is on the disk when this returns."""
@@ -147,7 +152,7 @@ class SegmentStore:
         """Write a file whose path is below the root, as ``write`` does."""
         path = f"{self.root}/{below}"
         folder = path.rpartition("/")[0]
-        if not self._local:
+        if not self.is_local:
             self.fs.makedirs(folder, exist_ok=True)
             self.fs.pipe_file(path, bytes(data))  # object stores show a file when it is complete
             return
@@ -193,7 +198,7 @@ class SegmentStore:
     def sweep(self, before_s: float) -> int:
         """Delete half-written files from before ``before_s``, and return their number."""
         swept = 0
-        for path in Path(self.root).rglob("*.partial") if self._local else ():
+        for path in Path(self.root).rglob("*.partial") if self.is_local else ():
             with suppress(FileNotFoundError):  # it was finished meanwhile
                 if path.stat().st_mtime < before_s:
                     path.unlink()
