@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.observability.instruments import WorkerInstruments
-from pipeline.observability.metric_registry import MetricRegistry
+from pipeline.observability.metric_registry import MetricDescription, MetricRegistry
 from pipeline.observability.metrics import Metrics
 
 _HEAD = """# Metrics
@@ -31,12 +31,17 @@ daemons of several machines.
 """
 
 
-def metrics_markdown() -> str:
-    """Return the page of metrics as Markdown."""
+def metric_descriptions() -> list[MetricDescription]:
+    """Return the metrics of a daemon and of a supervisor of workers."""
     of_supervisor = MetricRegistry()
     WorkerInstruments(of_supervisor)
+    return [*Metrics().described, *of_supervisor.described]
+
+
+def metrics_markdown() -> str:
+    """Return the page of metrics as Markdown."""
     rows = (
         f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.meaning} |"
-        for one in (*Metrics().described, *of_supervisor.described)
+        for one in metric_descriptions()
     )
     return _HEAD + "\n".join(rows) + "\n" + _TAIL

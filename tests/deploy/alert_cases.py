@@ -16,6 +16,8 @@ STAGE = 'forewatch_stage_seconds_total{instance="a",stream="plant",stage="%s"}'
 OPEN_FILES = 'process_open_fds{job="forewatch",instance="a"}'
 MAX_FILES = 'process_max_fds{job="forewatch",instance="a"}'
 ENDPOINT_UP = 'forewatch_endpoint_up{endpoint="pager",instance="%s"}'
+PUSHED = 'forewatch_push_requests_total{stream="plant",status="%s"}'
+OUTPUT = 'forewatch_output_%s{stream="plant",output="topic",instance="%s"}'
 COMMIT = 'forewatch_commit_seconds_bucket{stream="plant",le="%s"}'
 
 
@@ -50,8 +52,12 @@ CASES = [
     *pair(
         "ForewatchRestarts",
         20,
-        {"process_start_time_seconds": "1 1 2 2 3 3 4 4 5x20"},
-        {"process_start_time_seconds": "1 1 2 2 3 3 4x30"},
+        {'process_start_time_seconds{job="forewatch",instance="a"}': "1 1 2 2 3 3 4 4 5x20"},
+        {
+            'process_start_time_seconds{job="forewatch",instance="a"}': "1 1 2 2 3 3 4x30",
+            'process_start_time_seconds{job="node",instance="a"}': "1 1 2 2 3 3 4 4 5x20",
+        },
+        **HERE,
     ),
     *pair(
         "ForewatchDatabaseDown",
@@ -97,6 +103,22 @@ CASES = [
         {STAGE % "score": "0+50x60", STAGE % "commit": "0+6x60"},
         {STAGE % "score": "0+50x60", STAGE % "poll": "0+10x60"},
         instance="a",
+    ),
+    # Four workers that work a quarter of the time each are not saturated.
+    AlertCase(
+        "ForewatchLoopSaturated",
+        30,
+        {f'forewatch_stage_seconds_total{{instance="a",worker="{n}",stage="score"}}': "0+15x60" for n in range(4)},
+        None,
+    ),
+    AlertCase(
+        "ForewatchLoopSaturated",
+        30,
+        {
+            'forewatch_stage_seconds_total{instance="a",worker="0",stage="score"}': "0+57x60",
+            'forewatch_stage_seconds_total{instance="a",worker="1",stage="score"}': "0+5x60",
+        },
+        {"instance": "a"},
     ),
     *pair(
         "ForewatchCommitSlow",
@@ -161,6 +183,52 @@ CASES = [
         {OPEN_FILES: "900x20", MAX_FILES: "1024x20"},
         {OPEN_FILES: "100x20", MAX_FILES: "1024x20"},
         **HERE,
+    ),
+    *pair(
+        "ForewatchWorkerDown",
+        10,
+        {'forewatch_worker_up{worker="0"}': "0x20", 'forewatch_worker_up{worker="1"}': "1x20"},
+        {'forewatch_worker_up{worker="0"}': "1 0 0 1x20"},
+        worker="0",
+    ),
+    *pair(
+        "ForewatchWorkerRestarts",
+        30,
+        {'forewatch_worker_restarts_total{worker="0"}': "0x5 1x5 2x5 3x5 4x5 5x20"},
+        {'forewatch_worker_restarts_total{worker="0"}': "0x5 1x5 2x50"},
+        worker="0",
+    ),
+    *pair(
+        "ForewatchSpoolFull",
+        30,
+        {PUSHED % "429": "0+6x60"},
+        # A moment of pressure, and other answers.
+        {PUSHED % "429": "0x5 9x60", PUSHED % "204": "0+60x60"},
+        **STREAM,
+    ),
+    *pair(
+        "ForewatchSendersRefused",
+        40,
+        {PUSHED % "401": "0+6x60"},
+        {PUSHED % "429": "0+6x60", PUSHED % "204": "0+60x60"},
+        **STREAM,
+        status="401",
+    ),
+    *pair(
+        "ForewatchOutputDown",
+        10,
+        {OUTPUT % ("up", "a"): "0x20", OUTPUT % ("up", "b"): "1x20"},
+        {OUTPUT % ("up", "a"): "1 0 0 1x20"},
+        **STREAM,
+        output="topic",
+    ),
+    *pair(
+        "ForewatchOutputDrops",
+        20,
+        {OUTPUT % ("dropped_rows_total", "a"): "0x10 5x20"},
+        {OUTPUT % ("dropped_rows_total", "a"): "5x30", OUTPUT % ("errors_total", "a"): "0+1x30"},
+        **STREAM,
+        output="topic",
     ),
     *pair(
         "ForewatchOutboxStuck",

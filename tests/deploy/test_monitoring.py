@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,12 +11,20 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.observability.metrics_reference import metric_descriptions
 from tests.deploy.alert_cases import CASES
 from tools.monitoring.__main__ import CHART_RULES, DASHBOARD_FOLDER, ROOT, RULES, generated_files
-from tools.monitoring.alert_rules import ALERT_GROUPS, recorded_names
+from tools.monitoring.alert_rules import ALERT_GROUPS, RECORDING_RULES, recorded_names
+from tools.monitoring.dashboards import DASHBOARDS
 from tools.monitoring.metric_names import UnknownMetric, check_expression, metric_labels
+from tools.monitoring.panels import expressions
 
 ALERTS = {rule.name: rule for rules in ALERT_GROUPS.values() for rule in rules}
+
+
+def panel_expressions() -> list[str]:
+    """Return the expressions of all dashboards."""
+    return [expression for dashboard in DASHBOARDS for expression in expressions(dashboard)]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +104,24 @@ def test_alerts_fire_when_they_must_and_only_then(promtool: str, tmp_path: Path)
         json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
     )
     run(promtool, "test", "rules", str(tmp_path / "tests.yaml"))
+
+
+def test_prometheus_parses_the_expression_of_every_panel(promtool: str, tmp_path: Path):
+    rules = [
+        {"record": f"panel:{number}", "expr": re.sub(r"\$\w+", ".*", expression)}
+        for number, expression in enumerate(panel_expressions())
+    ]
+    assert len(rules) > 50
+    (tmp_path / "panels.yaml").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    assert f"{len(rules)} rules found" in run(promtool, "check", "rules", str(tmp_path / "panels.yaml"))
+
+
+def test_every_metric_is_shown_or_watched():
+    text = " ".join(
+        [*panel_expressions(), *(rule.expression for rule in (*ALERTS.values(), *RECORDING_RULES))]
+    )
+    used = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"\bforewatch_\w+", text)}
+    assert {one.name for one in metric_descriptions()} - used == set()
 
 
 def test_annotations_name_labels_that_the_alert_has():

@@ -5,7 +5,10 @@ Thresholds that are not 0 or 1 are start values: each alert says what it means, 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from tools.monitoring.exchange_alerts import EXCHANGE_ALERTS, WORKER_ALERTS
+from tools.monitoring.rule_types import AlertRule, RecordingRule
 
 #: Series that count as work of the loop; waiting for records (``poll``) is not.
 _BUSY_STAGES = 'stage!="poll"'
@@ -23,24 +26,6 @@ are start values. They watch the monitoring itself; anomalies of your data go to
 """
 
 
-class RecordingRule(NamedTuple):
-    """A series that Prometheus computes from others."""
-
-    name: str
-    expression: str
-
-
-class AlertRule(NamedTuple):
-    """One alert; ``wait`` is the time that its expression must hold (``5m``)."""
-
-    name: str
-    expression: str
-    wait: str
-    severity: str
-    summary: str
-    action: str
-
-
 RECORDING_RULES = (
     RecordingRule("forewatch:records:rate5m", "sum by (stream, outcome) (rate(forewatch_records_total[5m]))"),
     RecordingRule("forewatch:lag_records:sum", "sum by (stream) (forewatch_lag_records)"),
@@ -56,7 +41,9 @@ RECORDING_RULES = (
     ),
     RecordingRule(
         "forewatch:loop_share:rate5m",
-        f"sum by (instance) (rate(forewatch_stage_seconds_total{{{_BUSY_STAGES}}}[5m]))",
+        # Each worker of a daemon scores on one core.
+        "max by (instance) (sum by (instance, worker) "
+        f"(rate(forewatch_stage_seconds_total{{{_BUSY_STAGES}}}[5m])))",
     ),
     RecordingRule(
         "forewatch:batch_seconds:p99_5m",
@@ -84,7 +71,7 @@ _PIPELINE_ALERTS = (
     ),
     AlertRule(
         "ForewatchRestarts",
-        "changes(process_start_time_seconds[30m]) > 3",
+        'changes(process_start_time_seconds{job=~"forewatch.*"}[30m]) > 3',
         "0m",
         "warning",
         "{{ $labels.instance }} started {{ $value }} times in 30 minutes",
@@ -108,7 +95,8 @@ _PIPELINE_ALERTS = (
     ),
     AlertRule(
         "ForewatchFaultOpen",
-        'forewatch_open_faults{kind!~"database_down|source_down|endpoint_failing|model_unusable"} > 0',
+        'forewatch_open_faults{kind!~"database_down|source_down|endpoint_failing|model_unusable|output_down'
+        '|worker_died"} > 0',
         "2m",
         "warning",
         "Stream {{ $labels.stream }} has an open fault of kind {{ $labels.kind }}",
@@ -296,7 +284,8 @@ _MODEL_ALERTS = (
 )
 
 ALERT_GROUPS = {
-    "forewatch-pipeline": _PIPELINE_ALERTS,
+    "forewatch-pipeline": (*_PIPELINE_ALERTS, *WORKER_ALERTS),
+    "forewatch-exchange": EXCHANGE_ALERTS,
     "forewatch-delivery": _DELIVERY_ALERTS,
     "forewatch-models": _MODEL_ALERTS,
 }

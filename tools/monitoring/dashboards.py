@@ -6,6 +6,9 @@ from tools.monitoring.panels import Dashboard, Panel, increase, latest, quantile
 
 _STREAM = 'stream=~"$stream"'
 _FOREWATCH = 'job=~"forewatch.*"'
+#: Legends. A daemon without workers has no label ``worker``.
+_MEMBER = "{{instance}} {{worker}}"
+_OUTPUT = "{{stream}} {{output}}"
 
 
 def _stat(title: str, expression: str) -> Panel:
@@ -13,7 +16,7 @@ def _stat(title: str, expression: str) -> Panel:
 
 
 _STATE = (
-    _stat("Daemons", "count(forewatch_build_info)"),
+    _stat("Daemons", "count(count by (instance) (forewatch_build_info))"),
     _stat("Database", "min(forewatch_database_up)"),
     _stat("Source", f"min(forewatch_source_up{{{_STREAM}}})"),
     _stat("Open faults", f"sum(forewatch_open_faults{{{_STREAM}}}) or vector(0)"),
@@ -39,7 +42,7 @@ _FLOW = (
     Panel("Time of commits", (quantile(0.99, "forewatch_commit_seconds", "stream"),), "s"),
     Panel(
         "Share of one core, by stage",
-        (rate("forewatch_stage_seconds_total", "instance", "stage"),),
+        (rate("forewatch_stage_seconds_total", "instance", "worker", "stage"),),
         "percentunit",
     ),
 )
@@ -74,12 +77,44 @@ _SERIES = (
         ),
     ),
 )
-_PROCESS = (
-    Panel("CPU cores", (query(f"rate(process_cpu_seconds_total{{{_FOREWATCH}}}[5m])", "{{instance}}"),)),
+_PUSHED = (
+    Panel("Points received", (rate("forewatch_push_points_total", "stream"),), "cps"),
     Panel(
-        "Resident memory", (query(f"process_resident_memory_bytes{{{_FOREWATCH}}}", "{{instance}}"),), "bytes"
+        "Requests of senders, by status",
+        (rate("forewatch_push_requests_total", "stream", "status"),),
+        "reqps",
     ),
-    Panel("Open file descriptors", (query(f"process_open_fds{{{_FOREWATCH}}}", "{{instance}}"),)),
+    Panel("Bytes received", (rate("forewatch_push_request_bytes_total", "stream"),), "Bps"),
+    Panel(
+        "Size of spools",
+        (latest("sum", "forewatch_spool_bytes", "stream"),),
+        "bytes",
+        meaning="Received and not yet part of a snapshot; at spool_bytes senders get 429",
+    ),
+)
+_OUTPUTS = (
+    Panel(
+        "Output works", (latest("min", "forewatch_output_up", "stream", "output"),), kind="stat", columns=2
+    ),
+    Panel("Verdicts written", (rate("forewatch_output_rows_total", "stream", "output"),), "cps", columns=2),
+    Panel("Verdicts that wait", (latest("sum", "forewatch_output_waiting_rows", "stream", "output"),)),
+    Panel(
+        "Verdicts left out, and attempts that failed",
+        (
+            increase(
+                "1h", "forewatch_output_dropped_rows_total", "stream", "output", legend=f"{_OUTPUT} left out"
+            ),
+            increase("1h", "forewatch_output_errors_total", "stream", "output", legend=f"{_OUTPUT} failed"),
+        ),
+    ),
+    Panel("Time of a transaction or a request", (quantile(0.99, "forewatch_output_seconds", "stream"),), "s"),
+)
+_PROCESS = (
+    Panel("CPU cores", (query(f"rate(process_cpu_seconds_total{{{_FOREWATCH}}}[5m])", _MEMBER),)),
+    Panel("Resident memory", (query(f"process_resident_memory_bytes{{{_FOREWATCH}}}", _MEMBER),), "bytes"),
+    Panel("Open file descriptors", (query(f"process_open_fds{{{_FOREWATCH}}}", _MEMBER),)),
+    Panel("Worker processes", (query("forewatch_worker_up", _MEMBER),), meaning="1: it runs and answers"),
+    Panel("Workers started again", (query("increase(forewatch_worker_restarts_total[1h])", _MEMBER),)),
     Panel(
         "Config reloads",
         (query("increase(forewatch_config_reloads_total[1h])", "{{instance}} {{result}}"),),
@@ -173,6 +208,8 @@ DASHBOARDS = (
             ("Flow", _FLOW),
             ("Records that are not scored", _NOT_SCORED),
             ("State of the series", _SERIES),
+            ("Data that programs push", _PUSHED),
+            ("Verdicts to outputs", _OUTPUTS),
             ("Process", _PROCESS),
         ),
     ),

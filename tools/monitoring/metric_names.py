@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-from pipeline.observability.metrics import Metrics
+from pipeline.observability.metrics_reference import metric_descriptions
 
 #: Series that a histogram exposes beside its name.
 HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
-#: Labels that Prometheus or Kubernetes adds to each series.
-TARGET_LABELS = frozenset({"job", "instance", "namespace", "pod", "service"})
+#: Labels that Prometheus, Kubernetes or the supervisor of workers adds to each series.
+TARGET_LABELS = frozenset({"job", "instance", "namespace", "pod", "service", "worker"})
 #: Metrics of the process itself (prometheus_client) and of Prometheus.
 PROCESS_METRICS = frozenset(
     {
@@ -39,7 +39,7 @@ class UnknownMetric(Exception):
 def metric_labels() -> Mapping[str, frozenset[str]]:
     """Return the labels of each series name that ``/metrics`` can expose."""
     known = {name: frozenset[str]() for name in PROCESS_METRICS}
-    for one in Metrics().described:
+    for one in metric_descriptions():
         labels = frozenset(one.labels)
         if one.kind == "histogram":
             known |= {one.name + suffix: labels | {"le"} for suffix in HISTOGRAM_SUFFIXES}
