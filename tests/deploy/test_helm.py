@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.config.loader import load_config
+from pipeline.config.push import PushSourceConfig
 from tools.monitoring.__main__ import CHART_DASHBOARDS, CHART_RULES, ROOT
 
 CHART = ROOT / "deploy" / "helm" / "forewatch"
@@ -21,6 +22,8 @@ KUBERNETES = "1.33"
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
 #: Address of the daemon's port.
 PORT = 9464
+#: Kinds of objects that hold pods of processes.
+CONTROLLERS = ("Deployment", "StatefulSet")
 SECRETS = "/run/secrets/forewatch/"
 
 
@@ -49,7 +52,15 @@ def find(objects: list[dict], kind: str, name: str = "forewatch") -> dict:
 
 
 def pods(objects: list[dict]) -> list[dict]:
-    return [one["spec"]["template"]["spec"] for one in objects if one["kind"] in ("Deployment", "Job")]
+    return [one["spec"]["template"]["spec"] for one in objects if one["kind"] in (*CONTROLLERS, "Job")]
+
+
+def daemon(objects: list[dict]) -> dict:
+    """Return the specification of the daemons."""
+    (found,) = [
+        one for one in objects if one["kind"] in CONTROLLERS and one["metadata"]["name"] == "forewatch"
+    ]
+    return found["spec"]
 
 
 @pytest.fixture(scope="module", params=VALUES, ids=lambda path: path.stem)
@@ -102,8 +113,9 @@ def test_pods_have_no_rights(rendered: list[dict]):
 
 
 def test_mounted_volumes_exist(rendered: list[dict]):
+    claimed = {one["metadata"]["name"] for one in daemon(rendered).get("volumeClaimTemplates", ())}
     for pod in pods(rendered):
-        volumes = {volume["name"] for volume in pod["volumes"]}
+        volumes = {volume["name"] for volume in pod["volumes"]} | claimed
         for container in pod["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
 
@@ -112,26 +124,26 @@ def test_selectors_match_their_pods(rendered: list[dict]):
     labels = {
         one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
         for one in rendered
-        if one["kind"] == "Deployment"
+        if one["kind"] in CONTROLLERS
     }
     for one in rendered:
-        if one["kind"] in ("Deployment", "PodDisruptionBudget"):
+        if one["kind"] in (*CONTROLLERS, "PodDisruptionBudget"):
             wanted = one["spec"]["selector"]["matchLabels"]
             matching = [name for name, found in labels.items() if wanted.items() <= found.items()]
             assert matching == [one["metadata"]["name"]]
 
 
 def test_probes_of_the_daemon(rendered: list[dict]):
-    (container,) = find(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = daemon(rendered)["template"]["spec"]["containers"]
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    assert container["ports"] == [{"name": "http", "containerPort": PORT}]
+    assert container["ports"][0] == {"name": "http", "containerPort": PORT}
     startup = container["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
 
 
 def test_a_stop_leaves_time_for_the_last_commit(rendered: list[dict]):
-    pod = find(rendered, "Deployment")["spec"]["template"]["spec"]
+    pod = daemon(rendered)["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] >= 60
 
 
@@ -216,6 +228,43 @@ def test_only_metrics_and_the_scheduler_are_reachable(helm: str):
     assert len(find(policies, "NetworkPolicy")["spec"]["egress"]) == 5
 
 
+def test_pushed_data_have_a_spool_a_pod(helm: str, tmp_path: Path):
+    objects = render(helm, CHART / "ci" / "push.yaml")
+    spec = daemon(objects)
+    file = tmp_path / "forewatch.yaml"
+    file.write_text(find(objects, "ConfigMap")["data"]["forewatch.yaml"])
+    config = load_config(file)
+    (container,) = spec["template"]["spec"]["containers"]
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "spool"]
+    (claim,) = spec["volumeClaimTemplates"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
+    for name, stream in config.streams.items():
+        push = stream.source.chosen
+        assert isinstance(push, PushSourceConfig)
+        assert (push.host, str(push.spool)) == ("0.0.0.0", f"{mount['mountPath']}/{name}")
+        assert {"name": "push", "containerPort": push.port} in container["ports"]
+    services = [one for one in objects if one["kind"] == "Service" and "-push-" in one["metadata"]["name"]]
+    assert [one["spec"]["selector"]["statefulset.kubernetes.io/pod-name"] for one in services] == [
+        "forewatch-0",
+        "forewatch-1",
+    ]
+    (rule,) = find(objects, "NetworkPolicy", "forewatch-push")["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "push"}]
+    assert rule["from"][0]["namespaceSelector"]["matchLabels"] == {
+        "kubernetes.io/metadata.name": "monitoring"
+    }
+
+
+def test_nothing_is_received_without_pushed_streams(helm: str):
+    objects = render(helm, CHART / "ci" / "minimal.yaml")
+    names = [one["metadata"]["name"] for one in objects]
+    assert [name for name in names if "push" in name] == []
+    assert find(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"] == [
+        {"name": "http", "containerPort": PORT}
+    ]
+
+
 def test_keda_owns_the_number_of_members(helm: str):
     objects = render(helm, CHART / "ci" / "autoscaled.yaml")
     assert "replicas" not in find(objects, "Deployment")["spec"]
@@ -223,6 +272,10 @@ def test_keda_owns_the_number_of_members(helm: str):
     assert trigger["query"] == 'sum(forewatch_lag_records{namespace="plant"})'
 
 
+PUSHED = {
+    "push": {"enabled": True},
+    "config": {"streams": {"a": {"source": {"push": {"key": {"env": "K"}}}}}},
+}
 HOSTILE = [
     ({"unknown": 1}, "unknown"),
     ({"replicas": -1}, "replicas"),
@@ -244,6 +297,16 @@ HOSTILE = [
     ({"config": {"database": "postgresql+psycopg://forewatch:secret@postgres/forewatch"}}, "database"),
     ({"config": {"streams": None}}, "streams"),
     ({"data": {"accessMode": "ReadWriteOnce"}}, "ReadWriteMany"),
+    ({"push": {"enabled": True}}, "no stream has source.push"),
+    ({"push": {"port": 80}}, "port"),
+    ({"config": {"streams": {"a": {"source": {"push": {"key": {"env": "K"}}}}}}}, "push.enabled"),
+    ({"push": {"enabled": True}, "config": {"streams": {"a": {"source": {"push": {}}}}}}, "key"),
+    (
+        {"push": {"enabled": True}, "config": {"streams": {"a": {"source": {"push": {"port": 1}}}}}},
+        "push.port",
+    ),
+    (PUSHED | {"workers": 2}, "workers"),
+    (PUSHED | {"keda": {"enabled": True}}, "spool"),
     ({"data": {"enabled": False}, "worker": {"replicas": 1}}, "recorded history"),
 ]
 

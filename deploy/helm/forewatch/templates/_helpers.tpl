@@ -109,6 +109,30 @@ securityContext:
 {{- if gt (int .Values.workers) 1 -}}
 {{- $_ := set $given "workers" (int .Values.workers) -}}
 {{- end -}}
+{{- $pushed := list -}}
+{{- range $name, $stream := get $given "streams" -}}
+{{- $source := get ($stream | default dict) "source" | default dict -}}
+{{- if hasKey $source "push" -}}
+{{- $push := get $source "push" | default dict -}}
+{{- range list "host" "port" "spool" -}}
+{{- if hasKey $push . -}}
+{{- fail (printf "config.streams.%s.source.push.%s: the chart sets it; remove the key" $name .) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (hasKey $push "key") -}}
+{{- fail (printf "config.streams.%s.source.push.key: senders of other pods need a key; give {file: /run/secrets/forewatch/NAME}" $name) -}}
+{{- end -}}
+{{- $place := dict "host" "0.0.0.0" "port" (int $.Values.push.port) "spool" (printf "/var/spool/forewatch/%s" $name) -}}
+{{- $_ := set $source "push" (merge $place $push) -}}
+{{- $pushed = append $pushed $name -}}
+{{- end -}}
+{{- end -}}
+{{- if and $pushed (not .Values.push.enabled) -}}
+{{- fail (printf "push.enabled: stream %s receives pushed data; write push: {enabled: true}" (first $pushed)) -}}
+{{- end -}}
+{{- if and .Values.push.enabled (not $pushed) -}}
+{{- fail "push.enabled: no stream has source.push; write push: {enabled: false}" -}}
+{{- end -}}
 {{- $_ := set $given "storage" (merge (deepCopy (get $given "storage" | default dict)) $storage) -}}
 {{ toYaml $given }}
 {{- end }}
