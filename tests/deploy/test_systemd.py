@@ -67,6 +67,12 @@ def test_the_unit_is_hardened(analyze: str, unit: Path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
+def test_the_supervisor_ends_its_workers_itself():
+    lines = (ROOT / "deploy/systemd/forewatch.service").read_text(encoding="utf-8").splitlines()
+    # Workers have no part in the protocol: systemd hears the supervisor only (tests/integration/test_workers.py).
+    assert {"Type=notify", "NotifyAccess=main", "KillMode=mixed"} <= set(lines)
+
+
 @pytest.mark.parametrize("kind", ["sysusers", "tmpfiles"])
 def test_users_and_folders_can_be_made(kind: str, tmp_path: Path):
     tool = shutil.which(f"systemd-{kind}")

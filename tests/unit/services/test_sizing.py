@@ -46,6 +46,16 @@ def test_cpu_agrees_with_the_measurements_of_kafka(detector: str, measured: floa
     assert size.cpu_cores == pytest.approx(measured, rel=0.02)
 
 
+@pytest.mark.parametrize("detector", ["light", "standard", "strong"])
+def test_the_pages_state_the_bytes_of_a_series(detector: str):
+    usual, surprise = (sizing.state_bytes(detector, 1, one) for one in ("usual_range", "surprise"))
+    page = (ROOT / "docs/how-to/plan-the-size.md").read_text(encoding="utf-8")
+    assert f"| `{detector}` | {usual:,} bytes | {surprise:,} bytes |" in page
+    explained = (ROOT / "docs/explanation/detection.md").read_text(encoding="utf-8")
+    (row,) = [line for line in explained.splitlines() if line.startswith(f"| `{detector}` |")]
+    assert f"| {usual:,} bytes | {surprise:,} bytes;" in row
+
+
 def test_members_run_at_half_of_a_core_even_without_one():
     size = size_of(Load(10_000, 200_000, "standard"))
     assert size.cpu_cores / (size.members - 1) <= sizing.PLANNED_LOAD
