@@ -16,6 +16,7 @@ STAGE = 'forewatch_stage_seconds_total{instance="a",stream="plant",stage="%s"}'
 OPEN_FILES = 'process_open_fds{job="forewatch",instance="a"}'
 MAX_FILES = 'process_max_fds{job="forewatch",instance="a"}'
 ENDPOINT_UP = 'forewatch_endpoint_up{endpoint="pager",instance="%s"}'
+OF_WORKER = 'forewatch_stage_seconds_total{instance="a",worker="%s",stage="score"}'
 PUSHED = 'forewatch_push_requests_total{stream="plant",status="%s"}'
 OUTPUT = 'forewatch_output_%s{stream="plant",output="topic",instance="%s"}'
 COMMIT = 'forewatch_commit_seconds_bucket{stream="plant",le="%s"}'
@@ -108,15 +109,15 @@ CASES = [
     AlertCase(
         "ForewatchLoopSaturated",
         30,
-        {f'forewatch_stage_seconds_total{{instance="a",worker="{n}",stage="score"}}': "0+15x60" for n in range(4)},
+        {OF_WORKER % n: "0+15x60" for n in range(4)},
         None,
     ),
     AlertCase(
         "ForewatchLoopSaturated",
         30,
         {
-            'forewatch_stage_seconds_total{instance="a",worker="0",stage="score"}': "0+57x60",
-            'forewatch_stage_seconds_total{instance="a",worker="1",stage="score"}': "0+5x60",
+            OF_WORKER % 0: "0+57x60",
+            OF_WORKER % 1: "0+5x60",
         },
         {"instance": "a"},
     ),

@@ -69,7 +69,7 @@ def test_the_unit_is_hardened(analyze: str, unit: Path):
 
 def test_the_supervisor_ends_its_workers_itself():
     lines = (ROOT / "deploy/systemd/forewatch.service").read_text(encoding="utf-8").splitlines()
-    # Workers have no part in the protocol: systemd hears the supervisor only (tests/integration/test_workers.py).
+    # Workers send no messages to systemd (tests/integration/test_workers.py).
     assert {"Type=notify", "NotifyAccess=main", "KillMode=mixed"} <= set(lines)
 
 

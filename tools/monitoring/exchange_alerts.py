@@ -11,7 +11,8 @@ WORKER_ALERTS = (
         "5m",
         "warning",
         "Worker {{ $labels.worker }} of {{ $labels.instance }} does not run",
-        "The supervisor starts it again; the other workers score its partitions. Its last log lines name the reason.",
+        "The supervisor starts it again; the other workers score its partitions. Its last log lines name the "
+        "reason.",
     ),
     AlertRule(
         "ForewatchWorkerRestarts",
@@ -35,7 +36,8 @@ EXCHANGE_ALERTS = (
     ),
     AlertRule(
         "ForewatchSendersRefused",
-        'sum by (stream, status) (rate(forewatch_push_requests_total{status=~"400|401|403|413|415"}[5m])) > 0',
+        "sum by (stream, status) "
+        '(rate(forewatch_push_requests_total{status=~"400|401|403|413|415"}[5m])) > 0',
         "15m",
         "warning",
         "Senders of stream {{ $labels.stream }} are refused with status {{ $labels.status }}",
