@@ -3,6 +3,8 @@
 - Intervals are aligned to the epoch. The point of an interval carries the time of its *start*, as price bars
   and resampled frames do. It is causal: it exists only once the watermark has passed the end.
 - A record older than the last closed interval is late. There are no duplicates: two events may have one time.
+- A series behind the others has intervals of its own (``pipeline.windows.series_behind``). A clock that is
+  ahead closes no interval of the others (``pipeline.windows.partition_clock``).
 - Silence is visible: a known series without a record in an interval gets an empty point, if any function has
   a value without records (counts and sums are 0, all others are missing). A series gets at most as many empty
   points in a row as the number of intervals for which it was known, and at most those of ``idle_after``. Then
@@ -16,7 +18,10 @@ gives the same points.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
+from functools import partial
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +38,8 @@ from pipeline.windows.aggregation_kernels import (
 )
 from pipeline.windows.aggregation_plan import AggregationPlan
 from pipeline.windows.distinct_count import DistinctCounter
+from pipeline.windows.partition_clock import PartitionClock
+from pipeline.windows.series_behind import SeriesBehind, falls_behind, joined_points
 
 MAX_EMPTY_INTERVALS = 60
 #: Forgotten series are removed once there are more of them than this, and than of the others.
@@ -48,7 +55,9 @@ class AggregationBuffer:
     def __init__(self, partition: Partition, plan: AggregationPlan) -> None:
         self.partition = partition
         self._plan = plan
-        self._clock = self._closed = self._live = self._offset = NEVER
+        self._clock = PartitionClock.begin(plan.every, plan.lateness)
+        self._behind: SeriesBehind | None = None  # made by the first of them
+        self._closed = self._live = self._offset = NEVER
         self._names: list[Key] = []
         self._index: dict[Key, int] = {}
         # By series: first and last interval with a record (NEVER: none is closed yet), newest open group (−1:
@@ -61,20 +70,21 @@ class AggregationBuffer:
     @property
     def records(self) -> int:
         """Number of records in open intervals."""
-        return int(self._groups["heads"][: self._n].sum())
+        own = int(self._groups["heads"][: self._n].sum())
+        return own if self._behind is None else own + self._behind.records
 
     def known_keys(self) -> Collection[Key]:
-        """Return the keys of the known series, also of those without a record in an open interval."""
-        return self._index.keys()
+        """Return the keys of the known series, with or without an open interval."""
+        return self._index.keys() if self._behind is None else self._index.keys() | set(self._behind.keys)
 
     def most_keys(self) -> int:
-        """Return the number of ``known_keys``."""
-        return len(self._index)
+        """Return an upper bound of the number of ``known_keys``."""
+        return len(self._index) + (0 if self._behind is None else len(self._behind.keys))
 
     @property
     def watermark_ns(self) -> int | None:
         """Time up to which intervals are closed, None before the first record."""
-        return None if self._clock == NEVER else self._clock - self._plan.lateness
+        return None if self._clock.ns is None else self._clock.ns - self._plan.lateness
 
     def push(self, columns: Columns) -> tuple[AggregationBuffer, Columns]:
         """Add a batch, and return the points of the intervals that it closes.
@@ -84,27 +94,118 @@ class AggregationBuffer:
         if not len(columns):
             return self, self._points(_nothing(), columns)
         every = self._plan.every
-        clock = np.maximum(np.maximum.accumulate(columns.clock), self._clock)
+        self._clock, clock = self._clock.advance(columns)
         # Intervals below this one are closed by the point.
         closed = (clock - self._plan.lateness) // every
         if self._closed == NEVER:
             self._closed = int(closed[0])
-        interval = columns.time // every
-        late = interval < np.maximum(closed, self._closed)
-        if late.any():
-            self._fold(columns.take(~late), interval[~late])
-        else:
-            self._fold(columns, interval)
-        self._clock, self._offset = int(clock[-1]), int(columns.offsets[-1])
-        out = self._close(int(closed[-1]), closed, columns)
-        out.late = columns.take(late) if late.any() else None
-        return self, out
+        closed = np.maximum(closed, self._closed)
+        late = columns.time // every < closed
+        if self._behind is None and not late.any():
+            return self, self._push_part(columns, closed, late)
+        return self, self._push_behind(columns, closed, late)
+
+    def _push_part(self, columns: Columns, closed: NDArray[np.int64], left: NDArray[np.bool_]) -> Columns:
+        """Add records, but not ``left`` (N,); ``closed`` as in ``_next_change``."""
+        kept = columns.take(~left) if left.any() else columns
+        self._fold(kept, kept.time // self._plan.every)
+        self._offset = int(columns.offsets[-1])
+        return self._close(int(closed[-1]), closed, columns)
 
     def flush(self) -> tuple[AggregationBuffer, Columns | None]:
         """Close every open interval: the input has ended."""
-        if not self._n:
-            return self, None
-        return self, self._close(int(self._groups["bin"][: self._n].max()) + 1, None, None)
+        parts = [] if self._behind is None else list(self._behind.flush())
+        if self._n:
+            parts.insert(0, self.close_up_to(int(self._groups["bin"][: self._n].max()) + 1))
+        return self, joined_points(parts) if parts else None
+
+    def close_up_to(self, stop: int) -> Columns:
+        """Close the intervals below ``stop``."""
+        return self._close(stop, None, None)
+
+    # ------------------------------------------------------------ series behind
+
+    def _push_behind(self, columns: Columns, closed: NDArray[np.int64], late: NDArray[np.bool_]) -> Columns:
+        """Add a batch with records that are late, or of series behind the others.
+
+        The batch is cut where a series falls behind or catches up, so that both find all before it closed.
+        """
+        if self._behind is None:
+            self._behind = SeriesBehind(lambda: _OneSeries(self.partition, self._plan))
+        names, parts, start, n = columns.keys.flat(), list[Columns](), 0, len(columns)
+        watched = set(self._behind.keys) | {names[row] for row in np.flatnonzero(late).tolist()}
+        rows = [row for row, name in enumerate(names) if name in watched]
+        interval = columns.time // self._plan.every
+        while start < n:
+            rows = [row for row in rows if row >= start]
+            stop = self._next_change(rows, names, interval, closed)
+            if stop > start:
+                apart = np.array([name in self._behind for name in names[start:stop]], np.bool_)
+                left = late[start:stop] | apart
+                part = columns.take(np.arange(start, stop))
+                points = self._push_part(part, closed[start:stop], left)
+                plain_late = late[start:stop] & ~apart
+                points.late = part.take(plain_late) if plain_late.any() else None
+                parts += [points, *self._behind.push(columns, names, range(start, stop), closed)]
+            if stop < n:
+                parts += self._change(names[stop], int(interval[stop]), int(closed[stop]))
+            start = stop
+        parts += self._behind.end_silent(int(closed[-1]))
+        if not self._behind:
+            self._behind = None
+        out = joined_points(parts)
+        out.filtered = columns.filtered
+        return out
+
+    def _next_change(
+        self, rows: list[int], names: list[Key], interval: NDArray[np.int64], closed: NDArray[np.int64]
+    ) -> int:
+        """Return the first row at which a series falls behind or catches up, N if none.
+
+        ``closed`` (N,) is the first interval that is open for the others at each record.
+        """
+        assert self._behind is not None
+        taken: dict[Key, list[int]] = {}
+        heard: dict[Key, int] = {}
+        for row in rows:
+            key, own, opened = names[row], int(interval[row]), int(closed[row])
+            if key in self._behind:
+                if own >= opened or self._behind.is_over(key, opened, heard.get(key)):
+                    return row
+                heard[key] = opened
+            elif own >= opened:
+                taken.setdefault(key, []).append(own)
+            elif not self._behind.full and self._falls_behind(key, own, opened, taken.get(key, [])):
+                return row
+        return len(names)
+
+    def _change(self, key: Key, interval: int, opened: int) -> list[Columns]:
+        """Let a series fall behind or catch up, and return the points that this closes."""
+        assert self._behind is not None
+        if key not in self._behind:
+            self._behind.begin(key, opened)
+            return []
+        over = self._behind.is_over(key, opened)
+        buffer, points = self._behind.end(key, opened)
+        if not over and interval >= opened:
+            (code,) = self._codes([key]).tolist()
+            self._first[code], self._last[code] = buffer._first[0], opened - 1  # it is told up to there
+        return [points]
+
+    def _falls_behind(self, key: Key, interval: int, opened: int, taken: list[int]) -> bool:
+        """Return whether a record of a closed interval begins intervals of its own series.
+
+        Args:
+            key: Series of the record.
+            interval: Its interval.
+            opened: First interval that is open at the record.
+            taken: Intervals of the records of the series that are not folded yet.
+        """
+        code, intervals, told = self._index.get(key), set(taken), (NEVER, NEVER)
+        if code is not None:
+            told = int(self._first[code]), int(self._last[code])
+            intervals.update(self._groups["bin"][: self._n][self._groups["code"][: self._n] == code].tolist())
+        return falls_behind(interval, opened, intervals, told, self._plan)
 
     # ------------------------------------------------------------------------------------------------ open intervals
 
@@ -151,8 +252,7 @@ class AggregationBuffer:
         over = groups["bin"] < stop
         order = np.flatnonzero(over)
         order = order[np.lexsort((groups["code"][order], groups["bin"][order]))]
-        tells = bool((plan.empty_values == 0).any())
-        step = self._closed, stop, self._live, MAX_EMPTY_INTERVALS, plan.idle, tells
+        step = self._closed, stop, self._live, MAX_EMPTY_INTERVALS, plan.idle, plan.tells_silence
         m, _ = close_intervals(
             *step, self._first.copy(), self._last.copy(), order, groups["code"], groups["bin"], *_nothing()
         )
@@ -238,16 +338,23 @@ class AggregationBuffer:
         arrays = {f"group.{name}": column[: self._n] for name, column in self._groups.items()}
         arrays |= {f"distinct.{i}": column for i, column in enumerate(self._distinct.rows)}
         arrays |= {"first": self._first, "last": self._last}
-        arrays["marks"] = np.array([self._clock, self._closed, self._live, self._offset], np.int64)
+        clock = NEVER if self._clock.ns is None else self._clock.ns
+        arrays["marks"] = np.array([clock, self._closed, self._live, self._offset], np.int64)
+        arrays["clock_state"] = self._clock.to_bytes()
+        if self._behind is not None:
+            own, described = self._behind.to_arrays()
+            arrays |= {f"behind.{name}": array for name, array in own.items()}
+            arrays["series_behind"] = np.frombuffer(json.dumps(described).encode(), np.uint8)
         return arrays, list(self._names)
 
-    @staticmethod
+    @classmethod
     def from_arrays(
-        partition: Partition, plan: AggregationPlan, arrays: dict[str, NDArray], keys: list[Key]
-    ) -> AggregationBuffer:
+        cls, partition: Partition, plan: AggregationPlan, arrays: dict[str, NDArray], keys: list[Key]
+    ) -> Self:
         """Return the buffer that ``to_arrays`` wrote."""
-        new = AggregationBuffer(partition, plan)
-        new._clock, new._closed, new._live, new._offset = arrays["marks"].tolist()
+        new = cls(partition, plan)
+        clock, new._closed, new._live, new._offset = arrays["marks"].tolist()
+        new._clock = new._clock.from_bytes(None if clock == NEVER else clock, arrays.get("clock_state"))
         new._names = keys
         new._index = {name: code for code, name in enumerate(new._names)}
         new._first, new._last = arrays["first"], arrays["last"]
@@ -256,7 +363,25 @@ class AggregationBuffer:
         new._n = len(new._groups["code"])
         relink_groups(new._groups["code"], new._newest, new._groups["older"])
         new._distinct = DistinctCounter((arrays["distinct.0"], arrays["distinct.1"], arrays["distinct.2"]))
+        if (described := arrays.get("series_behind")) is not None:
+            new._behind = SeriesBehind(lambda: _OneSeries(partition, plan))
+            own = {
+                name.removeprefix("behind."): a for name, a in arrays.items() if name.startswith("behind.")
+            }
+            new._behind.load(
+                own, json.loads(described.tobytes()), partial(_OneSeries.from_arrays, partition, plan)
+            )
         return new
+
+
+class _OneSeries(AggregationBuffer):
+    """Intervals of one series behind the others: its own late records are late."""
+
+    def _falls_behind(self, key: Key, interval: int, opened: int, taken: list[int]) -> bool:
+        return False
+
+    def _clear(self) -> None:
+        """Keep the series while it is behind."""
 
 
 def _nothing() -> PointIndex:

@@ -68,6 +68,11 @@ class AggregationPlan:
         """Values of an interval without a record, (C,)."""
         return np.where(np.isin(self.kinds, _ZERO_WITHOUT_RECORDS), 0.0, np.nan)
 
+    @property
+    def tells_silence(self) -> bool:
+        """True if an interval without a record has a point."""
+        return bool((self.empty_values == 0).any())
+
     def sources(self, columns: Columns) -> NDArray[np.float64]:
         """Return the input of every function, (N, C); NaN is ignored."""
         out = np.zeros((len(columns), len(self.kinds)))

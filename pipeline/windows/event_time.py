@@ -141,7 +141,7 @@ class EventTimeProcessor:
     def empty(self, partition: Partition) -> PartitionBuffer:
         """Return the buffer of a partition before its first record."""
         return (
-            ReorderBuffer(partition, self._lateness)
+            ReorderBuffer.empty(partition, self._lateness)
             if self._plan is None
             else AggregationBuffer(partition, self._plan)
         )

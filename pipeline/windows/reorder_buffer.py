@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
 from pipeline.decode import Columns, Key
+from pipeline.windows.partition_clock import PartitionClock
 
 #: Clock before the first point.
 NO_CLOCK = np.iinfo(np.int64).min
@@ -19,7 +20,7 @@ NO_CLOCK = np.iinfo(np.int64).min
 class ReorderBuffer:
     """Points of one partition that wait for the watermark.
 
-    It is a value: ``push`` and ``flush`` return a new one. The watermark is the greatest clock so far minus
+    It is a value: ``push`` and ``flush`` return a new one. The watermark is the clock of the partition minus
     the lateness. A point is released by the record that brings the watermark to it, or at once if it is
     older. Points released by one record come in the order of their times, and of one time in offset order. So
     the order does not depend on how the records were cut into batches.
@@ -27,8 +28,13 @@ class ReorderBuffer:
 
     partition: Partition
     lateness_ns: int
-    clock_ns: int | None = None  # greatest so far, None before the first point
+    clock: PartitionClock
     waiting: Columns | None = None
+
+    @staticmethod
+    def empty(partition: Partition, lateness_ns: int) -> ReorderBuffer:
+        """Return the buffer before the first point."""
+        return ReorderBuffer(partition, lateness_ns, PartitionClock.begin(lateness_ns))
 
     @property
     def records(self) -> int:
@@ -46,16 +52,15 @@ class ReorderBuffer:
     @property
     def watermark_ns(self) -> int | None:
         """Time before which no more points are expected, None before the first point."""
-        return None if self.clock_ns is None else self.clock_ns - self.lateness_ns
+        return None if self.clock.ns is None else self.clock.ns - self.lateness_ns
 
     def push(self, columns: Columns) -> tuple[ReorderBuffer, Columns]:
         """Add a batch, and return the ready points."""
         if not len(columns):
             return self, columns
-        before = columns.clock[0] if self.clock_ns is None else self.clock_ns
+        advanced, clock = self.clock.advance(columns)
         if not self.lateness_ns:
-            return replace(self, clock_ns=max(int(before), int(columns.clock.max()))), columns
-        clock = np.maximum(np.maximum.accumulate(columns.clock), before)
+            return ReorderBuffer(self.partition, 0, advanced, None), columns
         points = columns if self.waiting is None else self.waiting.append(columns)
         # Arrival counts from the first point of this batch. A point is released by the first one whose clock
         # has come so far.
@@ -63,7 +68,7 @@ class ReorderBuffer:
         release = np.maximum(np.searchsorted(clock, points.time + self.lateness_ns), arrival)
         due = release < len(columns)
         buffered = ReorderBuffer(
-            self.partition, self.lateness_ns, int(clock[-1]), None if due.all() else points.take(~due)
+            self.partition, self.lateness_ns, advanced, None if due.all() else points.take(~due)
         )
         ready = _in_order(points, np.flatnonzero(due), release)
         ready.filtered = columns.filtered
@@ -74,8 +79,8 @@ class ReorderBuffer:
 
         ``ready`` is what ``push(columns)`` returns.
         """
-        before = NO_CLOCK if self.clock_ns is None else self.clock_ns
-        clock = np.maximum.accumulate(np.concatenate([[before], columns.clock[:-1]]))
+        before = NO_CLOCK if self.clock.ns is None else self.clock.ns
+        clock = np.concatenate([[before], self.clock.advance(columns)[1][:-1]])
         clock = np.where(clock == NO_CLOCK, NO_CLOCK, clock - self.lateness_ns)
         return clock if ready.release is None else clock[ready.release]
 
@@ -84,14 +89,16 @@ class ReorderBuffer:
         if self.waiting is None:
             return self, None
         n = len(self.waiting)
-        return replace(self, waiting=None), _in_order(self.waiting, np.arange(n), np.zeros(n, np.int64))
+        flushed = ReorderBuffer(self.partition, self.lateness_ns, self.clock, None)
+        return flushed, _in_order(self.waiting, np.arange(n), np.zeros(n, np.int64))
 
     def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
         """Return plain arrays and keys for a snapshot; ``from_arrays`` is the inverse."""
         arrays, keys = ({}, []) if self.waiting is None else self.waiting.to_arrays()
         return {
             **arrays,
-            "clock_ns": np.array([] if self.clock_ns is None else [self.clock_ns], np.int64),
+            "clock_ns": np.array([] if self.clock.ns is None else [self.clock.ns], np.int64),
+            "clock_state": self.clock.to_bytes(),
         }, keys
 
     @staticmethod
@@ -99,7 +106,8 @@ class ReorderBuffer:
         partition: Partition, lateness_ns: int, arrays: dict[str, NDArray], keys: list[Key]
     ) -> ReorderBuffer:
         """Return the buffer that ``to_arrays`` wrote."""
-        clock = int(arrays["clock_ns"][0]) if len(arrays["clock_ns"]) else None
+        ns = int(arrays["clock_ns"][0]) if len(arrays["clock_ns"]) else None
+        clock = PartitionClock.begin(lateness_ns).from_bytes(ns, arrays.get("clock_state"))
         waiting = Columns.from_arrays(partition, arrays, keys) if "offsets" in arrays else None
         return ReorderBuffer(partition, lateness_ns, clock, waiting)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.decode import Columns, make_decoder
-from pipeline.windows import aggregation
+from pipeline.windows import aggregation, series_behind
 from pipeline.windows.event_time import EventTimeProcessor
 from tests.support.decoding import PARTITION, records, stream
 
@@ -94,57 +94,98 @@ def run(values: list[bytes], cuts: tuple[int, ...] = (), reload: bool = False, *
     return bench.finish()
 
 
-def oracle(rows: list[tuple], lateness: int, idle: int, hole: int) -> tuple[list[tuple], list[int]]:
-    """(series, start of interval, offset, values) of every point, and the offsets that are late: one record
-    at a time, lists only.
-    """
-    nan = math.nan
-    clock = closed = live = None
-    waiting: dict[int, dict[str, list[tuple]]] = {}
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    points, late = [], []
+class SlowMachine:
+    """One record at a time, lists only."""
 
-    def close_up_to(stop: int, offset: int) -> None:
-        nonlocal closed, live
-        for b in range(closed, stop):
-            groups = waiting.pop(b, {})
-            live = b if groups else live
-            if live is None or b - live > hole:
+    def __init__(self, lateness: int, idle: int, hole: int, told: list | None = None) -> None:
+        self.settings = lateness, idle, hole
+        self.points: list[tuple] = [] if told is None else told
+        self.late: list[int] = []
+        self.clock = self.closed = self.live = None
+        self.waiting: dict[int, dict[str, list[tuple]]] = {}
+        self.first: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        self.behind: dict[str, SlowMachine] = {}
+        self.seen: dict[str, int] = {}
+        self.is_behind, self.offset = told is not None, 0
+
+    def known(self, name: str) -> int:
+        return min(self.last[name] - self.first[name] + 1, self.settings[1])
+
+    def close_up_to(self, stop: int) -> None:
+        nan = math.nan
+        for b in range(self.closed, stop):
+            groups = self.waiting.pop(b, {})
+            self.live = b if groups else self.live
+            if self.live is None or b - self.live > self.settings[2]:
                 continue
-            for name in set(groups) | set(first):
-                known = min(last[name] - first[name] + 1, idle) if name in first else 0
+            for name in set(groups) | set(self.first):
                 if name in groups:
-                    if name not in first or b - last[name] - 1 > known:
-                        first[name] = b
-                    last[name] = b
-                    points.append((name, b * EVERY, groups[name][-1][0], told(groups[name])))
-                elif b - last[name] <= known:
-                    points.append((name, b * EVERY, offset, [0, 0, 0, 0, nan, nan, nan, nan, nan, nan]))
-        closed = max(closed, stop)
+                    if name not in self.first or b - self.last[name] - 1 > self.known(name):
+                        self.first[name] = b
+                    self.last[name] = b
+                    self.points.append((name, b * EVERY, groups[name][-1][0], self.told(groups[name])))
+                elif self.last[name] < b and b - self.last[name] <= self.known(name):
+                    self.points.append(
+                        (name, b * EVERY, self.offset, [0, 0, 0, 0, nan, nan, nan, nan, nan, nan])
+                    )
+        self.closed = max(self.closed, stop)
 
+    @staticmethod
     def told(group: list[tuple]) -> list[float]:
         by_time = sorted(group, key=lambda g: g[2])
         x = [g[3] for g in by_time if g[3] is not None]
         who = [g[4] for g in group if g[4] is not None]
         latest = max(group, key=lambda g: (g[2], g[0]))[2]
-        prices = [sum(x) / len(x), x[0], max(x), min(x), x[-1]] if x else [nan] * 5
-        return [len(group), len(who), len(set(who)), sum(x) if x else nan, *prices, latest]
+        prices = [sum(x) / len(x), x[0], max(x), min(x), x[-1]] if x else [math.nan] * 5
+        return [len(group), len(who), len(set(who)), sum(x) if x else math.nan, *prices, latest]
 
-    for offset, (name, time, x, who) in enumerate(rows):
-        clock = time if clock is None else max(clock, time)
-        stop = int((clock - lateness) // EVERY)
-        closed = stop if closed is None else closed
-        if time // EVERY < max(closed, stop):
-            late.append(offset)
+    def take(self, offset: int, row: tuple) -> None:
+        name, time, x, who = row
+        self.clock = time if self.clock is None else max(self.clock, time)
+        stop = int((self.clock - self.settings[0]) // EVERY)
+        self.closed = stop if self.closed is None else self.closed
+        opened, interval = max(self.closed, stop), int(time // EVERY)
+        if name in self.behind:
+            self.leave(name, opened, interval)
+        if name in self.behind or (interval < opened and not self.is_behind and self.falls_behind(name)):
+            one = self.behind.setdefault(name, SlowMachine(*self.settings, told=self.points))
+            self.seen[name] = opened
+            one.take(offset, row)
+            self.late, one.late = self.late + one.late, []
+        elif interval < opened:
+            self.late.append(offset)
         else:
-            waiting.setdefault(int(time // EVERY), {}).setdefault(name, []).append(
-                (offset, name, time, x, who)
-            )
-        close_up_to(stop, offset)
-    if waiting:
-        close_up_to(max(waiting) + 1, len(rows) - 1)
-    return points, late
+            self.waiting.setdefault(interval, {}).setdefault(name, []).append((offset, name, time, x, who))
+        self.offset = offset
+        self.close_up_to(stop)
+        for silent in [one for one in self.behind if self.closed > self.seen[one] + self.settings[2]]:
+            self.leave(silent, self.closed, -1)
+
+    def leave(self, name: str, opened: int, interval: int) -> None:
+        one, over = self.behind[name], opened > self.seen[name] + self.settings[2]
+        if over or interval >= opened:
+            one.close_up_to(min(opened, self.seen[name] + self.settings[2] + 1))
+            del self.behind[name]
+            if not over:
+                self.first[name], self.last[name] = one.first[name], opened - 1
+
+    def falls_behind(self, name: str) -> bool:
+        """Whether silence is told no longer, or the series is unknown: counts tell it."""
+        if any(name in groups for groups in self.waiting.values()):
+            return False
+        return name not in self.first or self.closed - self.last[name] - 1 > self.known(name)
+
+
+def oracle(rows: list[tuple], lateness: int, idle: int, hole: int) -> tuple[list[tuple], list[int]]:
+    """(series, start of interval, offset, values) of every point, and the offsets that are late."""
+    machine = SlowMachine(lateness, idle, hole)
+    for offset, row in enumerate(rows):
+        machine.take(offset, row)
+    for one in [*machine.behind.values(), machine]:
+        if one.waiting:
+            one.close_up_to(max(one.waiting) + 1)
+    return machine.points, machine.late
 
 
 def same(one: list[tuple], other: list[tuple]) -> None:
@@ -184,10 +225,11 @@ def test_as_a_slow_machine_would_do_it(hole, rows, rising, cuts, lateness, idle,
     points, late = oracle(rows, lateness, idle, hole)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aggregation, "MAX_EMPTY_INTERVALS", hole)
+        patch.setattr(series_behind, "MAX_SILENT_INTERVALS", hole)
         # forgotten series are cleared away at once, or never: no difference
         patch.setattr(aggregation, "MIN_FORGOTTEN_SERIES", clear)
         bench = run(events(*rows), cuts, reload, lateness=f"{lateness}s", idle_after=f"{idle * EVERY}s")
-    assert bench.late == late
+    assert sorted(bench.late) == sorted(late)
     same(bench.points, points)
     assert bench.folded + len(bench.late) == len(rows)
 
