@@ -61,6 +61,11 @@ class RemoteWriteConfig(ConfigModel):
         ge=1_000,
         description="samples that wait in memory while the receiver does not answer; the oldest are dropped",
     )
+    revisions: bool = Field(
+        False,
+        description="also send the verdicts that late points change: for receivers that take old "
+        "samples, and a second sample of a time (VictoriaMetrics); Prometheus refuses them",
+    )
     timeout: Duration = Field(timedelta(seconds=15), description="timeout of a request")
     headers: dict[str, str | Secret] = Field(
         default_factory=dict, description="additional headers, for example Authorization: {env: TOKEN}"

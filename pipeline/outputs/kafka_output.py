@@ -13,10 +13,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import chain
+from typing import TypeVar
 
 import structlog
 
@@ -52,16 +53,33 @@ class _Batch:
 
 
 @dataclass(slots=True)
+class _Revised:
+    """Verdicts of points whose first ones are written with the position ``after``."""
+
+    rows: VerdictRows
+    after: WrittenPosition
+
+
+Queued = TypeVar("Queued", _Batch, _Revised)
+
+
+@dataclass(slots=True)
 class _OpenPartition:
-    """Queue of one owned partition. ``written`` moves with each transaction."""
+    """Queues of one owned partition. ``written`` moves with each transaction."""
 
     identity: str
     writer: TransactionalWriter
     written: WrittenPosition
     queue: deque[_Batch] = field(default_factory=deque)
+    revised: deque[_Revised] = field(default_factory=deque)
     broken: bool = False  # the writer must be opened again
     dropped: bool = False
     busy: bool = False  # the thread uses the writer, and closes it if the partition is dropped meanwhile
+
+    @property
+    def empty(self) -> bool:
+        """True if all is written."""
+        return not self.queue and not self.revised
 
 
 class KafkaOutput:
@@ -143,7 +161,10 @@ class KafkaOutput:
         return self._open[partition].written.offset if partition in self._open else 0
 
     def append(self, result: BatchResult) -> None:
-        """Queue the chosen verdicts of a batch, unless an earlier owner has written them."""
+        """Queue the chosen verdicts of a batch, and revised ones.
+
+        First ones that an earlier owner has written are left out.
+        """
         rows = dict(self._selection.of(result))
         with self._changed:
             for partition, outcome in result.outcomes.items():
@@ -156,6 +177,10 @@ class KafkaOutput:
                     continue
                 one.queue.append(_Batch(rows[partition], at))
                 self._waiting_rows += len(rows[partition])
+            for partition, revised in self._selection.revised(result):
+                if (one := self._open.get(partition)) is not None:
+                    one.revised.append(_Revised(revised, one.queue[-1].at if one.queue else one.written))
+                    self._waiting_rows += len(revised)
             self._metrics.waiting.set(self._waiting_rows)
             self._changed.notify_all()
 
@@ -166,8 +191,8 @@ class KafkaOutput:
             return False
         with self._changed:
             return (
-                self._changed.wait_for(lambda: not one.queue or bool(self._problem), DURABLE_TIMEOUT_SECONDS)
-                and not one.queue
+                self._changed.wait_for(lambda: one.empty or bool(self._problem), DURABLE_TIMEOUT_SECONDS)
+                and one.empty
             )
 
     def drop(self, partition: Partition) -> None:
@@ -177,8 +202,11 @@ class KafkaOutput:
             if one is None:
                 return
             one.dropped = True
-            self._waiting_rows -= sum(len(batch.rows) for batch in one.queue)
+            self._waiting_rows -= sum(
+                len(batch.rows) for batch in chain[_Batch | _Revised](one.queue, one.revised)
+            )
             one.queue.clear()
+            one.revised.clear()
             self._changed.notify_all()
             busy = one.busy
         if not busy:
@@ -210,7 +238,7 @@ class KafkaOutput:
                 self._write_unless_dropped(one)
 
     def _ready(self) -> list[_OpenPartition]:
-        return [one for one in self._open.values() if one.queue]
+        return [one for one in self._open.values() if not one.empty]
 
     def _write_unless_dropped(self, one: _OpenPartition) -> None:
         """Write, and close the writer if its partition was dropped meanwhile.
@@ -234,10 +262,12 @@ class KafkaOutput:
                 self._open_again(one)
             with self._changed:
                 batches = self._beginning(one.queue)
-            if not batches:
+                at = batches[-1].at if batches else one.written
+                revised = self._beginning([again for again in one.revised if again.after[:2] <= at[:2]])
+            if not batches and not revised:
                 return
-            at = batches[-1].at
-            messages = chain.from_iterable(batch.rows.messages(self._labels) for batch in batches)
+            rows = [batch.rows for batch in batches] + [again.rows for again in revised]
+            messages = chain.from_iterable(one_batch.messages(self._labels) for one_batch in rows)
             started = time.monotonic()
             refused = one.writer.write(messages, at)
         except OutputUnavailable as error:
@@ -249,14 +279,18 @@ class KafkaOutput:
             return
         self._metrics.seconds.observe(time.monotonic() - started)
         self._metrics.refused.inc(refused)
-        self._metrics.written.inc(sum(len(batch.rows) for batch in batches) - refused)
+        self._metrics.written.inc(sum(map(len, rows)) - refused)
         self._succeed()
+        with self._changed:
+            for _ in revised:
+                if one.revised:  # not dropped
+                    self._waiting_rows -= len(one.revised.popleft().rows)
         self._forget_written(one, at)
 
     @staticmethod
-    def _beginning(queue: Sequence[_Batch]) -> list[_Batch]:
-        """Return the first batches of one transaction, at least one."""
-        taken: list[_Batch] = []
+    def _beginning(queue: Iterable[Queued]) -> list[Queued]:
+        """Return the first ones of one transaction, at least one."""
+        taken: list[Queued] = []
         rows = 0
         for batch in queue:
             rows += len(batch.rows)

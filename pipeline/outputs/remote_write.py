@@ -156,6 +156,8 @@ class RemoteWriteOutput:
         for partition, rows in self._selection.of(result):
             if result.outcomes[partition].next_offset > self.written(partition):
                 self._put(rows)
+        for _, rows in self._selection.revised(result) if self._config.revisions else ():
+            self._put(rows)
         self._metrics.refused.inc(self._window.refused - before)
 
     def durable(self, partition: Partition) -> bool:

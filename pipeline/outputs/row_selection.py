@@ -14,6 +14,8 @@ from pipeline.outputs.verdict import VerdictRows
 from pipeline.scoring.provenance import Scored
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 
+MAX_REVISED_ROWS = 5_000
+
 #: Chooses points: (scored points, the rows of a partition, the partition) → (N,) bool of those rows.
 ChoosePoints = Callable[[Scored, slice, Partition], NDArray[np.bool_]]
 
@@ -51,6 +53,25 @@ class RowSelection:
             if chosen.any():
                 at = rows.start + np.flatnonzero(chosen)
                 yield partition, self._taken(partition, result.model_version, scored, at)
+
+    def revised(self, result: BatchResult) -> Iterator[tuple[Partition, VerdictRows]]:
+        """Yield points that were scored again, at most MAX_REVISED_ROWS at a time.
+
+        All, or those that are or were alarms, as for first verdicts.
+        """
+        for partition, points in result.revised.items():
+            rows = slice(0, len(points.scored.offset))
+            chosen = points.was_alarm | (
+                points.scored.verdicts.flag
+                if self._choose is not all_points
+                else all_points(points.scored, rows, partition)
+            )
+            found = np.flatnonzero(chosen)
+            for first in range(0, len(found), MAX_REVISED_ROWS):
+                at = found[first : first + MAX_REVISED_ROWS]
+                taken = self._taken(partition, result.model_version, points.scored, at)
+                taken.names, taken.revision = points.names, points.revision[at]
+                yield partition, taken
 
     def _taken(self, partition: Partition, model: str, scored: Scored, at: NDArray[np.intp]) -> VerdictRows:
         provenance = self._scorer.provenance

@@ -82,6 +82,12 @@ class Verdict(msgspec.Struct):
     event: Annotated[Event | None, _about("of streams of events")]
     model: Annotated[str, _about("version of the model")]
     source: Origin
+    revision: Annotated[
+        int,
+        _about(
+            "1, or more if late points changed the verdict; of one series and time the greatest one counts"
+        ),
+    ] = 1
 
 
 class Message(NamedTuple):
@@ -97,7 +103,8 @@ class Message(NamedTuple):
 class VerdictRows:
     """Selected points of one partition of a batch, K rows.
 
-    slot into ``names``; offset (K,) of the record. ``events`` has the code of each row, None for numbers.
+    slot into ``names``; offset (K,) of the record. ``events`` has the code of each row, None for numbers;
+    ``revision`` (K,) that of the verdict, None for first ones.
     """
 
     stream: str
@@ -109,6 +116,7 @@ class VerdictRows:
     offset: NDArray[np.int64]
     names: Sequence[str | None]
     events: list[str] | None
+    revision: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -127,6 +135,7 @@ class VerdictRows:
             self._by_channel(a) for a in (verdicts.expected, verdicts.lower, verdicts.upper)
         )
         flags, offsets = verdicts.flag.tolist(), self.offset.tolist()
+        revisions = [1] * len(self) if self.revision is None else self.revision.tolist()
         causes, forecasters = verdicts.cause.tolist(), verdicts.forecaster.tolist()
         for row, (slot, time_ns) in enumerate(zip(points.slot.tolist(), points.time.tolist(), strict=True)):
             name = names[slot] or ""
@@ -151,6 +160,7 @@ class VerdictRows:
                 event=self._event(row),
                 model=self.model,
                 source=Origin(*self.partition, offsets[row]),
+                revision=revisions[row],
             )
             yield Message(_bytes(name), _encoded(verdict), verdict.id.encode(), time_ns // 1_000_000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,22 @@ class Scored:
     offset: NDArray[np.int64]
     seq: NDArray[np.int64]
     ends: NDArray[np.bool_] | None = None
+
+
+@dataclass(slots=True)
+class RevisedPoints:
+    """Points of one partition, M rows, that were scored again because of late ones.
+
+    scored     the points, whose slots are indices of ``names``
+    names      the series
+    revision   (M,) int64, above 1: the number of late points that the verdict takes in, and one
+    was_alarm  (M,) bool, the point lies in an anomaly of an earlier verdict
+    """
+
+    scored: Scored
+    names: Sequence[str | None]
+    revision: NDArray[np.int64]
+    was_alarm: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pipeline.core.types import Anomaly, Counts, DeadLetter, EndReason, EventFin
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
 from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.event_stage import EventStage
-from pipeline.scoring.provenance import Provenance, Scored
+from pipeline.scoring.provenance import Provenance, RevisedPoints, Scored
 from pipeline.scoring.series_limit import SeriesLimit
 from pipeline.scoring.series_table import LoadedPage, SeriesTable, StateLayer
 from pipeline.sources.base import Records, TableRecords
@@ -74,8 +74,8 @@ class PartitionOutcome:
 class BatchResult:
     """Results of one batch, all by ``model_version``.
 
-    ``scored`` holds the points of all partitions, ``rows`` the rows of each. ``seconds`` is the CPU time of
-    this thread in the detector.
+    ``scored`` holds the points of all partitions, ``rows`` the rows of each. ``revised`` holds earlier points
+    that late ones let be scored again. ``seconds`` is the CPU time of this thread in the detector.
     """
 
     outcomes: dict[Partition, PartitionOutcome]
@@ -83,6 +83,7 @@ class BatchResult:
     scored: Scored | None = None
     rows: dict[Partition, slice] = field(default_factory=dict)
     anomalies: list[Anomaly] = field(default_factory=list)
+    revised: dict[Partition, RevisedPoints] = field(default_factory=dict)
     seconds: float = 0.0
 
 

@@ -7,7 +7,7 @@ state on.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from pipeline.core.types import Anomaly, LateRecord, Partition
 from pipeline.decode import labels_of
 from pipeline.engine.initial_state import copy_initial_states, scorer_with_initial_states
 from pipeline.models.champion import Champion, champion_of
+from pipeline.scoring.provenance import Scored
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.revision import PARTITION, Difference, differs, plain_stream
 from pipeline.sources.base import TableRecords
@@ -47,6 +48,9 @@ _NUMBERS = (
     "forecaster",
 )
 
+#: Points of which a replay keeps the verdicts, the newest ones.
+MAX_KEPT_POINTS = 200_000
+
 Pause = Callable[[float], object]
 NEVER_NS = np.iinfo(np.int64).min
 
@@ -58,8 +62,10 @@ def go_on_at_once(seconds: float) -> None:
 class SeriesReplay:
     """Some series, scored in the order of time apart from the live ones.
 
-    newest    series → time of its last scored point, ns
-    recorded  series → time of its last point in the recorded history, ns
+    newest      series → time of its last scored point, ns
+    recorded    series → time of its last point in the recorded history, ns
+    late_times  series → times of its late points, ns, ascending
+    kept        points with their verdicts, as far as ``keep`` asked for them
     """
 
     def __init__(self, name: str, stream: Stream, champion: Champion) -> None:
@@ -75,6 +81,10 @@ class SeriesReplay:
         self.scorer = StreamScorer(champion.provenance, plain_stream(stream), champion.detector)
         self.newest: dict[str, int] = {}
         self.recorded: dict[str, int] = {}
+        self.late_times: dict[str, list[int]] = {}
+        self.kept: deque[Scored] = deque()
+        self._kept_since: int | None = None
+        self._kept_points = 0
         self._partitions: dict[str, Partition] = {}
         self._anomalies: dict[UUID, Anomaly] = {}
 
@@ -85,6 +95,10 @@ class SeriesReplay:
         for layer, arrays in table.state.items():
             for key, array in arrays.items():
                 array[to] = source.series.state[layer][key][list(slots.values())]
+
+    def keep(self, since_ns: int | None) -> None:
+        """Keep the points from a time on that are scored from now on; None: keep none."""
+        self._kept_since = since_ns
 
     def feed(self, points: pd.DataFrame, pause: Pause = go_on_at_once) -> None:
         """Score points, in the order of their times.
@@ -112,17 +126,27 @@ class SeriesReplay:
         )
         offsets = points["offset"].to_numpy(np.int64)
         records = TableRecords(PARTITION, 0, rows, offsets, np.full(rows, -1, np.int64), table)
-        self._anomalies |= {one.id: one for one in self.scorer.process([records]).anomalies}
+        result = self.scorer.process([records])
+        self._anomalies |= {one.id: one for one in result.anomalies}
+        if self._kept_since is not None and result.scored is not None and times.max() >= self._kept_since:
+            self.kept.append(result.scored)
+            self._kept_points += len(result.scored.offset)
+            while self._kept_points > MAX_KEPT_POINTS:
+                self._kept_points -= len(self.kept.popleft().offset)
 
     def place(self, partitions: Mapping[str, Partition]) -> None:
         """Set the partitions of series; an anomaly of another one has none."""
         self._partitions |= partitions
 
+    def partition_of(self, name: str) -> Partition:
+        """Return the partition of a series."""
+        return self._partitions.get(name, Partition("", 0))
+
     def anomalies(self) -> list[Anomaly]:
         """Return the anomalies so far, also open ones."""
         for one in self._anomalies.values():
             one.labels = labels_of(self._stream, one.series)
-            one.partition = self._partitions.get(one.series, Partition("", 0))
+            one.partition = self.partition_of(one.series)
         return list(self._anomalies.values())
 
     def slots(self) -> dict[str, int]:
@@ -137,11 +161,13 @@ class Continuation:
     start  gives series of the replay an earlier state; returns the time of its last point by series, ns
     newer  points that may not be in the recorded history yet, as for ``SeriesReplay.feed``
     pause  called after each step with the CPU time that it has taken, in seconds
+    keep_since_ns  the verdicts of the points from here on are kept, None for none
     """
 
     start: Callable[[SeriesReplay, Champion, Sequence[LateEntry]], dict[str, int]]
     newer: pd.DataFrame
     pause: Pause
+    keep_since_ns: int | None = None
 
 
 def replay_series(
@@ -166,6 +192,9 @@ def replay_series(
     champion = champion_of(database, name, stream)
     replay = SeriesReplay(name, stream, champion)
     replay.place({one.record.series: one.record.partition for one in late})
+    for one in sorted(late, key=lambda entry: entry.record.time_ns):
+        replay.late_times.setdefault(one.record.series, []).append(one.record.time_ns)
+    replay.keep(continued.keep_since_ns)
     starts = continued.start(replay, champion, late)
     since_ns = min(starts.values()) if len(starts) == len(series) else None
     history = _recorded(config, name, series, since_ns)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,11 +26,12 @@ from sqlalchemy import Connection
 from pipeline.config.schema import Config
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import StorageUnavailable
-from pipeline.core.types import AnomalyState, Counts, LateRecord, Partition, Position
+from pipeline.core.types import Anomaly, AnomalyState, Counts, LateRecord, Partition, Position
 from pipeline.decode import series_key
 from pipeline.engine.engine import Engine
 from pipeline.scoring.stream_scorer import BatchResult, PartitionOutcome, StreamScorer
 from pipeline.services.recent_points import RecentPoints
+from pipeline.services.revised_points import revised_points
 from pipeline.services.revision import Difference
 from pipeline.services.series_replay import Continuation, SeriesReplay, differences_since, replay_series
 from pipeline.services.state_checkpoints import StateCheckpoints
@@ -111,16 +112,20 @@ class StreamRevision:
             return
         prepared = self._ready[0]
         series = self._catch_up(prepared, engine)
+        since_ns = {name: min(one.record.time_ns for one in prepared.late[name]) for name in series}
         try:
-            due = self._differences(prepared, series)
+            stored = self._stored(since_ns)
         except StorageUnavailable:
             return
+        due = differences_since(stored, prepared.replay, since_ns)
         self._ready.popleft()
         if not series:
             return
         slots = self._slots([prepared.late[name][0].record for name in series])
         self._hand_over(prepared.replay, slots, due)
-        engine.commit_between(self._result(prepared, series, due, engine))
+        result = self._result(prepared, series, due, engine)
+        result.revised = revised_points(prepared.replay, since_ns, stored)
+        engine.commit_between(result)
         for one in series:
             for late in prepared.late[one]:
                 partition = late.record.partition
@@ -163,13 +168,12 @@ class StreamRevision:
                 self._recent.forget(name)  # the thread asks for it again
         return found
 
-    def _differences(self, prepared: _Prepared, series: Sequence[str]) -> list[Difference]:
-        since_ns = {name: min(one.record.time_ns for one in prepared.late[name]) for name in series}
-        if not series:
+    def _stored(self, since_ns: Mapping[str, int]) -> list[Anomaly]:
+        """Return the anomalies of series since a time of each, also retracted ones."""
+        if not since_ns:
             return []
         with self.database.read() as connection:
-            stored = anomalies.of_series(connection, self.name, series, min(since_ns.values()))
-        return differences_since(stored, prepared.replay, since_ns)
+            return anomalies.of_series(connection, self.name, list(since_ns), min(since_ns.values()))
 
     def _result(
         self, prepared: _Prepared, series: Sequence[str], due: Sequence[Difference], engine: Engine
@@ -239,7 +243,10 @@ class StreamRevision:
             rest(min(REST_RATIO * seconds, LONGEST_REST_SECONDS))
 
         start = partial(self._checkpoints.start, engine.parts.ownership.positions.copy())
-        continued = Continuation(start, newer, pause)
+        keep = None
+        if engine.parts.writers.outputs:
+            keep = min(one.record.time_ns for name in anchors for one in late[name])
+        continued = Continuation(start, newer, pause, keep)
         replay = replay_series(self.database, self.config, self.name, list(anchors), continued)
         covered = {
             name: late[name] for name, anchor in anchors.items() if replay.recorded.get(name, -1) >= anchor
