@@ -5,7 +5,7 @@ set -eu
 umask 077
 folder=$(dirname "$0")/secrets
 mkdir -p "$folder"
-for name in postgres_password grafana_password; do
+for name in postgres_password grafana_password push_key; do
     [ -s "$folder/$name" ] || od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"$folder/$name"
     chmod 0444 "$folder/$name"
 done

@@ -86,7 +86,7 @@ class Stack:
             "mount -t tmpfs tmpfs /mnt",
         ):
             subprocess.run(command.split(), check=True)
-        for place in ("/etc", "/var/lib"):
+        for place in ("/etc", "/var/lib", "/var/spool"):
             cover_with_memory(place)
         lines = [f"127.0.0.1 localhost {' '.join(ON_LOOPBACK)}"]
         lines += [f"{ADDRESS} {name}" for name in self.services if name not in ON_LOOPBACK]
@@ -100,8 +100,10 @@ class Stack:
             self._mount_volume(source, target)
 
     def _mount_volume(self, source: str, target: str) -> None:
-        if not target.startswith(("/etc/", "/var/lib/forewatch")):
+        if not target.startswith(("/etc/", "/var/lib/forewatch", "/var/spool/forewatch")):
             return  # data of a server that is not the one of the container
+        if source == "spool-2":
+            return  # one daemon runs, see start
         if source.startswith("."):
             mount(COMPOSE.parent / source, target)
             return
@@ -212,8 +214,11 @@ def observe(stack: Stack, mails: MailServer) -> dict[str, Any]:
         "services": sorted(stack.processes),
     }
     if "prometheus" in stack.processes:
-        query = "http://prometheus:9090/api/v1/query?query=sum(forewatch_records_total)"
-        wait_until(lambda: get_json(query)["data"]["result"], "records in Prometheus")
+        query = "http://prometheus:9090/api/v1/query?query="
+        for stream in ("plant", "metrics"):
+            # Prometheus itself sends the stream metrics.
+            scored = f'{query}sum(forewatch_records_total%7Bstream="{stream}",outcome="scored"%7D)>0'
+            wait_until(lambda url=scored: get_json(url)["data"]["result"], f"scored records of {stream}")
         groups = get_json("http://prometheus:9090/api/v1/rules")["data"]["groups"]
         seen["rules"] = sum(len(group["rules"]) for group in groups)
         seen["unhealthy rules"] = [

@@ -14,6 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.config.loader import load_config
+from pipeline.config.push import PushSourceConfig
+from pipeline.dashboard.assets import is_built
 from tests.deploy.compose_stack import COMPOSE, OPTIONAL, ROOT, load_services
 
 SERVICES = load_services()
@@ -90,6 +92,24 @@ def test_the_config_is_accepted():
         assert int(port) == config.http.port
 
 
+def test_pushed_data_reach_a_member_and_stay_on_its_own_volume():
+    push = load_config(FOLDER / "forewatch.yaml").streams["metrics"].source.chosen
+    assert isinstance(push, PushSourceConfig)
+    volumes, ports = [], []
+    for name in ("forewatch-1", "forewatch-2"):
+        (volume,) = [one for one in SERVICES[name]["volumes"] if one.endswith(":/var/spool/forewatch")]
+        volumes.append(volume)
+        ports += [port.split(":")[1:] for port in SERVICES[name]["ports"]]
+    assert len(set(volumes)) == 2
+    assert [inner for _, inner in ports] == [str(push.port)] * 2
+    assert push.spool is not None
+    assert str(push.spool.parent) == "/var/spool/forewatch"
+    sender = YAML(typ="safe").load((FOLDER / "prometheus.yaml").read_text())["remote_write"][0]
+    assert sender["url"] == f"http://forewatch-1:{push.port}/push/metrics"
+    assert sender["authorization"]["credentials_file"] == "/run/secrets/push_key"
+    assert sender["queue_config"]["retry_on_http_429"] is True
+
+
 def test_grafana_finds_the_dashboards():
     provider = YAML(typ="safe").load((FOLDER / "grafana/provisioning/dashboards/forewatch.yaml").read_text())
     mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
@@ -122,6 +142,8 @@ def test_the_services_work_together(tmp_path: Path):
     """Start what Compose starts, from installed programs: ``pytest -m long tests/deploy/test_compose.py``."""
     if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "ip", "mount"))):
         pytest.skip("needs root, unshare and ip: services get a network of their own")
+    if not is_built():
+        pytest.skip("the pages of the dashboard are not built (make dashboard)")
     pytest.importorskip("distributed")
     command = [
         "unshare",
