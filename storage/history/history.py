@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,12 @@ from storage.history.segments import DamagedSegment, Segment, SegmentStore, fold
 
 log = logging.getLogger(__name__)
 
+#: Longest time that rows wait for their segment. Where writing is cheap they wait less, so that a chart shows
+#: a point about a second after its commit.
 FLUSH_SECONDS = 10.0
+MIN_FLUSH_SECONDS = 1.0
+#: Share of time that writing the segments of all streams may take before rows wait longer.
+MAX_WRITING_SHARE = 0.05
 #: Size of a segment in memory; it is less than half of that on disk.
 SEGMENT_BYTES = 8 << 20
 MAX_BUFFERED_BYTES = 128 << 20
@@ -90,7 +96,9 @@ class HistoryWriter:
         self._memory = 0
         self._failing = False
         self._closing = False
+        self._flush_seconds = MIN_FLUSH_SECONDS if self._store.is_local else FLUSH_SECONDS
         self._changed = threading.Condition()
+        _open_writers.add(self)
         self._thread = threading.Thread(target=self._run, name=f"history {stream}", daemon=True)
         self._thread.start()
         self._merger = ThreadPoolExecutor(1, f"history merge {stream}")
@@ -186,6 +194,7 @@ class HistoryWriter:
                 self._changed.notify_all()
             self._thread.join()
         self._merger.shutdown()
+        _open_writers.discard(self)
 
     # ------------------------------------------------------------------------------------------ the caller's side
 
@@ -213,7 +222,8 @@ class HistoryWriter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._tasks or self._closing, timeout=1.0)
+                buffered = any(one.rows for one in self._buffers.values())
+                self._changed.wait_for(lambda: self._tasks or self._closing, timeout=0.2 if buffered else 1.0)
                 task = self._tasks.popleft() if self._tasks else None
             if task is not None:
                 self._guarded(task)
@@ -251,11 +261,9 @@ class HistoryWriter:
 
     def _flush_due(self) -> None:
         short = self._memory > MAX_BUFFERED_BYTES // 2
-        now = time.monotonic()
+        now, longest = time.monotonic(), min(FLUSH_SECONDS, self._flush_seconds)
         for buffer in self._buffers.values():
-            if buffer.bytes >= SEGMENT_BYTES or (
-                buffer.rows and (short or now - buffer.since >= FLUSH_SECONDS)
-            ):
+            if buffer.bytes >= SEGMENT_BYTES or (buffer.rows and (short or now - buffer.since >= longest)):
                 self._write(buffer)
 
     def _flush(self) -> None:
@@ -264,6 +272,7 @@ class HistoryWriter:
 
     def _write(self, buffer: _Buffer) -> None:
         if buffer.rows:
+            began = time.monotonic()
             table = parquet.joined(buffer.tables)
             times = pc.min_max(table.column("time")).as_py()
             written = int(time.time())
@@ -272,9 +281,16 @@ class HistoryWriter:
             )
             if not self._put(segment, parquet.encode(table), buffer.rows):
                 self._count_dropped(buffer, buffer.rows)
+            self._adapt(time.monotonic() - began)
         size = buffer.bytes
         buffer.clear()
         self._release(size)
+
+    def _adapt(self, lasted: float) -> None:
+        """Let rows wait so long that writing all streams takes its share of the time."""
+        if self._store.is_local:  # a request to an object store is paid for
+            wanted = lasted * len(self._buffers) * len(_open_writers) / MAX_WRITING_SHARE
+            self._flush_seconds = max(MIN_FLUSH_SECONDS, 0.8 * self._flush_seconds + 0.2 * wanted)
 
     def _put(self, segment: Segment, data: bytes, rows: int) -> bool:
         for delay in (*RETRY_DELAYS_SECONDS, None):
@@ -302,6 +318,9 @@ class HistoryWriter:
         with self._changed:
             self._memory -= size
             self._changed.notify_all()
+
+
+_open_writers: WeakSet[HistoryWriter] = WeakSet()
 
 
 class HistoryReader:

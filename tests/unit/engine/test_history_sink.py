@@ -142,6 +142,35 @@ def test_rows_are_visible_without_a_barrier_after_a_while(path, writer, monkeypa
     assert offsets(path) == list(range(10))
 
 
+def test_a_row_is_on_the_disk_soon_where_writing_is_cheap(path, writer, monkeypatch):
+    monkeypatch.setattr(history, "FLUSH_SECONDS", 3600.0)
+    writer.open(P, "", 1, 0)
+    writer.append(P, 0, 10, batch(0, 10))
+    deadline = time.monotonic() + 120
+    while not offsets(path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert offsets(path) == list(range(10))
+
+
+def test_rows_wait_longer_where_writing_is_slow_but_not_for_ever(writer):
+    writer.open(P, "", 1, 0)
+    writer.append(P, 0, 10, batch(0, 10))
+    assert writer.barrier(P, 10)
+    for _ in range(20):
+        writer._adapt(2.0)
+    assert writer._flush_seconds > history.FLUSH_SECONDS
+    for _ in range(40):
+        writer._adapt(0.001)
+    assert writer._flush_seconds == history.MIN_FLUSH_SECONDS
+
+
+def test_an_object_store_gets_few_files():
+    writer = HistoryWriter("memory://few-files", "plant")
+    writer._adapt(0.001)
+    assert writer._flush_seconds == history.FLUSH_SECONDS
+    writer.close()
+
+
 def test_partitions_and_streams_keep_apart(path, writer):
     other = Partition("sensors", 1)
     with_other_stream = HistoryWriter(path, "edge/1")
