@@ -19,6 +19,7 @@ from pipeline.api.routes import (
     alerts,
     anomalies,
     chart,
+    daemon,
     dead_letters,
     deliveries,
     endpoints,
@@ -37,7 +38,7 @@ from storage.sql.database import Database
 
 PREFIX = "/api/v1"
 _ROUTES = (
-    *(fleet, operations, dead_letters, series, chart, anomalies, incidents, alerts, deliveries),
+    *(fleet, operations, daemon, dead_letters, series, chart, anomalies, incidents, alerts, deliveries),
     *(endpoints, preview, silences, training, tryout, live_events, access),
 )
 _DESCRIPTION = (

@@ -90,6 +90,7 @@ class ApiContext:
     answers: AnswerCache = field(default_factory=lambda: AnswerCache(64))
     segment_names: AnswerCache = field(default_factory=lambda: AnswerCache(500))
     reduced: ReducedHistory = field(default_factory=ReducedHistory)
+    topic_samples: AnswerCache = field(default_factory=lambda: AnswerCache(4))
     records_meter: Meter = field(default_factory=Meter)
     principal: Principal = field(default_factory=local_principal)
     #: Streams that the principal sees; None for all, also those of earlier configs.

@@ -27,6 +27,7 @@ SCOPES = {
     ("POST", "/streams/{stream}/train"): Scope.OPERATOR,
     ("POST", "/streams/{stream}/unpin"): Scope.OPERATOR,
     ("POST", "/try"): Scope.VIEWER,
+    ("POST", "/try/topic"): Scope.OPERATOR,
     ("PUT", "/anomalies/{anomaly_id}/label"): Scope.OPERATOR,
 }
 

@@ -22,7 +22,7 @@ MAX_KEY_CHARACTERS = 200
 #: A larger answer is not kept; the request is refused if it comes again.
 MAX_ANSWER_BYTES = 256 << 10
 #: Paths that change nothing.
-_FREE_PATHS = ("/try",)
+_FREE_PATHS = ("/try", "/try/topic")
 
 
 class RepeatedRequests:

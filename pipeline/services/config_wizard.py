@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from pipeline.core.conditions import parse_condition
 from pipeline.core.errors import InputError
 from pipeline.core.types import Partition
 from pipeline.services.config_guess import Guess, guess_stream
-from pipeline.services.preflight import StreamProbe, probe_stream, sample_records
+from pipeline.services.preflight import SAMPLE_RECORDS, StreamProbe, probe_stream, sample_records
 from pipeline.services.sample_rows import Samples, samples_of_file, samples_of_records
 from pipeline.sources import make_source
-from pipeline.sources.base import Records
+from pipeline.sources.base import Records, TableRecords
 
 #: Answers that are keys of the stream, not of its format.
 _STREAM_KEYS = ("preset", "calendar", "every", "counters", "detector")
@@ -42,22 +42,43 @@ def import_file(path: Path, answers: Mapping[str, str]) -> Imported:
 
 def import_topic(broker: str, topic: str, answers: Mapping[str, str]) -> Imported:
     """Guess the stream of a topic. Raises InputError and SourceError."""
-    group = f"forewatch-init-{uuid4().hex[:8]}"
     keys = {"kafka": {"brokers": [broker], "topics": [topic]}}
-    probing = SourceConfig.model_validate({"kafka": {**keys["kafka"], "group": group}})
-    stream = Stream.model_validate({"source": keys, "format": _ANY_FORMAT})
-    source = make_source("init", probing, stream.format)
-    try:
-        source.identity(Partition(topic, 0))
-        values: list[bytes] = []
-        for records in sample_records(source):
-            if isinstance(records, Records):
-                values += [value for value in records.values if value is not None]
-    finally:
-        source.close()
+    values = record_values(newest_records(SourceConfig.model_validate(keys), topic))
     if not values:
         raise InputError(f"topic {topic} has no records to look at; run init again when it has some")
     return _imported(samples_of_records(values, f"topic {topic}"), keys, answers)
+
+
+def newest_records(
+    reader: SourceConfig, topic: str, most: int = SAMPLE_RECORDS
+) -> list[Records | TableRecords]:
+    """Return the newest records of a topic, read with a consumer group of its own.
+
+    Args:
+        reader: Source of Kafka with the address of the cluster and the credentials.
+        topic: Name of the topic.
+        most: Limit for each partition.
+
+    Raises:
+        SourceError: The cluster does not answer, or has no such topic.
+    """
+    assert reader.kafka is not None
+    group = f"forewatch-look-{uuid4().hex[:8]}"
+    looking = reader.model_copy(
+        update={"kafka": reader.kafka.model_copy(update={"topics": [topic], "group": group})}
+    )
+    stream = Stream.model_validate({"source": {"memory": {"name": "look"}}, "format": _ANY_FORMAT})
+    source = make_source("look", looking, stream.format)
+    try:
+        source.identity(Partition(topic, 0))
+        return sample_records(source, most)
+    finally:
+        source.close()
+
+
+def record_values(found: Sequence[Records | TableRecords]) -> list[bytes]:
+    """Return the values of records, without those that have none."""
+    return [value for one in found if isinstance(one, Records) for value in one.values if value is not None]
 
 
 def _imported(samples: Samples, source: dict[str, Any], answers: Mapping[str, str]) -> Imported:

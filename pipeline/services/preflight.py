@@ -172,7 +172,7 @@ def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
     started = last_data = time.monotonic()
     while time.monotonic() - started < _TIMEOUT_SECONDS and (not wanted or probe.read < sum(wanted.values())):
         poll = source.poll(SAMPLE_RECORDS, 0.5)
-        wanted |= _seek_newest(poll, source)
+        wanted |= _seek_newest(poll, source, SAMPLE_RECORDS)
         for records in poll.records:
             _decode(probe, stream, records)
         last_data = time.monotonic() if poll.records or poll.assigned else last_data
@@ -199,14 +199,14 @@ def _try_rows(probe: StreamProbe, stream: Stream, source: Source) -> None:
     probe.partitions = 1
 
 
-def sample_records(source: Source) -> list[Records | TableRecords]:
-    """Return the newest ``SAMPLE_RECORDS`` records of each partition."""
+def sample_records(source: Source, most: int = SAMPLE_RECORDS) -> list[Records | TableRecords]:
+    """Return the newest records of each partition, at most ``most`` of each."""
     found: list[Records | TableRecords] = []
     wanted: dict[Partition, int] = {}
     started = last_data = time.monotonic()
     while time.monotonic() - started < _TIMEOUT_SECONDS:
-        poll = source.poll(SAMPLE_RECORDS, 0.5)
-        wanted |= _seek_newest(poll, source)
+        poll = source.poll(most, 0.5)
+        wanted |= _seek_newest(poll, source, most)
         found += poll.records
         last_data = time.monotonic() if poll.records or poll.assigned else last_data
         read = sum(len(one) for one in found)
@@ -244,14 +244,12 @@ def _decode(probe: StreamProbe, stream: Stream, records: Records | TableRecords)
         )
 
 
-def _seek_newest(poll: Poll, source: Source) -> dict[Partition, int]:
+def _seek_newest(poll: Poll, source: Source, most: int) -> dict[Partition, int]:
     """Seek to the newest records of the assigned partitions; return their numbers."""
     if not poll.assigned:
         return {}
     bounds = source.bounds(poll.assigned)
-    starts = {
-        partition: max(bound.beginning, bound.end - SAMPLE_RECORDS) for partition, bound in bounds.items()
-    }
+    starts = {partition: max(bound.beginning, bound.end - most) for partition, bound in bounds.items()}
     for partition, start in starts.items():
         source.seek(partition, start)
     source.resume(poll.assigned)

@@ -41,7 +41,7 @@ def try_file(data: bytes, query: dict[str, str]) -> dict[str, Any]:
     Raises:
         InputError: the file or a setting cannot be used.
     """
-    return _tried(_frame(data), query)
+    return tried(_frame(data), query)
 
 
 def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str, Any]:
@@ -70,12 +70,21 @@ def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str
     given = {"preset": chosen.preset, "time": "time", "series": "series"} | {
         k: v for k, v in query.items() if v
     }
-    found = _tried(frame.sort_values("time", kind="stable", ignore_index=True), given)
-    changed = _changed_settings(_settings(given))
-    return found | {"yaml": _yaml_of({"streams": {stream: {"preset": given["preset"]} | changed}})}
+    found = tried(frame.sort_values("time", kind="stable", ignore_index=True), given)
+    changed = changed_settings(given)
+    return found | {"yaml": yaml_of({"streams": {stream: {"preset": given["preset"]} | changed}})}
 
 
-def _tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
+def tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
+    """Return the verdicts on a frame, and the config that gives the same.
+
+    Args:
+        frame: One row per point.
+        query: Settings of the page.
+
+    Raises:
+        InputError: a setting cannot be used.
+    """
     rows = len(frame)
     time = query.get("time") or _guess_time(frame)
     if time not in frame.columns:
@@ -113,7 +122,7 @@ def _tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
         "flagged": int(found["flag"].sum()),
         "preset": _one_of(query, "preset", _PRESETS),
         **_points(frame, found, time, series, shown, channels),
-        "yaml": _yaml(query, time, series, channels, settings),
+        "yaml": _yaml(query, time, series, channels),
     }
 
 
@@ -197,26 +206,31 @@ def _points(
     }
 
 
-def _yaml(
-    query: dict[str, str], time: str, series: str, channels: list[str], settings: dict[str, Any]
-) -> str:
+def _yaml(query: dict[str, str], time: str, series: str, channels: list[str]) -> str:
     """Return the part of a config that scores as the page does."""
     stream = {
         "source": {"files": {"paths": ["FOLDER/*.csv"], "follow": True}},
         "format": {"csv": {"series": [series] if series else [], "time": time, "values": channels}},
         "preset": _one_of(query, "preset", _PRESETS),
         "detector": "light",
-        **_changed_settings(settings),
+        **changed_settings(query),
     }
-    return _yaml_of({"streams": {"tried": stream}})
+    return yaml_of({"streams": {"tried": stream}})
 
 
-def _changed_settings(settings: dict[str, Any]) -> dict[str, Any]:
+def changed_settings(query: dict[str, str]) -> dict[str, Any]:
+    """Return the keys of a stream's config for settings that are not defaults.
+
+    Raises:
+        InputError: a setting cannot be used.
+    """
+    settings = _settings(query)
     defaults = {"sensitivity": "normal", "direction": "both", "min_deviation": 0.0, "min_points": 1}
     return {key: value for key, value in settings.items() if value != defaults[key]}
 
 
-def _yaml_of(tree: dict[str, Any]) -> str:
+def yaml_of(tree: dict[str, Any]) -> str:
+    """Return a tree as YAML."""
     text = io.StringIO()
     YAML().dump(tree, text)
     return text.getvalue()

@@ -45,6 +45,24 @@ def cron_window(expression: str, length: timedelta, zone: ZoneInfo, now: datetim
     return SilenceWindow(start, start + length) if start is not None and now < start + length else None
 
 
+def cron_windows(
+    expression: str, length: timedelta, zone: ZoneInfo, span: SilenceWindow
+) -> Iterator[SilenceWindow]:
+    """Yield the windows of a recurring silence that overlap a span, in order of time.
+
+    Args:
+        expression: Cron expression of the beginnings.
+        length: Length of each window.
+        zone: Time zone of the expression.
+        span: The span.
+    """
+    schedule = CronSchedule(expression, zone.key)
+    start = schedule.next_due(span.start - length)
+    while start is not None and start < span.end:
+        yield SilenceWindow(start, start + length)
+        start = schedule.next_due(start)
+
+
 class SilenceCalendar:
     """Events of an iCalendar file (RFC 5545), also recurring ones with exceptions and moved instances.
 
@@ -60,8 +78,17 @@ class SilenceCalendar:
     def window(self, now: datetime) -> SilenceWindow | None:
         """Return the event that contains ``now``, or None; of overlapping events the last to end."""
         self._refresh()
-        windows = [w for event in self._events for w in self._instances(event, now) if w.start <= now < w.end]
+        instant = SilenceWindow(now, now)
+        windows = [
+            w for event in self._events for w in self._instances(event, instant) if w.start <= now < w.end
+        ]
         return max(windows, key=lambda w: w.end, default=None)
+
+    def windows(self, span: SilenceWindow) -> list[SilenceWindow]:
+        """Return the events that overlap a span, in order of time."""
+        self._refresh()
+        found = [w for event in self._events for w in self._instances(event, span)]
+        return sorted(w for w in found if w.start < span.end and w.end > span.start)
 
     def _refresh(self) -> None:
         from icalendar import Calendar as ICalendar
@@ -79,8 +106,8 @@ class SilenceCalendar:
         except ValueError as error:
             raise ConfigError(f"{self._path} is not an iCalendar file: {error}") from None
 
-    def _instances(self, event: Any, now: datetime) -> Iterator[SilenceWindow]:
-        """Yield the windows of the event that may contain ``now``."""
+    def _instances(self, event: Any, span: SilenceWindow) -> Iterator[SilenceWindow]:
+        """Yield the windows of the event that may overlap a span."""
         start, length = self._wall(event["DTSTART"].dt), self._length(event)
         zone = self._zone_of(event["DTSTART"].dt)
         if str(event.get("STATUS", "")).upper() == "CANCELLED":
@@ -89,9 +116,9 @@ class SilenceCalendar:
             yield self._placed(start, length, zone)
             return
         moved = self._moved(event)
-        around = now.astimezone(zone).replace(tzinfo=None)
+        first, last = (one.astimezone(zone).replace(tzinfo=None) for one in span)
         for wall in self._recurrence(event, start, zone).between(
-            around - length - _MAX_CLOCK_CHANGE, around + _MAX_CLOCK_CHANGE, inc=True
+            first - length - _MAX_CLOCK_CHANGE, last + _MAX_CLOCK_CHANGE, inc=True
         ):
             if _place(wall, zone) not in moved:
                 yield self._placed(wall, length, zone)

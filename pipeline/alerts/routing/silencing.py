@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from pipeline.alerts.routing.matchers import Matcher, compile_matcher
-from pipeline.alerts.routing.silence_calendar import SilenceCalendar, SilenceWindow, cron_window
+from pipeline.alerts.routing.silence_calendar import (
+    SilenceCalendar,
+    SilenceWindow,
+    cron_window,
+    cron_windows,
+)
 from pipeline.config.alerts import AlertsConfig, SilenceConfig
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import ConfigError
@@ -32,6 +38,7 @@ SOURCE_FAULTS = frozenset(
 )
 _FAULT_RECHECK_NS = 10 * SECOND_NS
 _PLANNED_CACHE_NS = 5 * SECOND_NS
+MAX_PLANNED_WINDOWS = 500
 
 
 class Suppression(NamedTuple):
@@ -127,6 +134,36 @@ class Silencing:
 
 def _calendar(silence: SilenceConfig) -> SilenceCalendar | None:
     return None if silence.calendar is None else SilenceCalendar(silence.calendar, ZoneInfo(silence.timezone))
+
+
+class PlannedWindow(NamedTuple):
+    """A time in which a silence of the configuration is in force."""
+
+    name: str
+    start: datetime
+    end: datetime
+
+
+def planned_windows(config: AlertsConfig, span: SilenceWindow) -> tuple[list[PlannedWindow], dict[str, str]]:
+    """Return the times of planned silences, and why some are never in force.
+
+    Args:
+        config: Alerts of the stream.
+        span: Time that the windows overlap. Of each silence the first ``MAX_PLANNED_WINDOWS`` are returned.
+    """
+    found, problems = [], {}
+    for name, silence in config.silences.items():
+        zone = ZoneInfo(silence.timezone)
+        windows: Iterable[SilenceWindow] = ()
+        try:
+            if silence.calendar is not None:
+                windows = SilenceCalendar(silence.calendar, zone).windows(span)
+            elif silence.cron is not None and silence.for_ is not None:
+                windows = cron_windows(silence.cron, silence.for_, zone, span)
+        except ConfigError as error:
+            problems[name] = str(error)
+        found += [PlannedWindow(name, *one) for one in islice(windows, MAX_PLANNED_WINDOWS)]
+    return found, problems
 
 
 def _window(silence: SilenceConfig, calendar: SilenceCalendar | None, now: datetime) -> SilenceWindow | None:

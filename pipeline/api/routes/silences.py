@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from time import time_ns
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -14,15 +14,23 @@ from pydantic import BaseModel, Field
 from pipeline.access import audited_changes
 from pipeline.access.scopes import NotPermitted
 from pipeline.alerts.routing.matchers import escape_glob
+from pipeline.alerts.routing.silence_calendar import SilenceWindow
+from pipeline.alerts.routing.silencing import planned_windows
 from pipeline.api.context import Context, ListFilter, Page, SeriesName, require_stream, to_ns
 from pipeline.api.direct_answers import api_router
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
+from pipeline.api.routes.series import RangeFilter
+from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from storage.alerting import silences
 from storage.alerting.silences import ManualSilence
+from storage.sql.statements import Bounds
 
 router = api_router(tags=["silences"])
+
+MAX_CALENDAR_NS = 100 * DAY_NS
+MAX_CALENDAR_SILENCES = 500
 
 
 class SilenceItem(BaseModel):
@@ -55,6 +63,28 @@ class SilenceFilter(ListFilter):
     """Silences that overlap the range; those of a stream, with those of all streams."""
 
     ended: bool = Field(False, description="also those that have ended")
+
+
+class CalendarFilter(RangeFilter):
+    """A span of at most 100 days; the default is two weeks from today on."""
+
+
+class CalendarWindow(BaseModel):
+    """A time in which a silence is in force; ``name`` is empty for one by hand."""
+
+    stream: str | None
+    name: str
+    match: dict[str, Any]
+    author: str
+    starts: str | None
+    ends: str | None
+
+
+class SilenceCalendarView(BaseModel):
+    """Silences of a span."""
+
+    windows: list[CalendarWindow]
+    problems: list[str] = Field(description="planned silences that are not in force, with the reason")
 
 
 @router.get("/silences")
@@ -93,6 +123,43 @@ def add_silence(context: Context, request: SilenceRequest) -> SilenceItem:
     return silence_shown(silence)
 
 
+@router.get("/silence-calendar")
+def read_silence_calendar(context: Context, query: Annotated[CalendarFilter, Query()]) -> SilenceCalendarView:
+    """Return the times of silences, added by hand and planned in the config."""
+    since_ns, until_ns = _calendar_range(query)
+    span = SilenceWindow(*(datetime.fromtimestamp(ns / SECOND_NS, UTC) for ns in (since_ns, until_ns)))
+    with context.database.read() as connection:
+        bounds = Bounds(context.streams(None), since_ns, until_ns, None, MAX_CALENDAR_SILENCES)
+        by_hand = silences.page(connection, bounds, None)
+    windows = [
+        CalendarWindow(
+            stream=one.stream,
+            name="",
+            match=one.match,
+            author=one.author,
+            starts=show_time(one.starts_ns),
+            ends=show_time(one.ends_ns),
+        )
+        for one in by_hand
+    ]
+    problems = []
+    for stream, config in context.config.streams.items():
+        planned, failed = planned_windows(config.alerts, span)
+        windows += [
+            CalendarWindow(
+                stream=stream,
+                name=one.name,
+                match=config.alerts.silences[one.name].match,
+                author="the config",
+                starts=one.start.isoformat(),
+                ends=one.end.isoformat(),
+            )
+            for one in planned
+        ]
+        problems += [f"{stream}, silence {name}: {why}" for name, why in failed.items()]
+    return SilenceCalendarView(windows=windows, problems=problems)
+
+
 @router.get("/silences/{silence_id}")
 def read_silence(context: Context, silence_id: UUID, response: Response) -> SilenceItem:
     """Return one silence, also if it has ended."""
@@ -122,6 +189,18 @@ def end_silence(context: Context, silence_id: UUID, if_match: IfMatch = None) ->
             raise NotPermitted("this silence is of every stream; a key of some streams cannot end it")
         require_match(if_match, silence_shown(found))
         context.record(connection, audited_changes.silence_ended(found))
+
+
+def _calendar_range(query: CalendarFilter) -> tuple[int, int]:
+    since_ns = to_ns(query.since)
+    if since_ns is None:
+        since_ns = time_ns() // DAY_NS * DAY_NS
+    until_ns = to_ns(query.until)
+    if until_ns is None:
+        until_ns = since_ns + 14 * DAY_NS
+    if not 0 < until_ns - since_ns <= MAX_CALENDAR_NS:
+        raise InputError("choose a span of 1 to 100 days: `from` before `to`")
+    return since_ns, until_ns
 
 
 def silence_shown(one: ManualSilence) -> SilenceItem:

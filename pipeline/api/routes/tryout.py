@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from pipeline.api.context import Context, require_stream
+from pipeline.access.scopes import NotPermitted
+from pipeline.api.context import Context, Name, require_stream
 from pipeline.api.direct_answers import api_router
 from pipeline.services.try_file import try_file, try_recorded
 
 router = api_router(tags=["try"])
+
+#: A slider judges the same records again; after this time they are read again.
+KEPT_SAMPLE_SECONDS = 300.0
 
 _BODY = {
     "requestBody": {
@@ -20,6 +25,42 @@ _BODY = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+
+
+class TopicSettings(BaseModel):
+    """Topic, and the settings of verdicts as for a file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topic: str = Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")
+    stream: Name = Field(description="stream whose brokers and credentials are used")
+    preset: Name = ""
+    sensitivity: Name = ""
+    direction: Name = ""
+    min_deviation: Name = ""
+    min_points: Name = ""
+    values: Name = ""
+    show: Name = ""
+
+
+@router.post("/try/topic", response_model=dict[str, Any])
+def try_topic_data(context: Context, query: Annotated[TopicSettings, Query()]) -> Any:
+    """Return verdicts on the newest records of a topic, and a config to read it.
+
+    Only who sees all streams may name a topic: its records belong to no stream.
+    """
+    from pipeline.services.try_topic import read_topic, try_topic
+
+    require_stream(context.config, query.stream)
+    if context.visible is not None:
+        raise NotPermitted("a key of some streams cannot read a topic that belongs to none of them")
+    settings = query.model_dump(exclude={"topic", "stream"})
+    sample = context.topic_samples.get(
+        f"{query.stream}\0{query.topic}",
+        lambda: read_topic(context.config, query.stream, query.topic),
+        KEPT_SAMPLE_SECONDS,
+    )
+    return JSONResponse(try_topic(sample, settings))
 
 
 @router.post("/try", response_model=dict[str, Any], openapi_extra=_BODY)

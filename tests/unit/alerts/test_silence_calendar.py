@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.routing.silence_calendar import SilenceCalendar, cron_window
+from pipeline.alerts.routing.silence_calendar import (
+    SilenceCalendar,
+    SilenceWindow,
+    cron_window,
+    cron_windows,
+)
 from pipeline.alerts.routing.silencing import PlannedSilences
 from pipeline.config.alerts import AlertsConfig
 from pipeline.core.cron import check_cron
@@ -245,3 +250,32 @@ def test_a_calendar_that_goes_away_silences_nothing(tmp_path: Path):
     assert planned.in_force(now + 10**10) == []
     path.write_text(ICAL)
     assert [one.name for one in planned.in_force(now + 2 * 10**10)] == ["works"]
+
+
+def span(start: str, end: str) -> SilenceWindow:
+    return SilenceWindow(utc(start), utc(end))
+
+
+def test_windows_of_a_span_are_those_of_each_instant_across_dst():
+    found = list(
+        cron_windows("0 2 * * sun", THREE_HOURS, BERLIN, span("2026-03-22T03:00", "2026-03-29T02:00"))
+    )
+    assert [one.start for one in found] == [utc("2026-03-22T01:00"), utc("2026-03-29T01:00")]
+    for one in found:
+        assert cron_window("0 2 * * sun", THREE_HOURS, BERLIN, one.start) == one
+    assert not list(
+        cron_windows("0 2 * * sun", THREE_HOURS, BERLIN, span("2026-03-22T04:00", "2026-03-28T00:00"))
+    )
+
+
+def test_events_of_a_calendar_that_overlap_a_span(tmp_path):
+    path = tmp_path / "silences.ics"
+    start = "DTSTART;TZID=Europe/Berlin:20260301T220000"
+    event = f"BEGIN:VEVENT\nUID:1\n{start}\nDURATION:PT4H\nRRULE:FREQ=WEEKLY\nEND:VEVENT"
+    path.write_text(f"BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:x\n{event}\nEND:VCALENDAR\n".replace("\n", "\r\n"))
+    calendar = SilenceCalendar(path, BERLIN)
+    found = calendar.windows(span("2026-03-22T22:00", "2026-04-06T00:00"))
+    assert [one.start for one in found] == [
+        utc(text) for text in ("2026-03-22T21:00", "2026-03-29T20:00", "2026-04-05T20:00")
+    ]
+    assert calendar.window(found[1].start) == found[1]
