@@ -1,7 +1,7 @@
 """Every operation that names an object is refused to a key of another team (from the OpenAPI document).
 
-A new operation, or a new parameter that names an object, is tested without a change here. The test fails where
-it has no object for a parameter: add one to ``objects``.
+A new operation, or a new parameter that names an object, is tested without a change here. The test fails
+where it has no object for a parameter: add one to ``objects``.
 """
 
 from __future__ import annotations

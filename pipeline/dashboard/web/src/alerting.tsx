@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { send, useView, type Page } from "./api";
+import { SilenceCalendar } from "./calendar";
 import { ConfirmButton } from "./confirm";
 import { ageText, countText, msOf } from "./format";
 import type { Alert, Delivery, Silence } from "./incident";
@@ -11,12 +12,19 @@ import { Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 
 interface Endpoint { name: string; type: string; pending: number; delivered: string | null; failing: string | null; disabled: string | null; reason: string | null }
 interface ConfigView { config: { streams: Record<string, { alerts?: unknown }> } }
+/** A tree as YAML. A text that YAML could take for something else is quoted. */
+function yamlText(value: unknown, indent = ""): string {
+  if (value === null || typeof value !== "object") return typeof value === "string" && !/^[A-Za-z][\w ./*@°-]*$/.test(value) ? JSON.stringify(value) : String(value);
+  if (Array.isArray(value)) return value.map((one) => `\n${indent}- ${yamlText(one, `${indent}  `).trimStart()}`).join("");
+  return Object.entries(value).map(([name, one]) => `\n${indent}${yamlText(name)}:${one !== null && typeof one === "object" ? "" : " "}${yamlText(one, `${indent}  `)}`).join("");
+}
+
 /** Rules as text, without keys that have no value. */
 function rulesText(streams: ConfigView["config"]["streams"]): string {
   const isSet = (value: unknown): boolean => value !== null && !(typeof value === "object" && Object.keys(value).length === 0);
   const kept = (value: unknown): unknown => value === null || typeof value !== "object" || Array.isArray(value) ? value
     : Object.fromEntries(Object.entries(value).map(([name, one]) => [name, kept(one)] as const).filter(([, one]) => isSet(one)));
-  return JSON.stringify(Object.fromEntries(Object.entries(streams).map(([name, one]) => [name, kept(one.alerts)])), null, 2).replaceAll('"', "");
+  return yamlText(Object.fromEntries(Object.entries(streams).map(([name, one]) => [name, kept(one.alerts)]))).trimStart();
 }
 
 export function AlertingPage(): JSX.Element {
@@ -44,6 +52,7 @@ export function AlertingPage(): JSX.Element {
         rows={items.map((one) => ({ key: one.name, cells: [<Name text={one.name} />, one.type, one.disabled !== null ? <span class="failed">disabled: {one.reason}</span> : one.failing !== null ? <span class="failed">fails since <When at={one.failing} /></span> : <span class="done">works</span>,
           countText(one.pending), ageText(msOf(one.delivered))] }))} />}</Shown></Section>
     </div>
+    <SilenceCalendar />
     <Shown view={config}>{({ config: { streams } }) => <PreviewSection streams={Object.keys(streams)} />}</Shown>
     <Section title="Deliveries"><Shown view={deliveries}>{({ items }) => <Table label="Deliveries" columns={["Created", "To", "Message", "State", "Attempts", "Alert", ""]} empty="No delivery is stored."
       rows={items.map((one) => ({ key: one.id, cells: [<When at={one.created} />, <Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, countText(one.attempts), <Link to={`/alerts/${one.alert_id}`}>{one.alert_id.slice(0, 8)}</Link>,

@@ -3,6 +3,8 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { onChange, type Topic } from "./live";
 
 const API = "/api/v1/";
+/** Least time between two requests of a view on a page that nobody sees. */
+const HIDDEN_MS = 30_000;
 
 /** A failed request: `title` says what is wrong, `detail` what to do. */
 export class RequestError extends Error {
@@ -104,6 +106,7 @@ export function useView<T>(path: string | null, query: Query = {}, seconds = 15,
       if (running) { wanted = true; return; }
       running = true;
       window.clearTimeout(timer);
+      const began = performance.now();
       let failed = false;
       try {
         const data = await get<T>(path, query, control.signal);
@@ -116,13 +119,17 @@ export function useView<T>(path: string | null, query: Query = {}, seconds = 15,
       }
       running = false;
       if (stopped) return;
-      timer = window.setTimeout(load, wanted ? 300 : (failed ? 2 : seconds) * 1000);
+      // A slow server, and a page that nobody sees, ask less often.
+      const rest = Math.max(1000 * seconds, 10 * (performance.now() - began), document.hidden ? HIDDEN_MS : 0);
+      timer = window.setTimeout(load, wanted ? 300 : failed ? 2000 : rest);
       wanted = false;
     };
     again.current = () => void load();
     void load();
     const off = onChange((changed) => { if (topics.some((one) => changed.has(one))) void load(); });
-    return () => { stopped = true; window.clearTimeout(timer); control.abort(); off(); };
+    const onSeen = (): void => { if (!document.hidden) void load(); };
+    document.addEventListener("visibilitychange", onSeen);
+    return () => { stopped = true; window.clearTimeout(timer); control.abort(); off(); document.removeEventListener("visibilitychange", onSeen); };
   }, [key, seconds]);
   const reload = useCallback(() => again.current(), []);
   const fresh = state.key === key;

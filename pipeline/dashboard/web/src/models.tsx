@@ -1,11 +1,12 @@
 /** Models: who forecasts, versions with their evidence, jobs, and what would be detected today. */
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { send, useView, type Page } from "./api";
 import { ConfirmButton } from "./confirm";
 import { countText, durationText, numberText } from "./format";
+import { EvidenceCard, isCard, type Card } from "./evidence";
 import { AUTHOR } from "./incident";
-import { Empty, Fields, Link, Name, Section, Shown, Table, When } from "./parts";
+import { CopyButton, Empty, Fields, Link, Name, Section, Shown, Table, When } from "./parts";
 
 interface Champion { stream: string; detector: string; preset: string; decision: string; version: string | null; pinned: boolean; trainable: boolean }
 interface Model { version: string; state: string; parent: string | null; author: string; reason: string; made: string; evidence: Record<string, { text?: string } | unknown> }
@@ -23,6 +24,24 @@ function progressText(job: Job): string {
   if (job.finished) return "";
   const { phase, epoch, epochs, seconds_left: left } = job.progress as Record<string, string | number | undefined>;
   return [phase, epoch !== undefined && `epoch ${epoch}${epochs === undefined ? "" : ` of ${epochs}`}`, left !== undefined && `${durationText(Number(left) * 1000)} left`].filter(Boolean).join(", ");
+}
+
+/** Evidence of a version: its cards drawn in a dialog, or the sentence of an older or another card. */
+function Evidence({ model }: { model: Model }): JSX.Element {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const cards = Object.entries(model.evidence).filter((one): one is [string, Card] => isCard(one[1]));
+  const [newest] = cards.slice(-1);
+  if (!newest) return <bdi>{evidenceText(model.evidence)}</bdi>;
+  const { challenger, champion } = newest[1];
+  const change = challenger.mase !== null && champion.mase ? challenger.mase / champion.mase - 1 : null;
+  return <>
+    <button type="button" onClick={() => dialog.current?.showModal()} aria-label={`Evidence of ${model.version}`}>{change === null ? "Show" : `Error ${change > 0 ? "+" : "−"}${numberText(Math.abs(change) * 100, 2)} %`}</button>
+    <dialog ref={dialog} class="wide" aria-label={`Evidence of ${model.version}`} onClick={(event) => { if (event.target === dialog.current) dialog.current?.close(); }}><div>
+      <h2>Evidence of <code>{model.version}</code></h2>
+      {cards.map(([kind, card]) => <EvidenceCard key={kind} kind={kind} card={card} />)}
+      <div class="actions"><button type="button" onClick={() => dialog.current?.close()}>Close</button></div>
+    </div></dialog>
+  </>;
 }
 
 function Promote({ model, stream, reload }: { model: Model; stream: string; reload: () => void }): JSX.Element {
@@ -67,7 +86,7 @@ function OfStream({ champion, reload: reloadChampions }: { champion: Champion; r
     <Section title="The smallest change that is detected today"><Shown view={power}>{({ items }) => <><p class="muted">Changes are added to recorded points of some series, and the detector is run on them: so much must change to be found.</p><Table label="Detection power" columns={["Change", "Smallest size that is found", "Points until it is found", "Series that miss it", "Series measured"]} empty="Not measured yet: a running daemon measures one series after another."
       rows={items.map((one) => ({ key: String(one["kind"]), cells: [CHANGES[String(one["kind"])] ?? String(one["kind"]), one["smallest"] === null ? "–" : one["kind"] === "flat" ? "–" : `${numberText(Number(one["smallest"]), 3)} × the usual spread`, one["delay"] === null ? "–" : numberText(Number(one["delay"]), 3), `${numberText(Number(one["blind"] ?? 0) * 100, 2)} %`, countText(Number(one["series"]))] }))} /></>}</Shown></Section>
     <Section title="Versions"><Shown view={versions}>{({ items }) => <Table label="Versions" columns={["Version", "State", "From", "By", "Why", "Evidence", "Made", ""]} empty="No trained version: the packaged model forecasts."
-      rows={items.map((one) => ({ key: one.version, cells: [<code>{one.version}</code>, one.state, one.parent ?? "packaged", <Name text={one.author} />, <bdi>{one.reason}</bdi>, <bdi>{evidenceText(one.evidence)}</bdi>, <When at={one.made} />,
+      rows={items.map((one) => ({ key: one.version, cells: [<code>{one.version}</code>, one.state, one.parent ?? "packaged", <Name text={one.author} />, <bdi>{one.reason}</bdi>, <Evidence model={one} />, <When at={one.made} />,
         one.version === champion.version ? <span class="done">champion</span> : ["failed", "rejected"].includes(one.state) ? "" : <Promote model={one} stream={stream} reload={reload} />] }))} />}</Shown></Section>
     <div class="columns">
       <Section title="Promotions and rollbacks"><Shown view={changes}>{({ items }) => <Table label="Changes" columns={["What", "To", "By", "Why", "At"]} empty="None yet." rows={items.map((one, n) => ({ key: String(n), cells: [one.action, one.to_version ?? "packaged", <Name text={one.author} />, <bdi>{one.reason}</bdi>, <When at={one.created} />] }))} />}</Shown></Section>
@@ -76,7 +95,20 @@ function OfStream({ champion, reload: reloadChampions }: { champion: Champion; r
         rows={items.map((one) => ({ key: String(one.id), cells: [String(one.id), one.kind, `${one.state}${one.reason || one.error ? `: ${one.reason || one.error || ""}` : ""}`, one.trigger,
           progressText(one), <When at={one.created} />] }))} />}</Shown></Section>
     </div>
+    <ScoreAgain stream={stream} />
   </>;
+}
+
+/** A backfill reads the source again and is not started here: it needs the machine of the daemon and its files. */
+function ScoreAgain({ stream }: { stream: string }): JSX.Element {
+  const file = useView<{ file: string | null }>("config", {}, 600).data?.file ?? "CONFIG";
+  const [days, setDays] = useState("7");
+  const quoted = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+  const command = `forewatch backfill ${quoted(file)} --stream ${quoted(stream)} --from ${Number(days) >= 1 ? Math.round(Number(days)) : 1}d --scores scores.parquet`;
+  return <Section title="Score earlier points again" aside={<CopyButton text={command} />}>
+    <p>This command reads the source of the stream again and judges the points as the daemon would have, for example after a change of the config. Run it on the machine of the daemon; alerts are not sent for what is past.</p>
+    <label class="slider"><span>From how many days ago</span><input type="number" min={1} max={3650} value={days} onInput={(event) => setDays(event.currentTarget.value)} /></label>
+    <pre tabIndex={0} aria-label="Command">{command}</pre></Section>;
 }
 
 export function ModelsPage({ query }: { query: URLSearchParams }): JSX.Element {

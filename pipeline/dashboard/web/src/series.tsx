@@ -20,6 +20,8 @@ export interface SeriesData {
 }
 
 const SPANS: [string, number][] = [["1 h", 3_600_000], ["1 d", 86_400_000], ["7 d", 604_800_000], ["30 d", 2_592_000_000], ["1 y", 31_536_000_000]];
+/** A comparison of a live chart is read so far ahead. */
+const COMPARED_AHEAD_MS = 600_000;
 const COMPARE: Record<string, number> = { yesterday: 86_400_000, "last week": 604_800_000 };
 
 function colour(name: string): string {
@@ -74,33 +76,47 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
   usual?: [number | null, number | null] | undefined;
 }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
+  const plotted = useRef<uPlot | null>(null), shown = useRef(data);
   const [theme, setTheme] = useState(0);
+  shown.current = data;
   useEffect(() => {
     const redraw = (): void => setTheme((n) => n + 1);
     window.addEventListener("theme", redraw);
     return () => window.removeEventListener("theme", redraw);
   }, []);
-  useEffect(() => {
+  const columns = useMemo((): uPlot.AlignedData => {
     const points = data.points[channel]!;
+    const ends = [usual?.[0] ?? null, usual?.[1] ?? null].filter((end) => end !== null);
+    return [data.time_ms.map((ms) => ms / 1000), points.upper, points.lower, points.expected, points.max, ...(data.reduced ? [points.min] : []),
+      ...(other ? [shifted(data.time_ms, other, channel, by)] : []), ...ends.map((end) => data.time_ms.map(() => end))];
+  }, [data, other, channel, by, usual?.[0], usual?.[1]]);
+  // A chart with the same lines takes new points; it is built anew only for other ones.
+  const few = !data.reduced && data.time_ms.length < 200;
+  const structure = [channel, theme, data.reduced, few, other !== null, usual?.[0], usual?.[1]];
+  useEffect(() => {
+    const plot = plotted.current;
+    if (!plot || plot.data === columns) return;
+    plot.batch(() => {
+      plot.setData(columns);
+      plot.setScale("x", { min: data.from_ms / 1000, max: data.to_ms / 1000 });
+    });
+  }, [columns]);
+  useEffect(() => {
     const unit = data.units[channel];
     const lines: uPlot.Series[] = [
       {},
       { label: "upper", stroke: "transparent", points: { show: false } },
       { label: "lower", stroke: "transparent", points: { show: false } },
       { label: "expected", stroke: colour("--expected"), width: 1, dash: [4, 3], points: { show: false } },
-      { label: data.reduced ? "highest" : `observed${unit ? ` (${unit})` : ""}`, stroke: colour("--observed"), width: 1.5, points: { show: !data.reduced && data.time_ms.length < 200, size: 4 } },
+      { label: data.reduced ? "highest" : `observed${unit ? ` (${unit})` : ""}`, stroke: colour("--observed"), width: 1.5, points: { show: few, size: 4 } },
     ];
-    const columns: uPlot.AlignedData = [data.time_ms.map((ms) => ms / 1000), points.upper, points.lower, points.expected, points.max];
-    if (data.reduced) { lines.push({ label: "lowest", stroke: colour("--observed"), width: 1.5, points: { show: false } }); columns.push(points.min); }
-    if (other) { lines.push({ label: "before", stroke: colour("--muted"), width: 1, points: { show: false } }); columns.push(shifted(data.time_ms, other, channel, by)); }
+    if (data.reduced) lines.push({ label: "lowest", stroke: colour("--observed"), width: 1.5, points: { show: false } });
+    if (other) lines.push({ label: "before", stroke: colour("--muted"), width: 1, points: { show: false } });
     for (const [at, name] of ["usual from", "usual to"].entries()) {
-      const end = usual?.[at] ?? null;
-      if (end === null) continue;
-      lines.push({ label: name, stroke: colour("--good"), width: 1.5, dash: [8, 4], points: { show: false } });
-      columns.push(data.time_ms.map(() => end));
+      if ((usual?.[at] ?? null) !== null) lines.push({ label: name, stroke: colour("--good"), width: 1.5, dash: [8, 4], points: { show: false } });
     }
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
-    const plot = new uPlot({
+    const plot = plotted.current = new uPlot({
       width: box.current!.clientWidth, height: height ?? (data.channels.length > 2 ? 190 : 270),
       cursor: { drag: { x: true, y: false, setScale: false }, sync: { key: "series" } },
       scales: { x: { min: data.from_ms / 1000, max: data.to_ms / 1000 } },
@@ -108,14 +124,14 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
       series: lines,
       bands: [{ series: [1, 2], fill: colour("--interval") }, ...(data.reduced ? [{ series: [4, 5] as [number, number], fill: colour("--band") }] : [])],
       hooks: {
-        drawAxes: [(self) => drawMarks(self, data)],
+        drawAxes: [(self) => drawMarks(self, shown.current)],
         setSelect: [(self) => { if (self.select.width > 6) onRange(self.posToVal(self.select.left, "x") * 1000, self.posToVal(self.select.left + self.select.width, "x") * 1000); }],
       },
     }, columns, box.current!);
     const watcher = new ResizeObserver(() => plot.setSize({ width: box.current!.clientWidth, height: plot.height }));
     watcher.observe(box.current!);
-    return () => { watcher.disconnect(); plot.destroy(); };
-  }, [data, other, channel, theme, usual?.[0], usual?.[1]]);
+    return () => { watcher.disconnect(); plot.destroy(); plotted.current = null; };
+  }, structure);
   return <div class="plot"><h3><Name text={channel} />{usual && <span class="muted"> – – usual range of the cause</span>}</h3><div ref={box} role="img" aria-label={`${channel}: ${countText(data.rows)} points from ${timeText(data.from_ms)} to ${timeText(data.to_ms)}, ${data.anomalies.length} anomalies`} /></div>;
 }
 
@@ -132,17 +148,19 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
   const stream = query.get("stream") ?? "", series = query.get("series") ?? "";
   const from = query.get("from"), to = query.get("to"), compare = query.get("compare") ?? "";
   const width = useMemo(() => Math.min(2000, Math.max(300, window.innerWidth - 120)), []);
-  const view = useView<SeriesData>("chart", { stream, series, from, to, width }, from ? 60 : 5, from ? [] : ["anomaly"]);
-  const [other, setOther] = useState<SeriesData | null>(null);
+  const view = useView<SeriesData>("chart", { stream, series, from, to, width }, from ? 60 : 1, from ? [] : ["anomaly"]);
+  const [before, setBefore] = useState<{ by: number; data: SeriesData } | null>(null);
   const by = COMPARE[compare] ?? 0;
   const data = view.data;
   useEffect(() => {
-    setOther(null);
     if (!by || !data) return undefined;
     const control = new AbortController();
-    get<SeriesData>("chart", { stream, series, from: new Date(data.from_ms - by).toISOString(), to: new Date(data.to_ms - by).toISOString(), width }, control.signal).then(setOther, () => undefined);
+    const ends = data.to_ms - by + (from ? 0 : COMPARED_AHEAD_MS); // a live chart moves on
+    get<SeriesData>("chart", { stream, series, from: new Date(data.from_ms - by).toISOString(), to: new Date(ends).toISOString(), width }, control.signal)
+      .then((found) => setBefore({ by, data: found }), () => undefined);
     return () => control.abort();
-  }, [compare, from, to, data === null]);
+  }, [compare, from, to, data === null, from ? 0 : Math.floor((data?.to_ms ?? 0) / COMPARED_AHEAD_MS)]);
+  const other = by && before?.by === by ? before.data : null;
   const range = (start: number, end: number): void => {
     if (end - start >= 1000) setQuery({ from: new Date(start).toISOString(), to: new Date(end).toISOString() });
   };
@@ -177,7 +195,7 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
       <span class="muted">Drag over a chart to zoom; keys [ ] + −</span>
     </div>
     <Shown view={view}>{(found) => found.rows === 0
-      ? <Empty title="No recorded point in this range"><p>The recorded history may be off (<code>storage.history</code>), older than <code>storage.keep_history</code>, or not yet written: points arrive here about ten seconds after they are scored.</p></Empty>
+      ? <Empty title="No recorded point in this range"><p>The recorded history may be off (<code>storage.history</code>), older than <code>storage.keep_history</code>, or not yet written: points arrive here a second or two after they are scored.</p></Empty>
       : <>
         {found.events ? <EventSections events={found.events} limit={found.alarm_surprise ?? 0} /> : <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span><span>▒ coloured: anomaly</span></span>}>
           {found.channels.map((channel) => <Chart key={channel} data={found} channel={channel} other={other} by={by} onRange={range} />)}
@@ -186,7 +204,7 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
         </Section>}
         <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Changes"]} empty="None."
           rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When at={one.start} />,
-            one.state === "open" ? "open" : durationText(Date.parse(one.end) - Date.parse(one.start)), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
+            one.state === "open" ? "open" : one.end === one.start ? "one point" : durationText(Date.parse(one.end) - Date.parse(one.start)), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
       </>}</Shown>
   </div>;
 }

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { send, useView, type Page } from "./api";
 import { ConfirmButton, errorText } from "./confirm";
-import { ageText, bytesText, countText, msOf } from "./format";
+import { ageText, bytesText, countText, msOf, numberText } from "./format";
 import { Fields, Name, Section, Shown, Table, When } from "./parts";
 
 interface Partition { stream: string; topic: string; partition: number; owner: string; committed: string | null; epoch: number; next_offset: number | null; scored: number; buffered: number; late: number;
@@ -12,7 +12,26 @@ interface Fault { stream: string; kind: string; message: string; started: string
 interface DeadLetter { id: number; stream: string; reason: string; detail: string; offset: number; value: string | null; created: string; replayed: string | null }
 interface ConfigView { file: string | null; database: string; database_schema: string | null; yaml: string }
 
+interface Daemon { problem: string | null; memory_bytes: number | null; started: string | null; streams: { stream: string; commits: number; mean_ms: number | null; p99_ms: number | null }[] }
+
 const SHOWN_BYTES = 400;
+
+function msText(ms: number | null): string {
+  return ms === null ? "–" : `${numberText(ms, 3)} ms`;
+}
+
+/** A message of the command line as a sentence of a page. */
+function sentence(message: string): string {
+  return `${message.charAt(0).toUpperCase()}${message.slice(1).replace(/`([^`]*)`/g, "“$1”")}.`;
+}
+
+function DaemonSection(): JSX.Element {
+  const view = useView<Daemon>("daemon", {}, 5);
+  return <Section title="Daemon"><Shown view={view}>{(found) => found.problem !== null ? <p class="muted"><bdi>{sentence(found.problem)}</bdi></p> : <>
+    <Fields fields={[["Memory", bytesText(found.memory_bytes)], ["Started", <When at={found.started} />]]} />
+    <Table label="Commits" columns={["Stream", "Commits", "Commit takes on average", "99 of 100 take at most"]} empty="No commit yet."
+      rows={found.streams.map((one) => ({ key: one.stream, cells: [<Name text={one.stream} />, countText(one.commits), msText(one.mean_ms), msText(one.p99_ms)] }))} /></>}</Shown></Section>;
+}
 
 /** The beginning of a record that the API gives in base64, as text. */
 function recordText(value: string | null): string {
@@ -50,6 +69,7 @@ export function SystemPage(): JSX.Element {
       columns={["Stream", "Partition", "Owner", "Last commit", "Event time", "Next offset", "Scored", "Buffered", "Late", "Duplicates", "Dead letters", "Snapshot"]}
       rows={items.map((one) => ({ key: `${one.stream} ${one.topic} ${one.partition}`, cells: [<Name text={one.stream} />, <Name text={`${one.topic}-${one.partition}`} />, <Name text={one.owner} />, ageText(msOf(one.committed)),
         <When at={one.watermark} />, countText(one.next_offset), countText(one.scored), countText(one.buffered), countText(one.late), countText(one.duplicate), countText(one.dead_lettered), bytesText(one.snapshot_bytes)] }))} />}</Shown></Section>
+    <DaemonSection />
     <Section title="Faults of the pipeline"><Shown view={faults}>{({ items }) => <Table label="Faults" columns={["State", "Kind", "Stream", "What is wrong, and what to do", "Since", "Until"]} empty="No fault is stored."
       rows={items.map((one, n) => ({ key: String(n), cells: [one.ended === null ? <span class="failed">⚠ open</span> : "ended", one.kind.replaceAll("_", " "), <Name text={one.stream} />, <bdi>{one.message}</bdi>, <When at={one.started} />, <When at={one.ended} />] }))} />}</Shown></Section>
     <Section title="Dead letters" aside={counts.data && <span class="muted">{Object.entries(counts.data).map(([reason, count]) => `${reason}: ${countText(count)}`).join(", ")}</span>}>

@@ -30,6 +30,18 @@ function Chart({ data }: { data: Tried }): JSX.Element {
   return <div ref={box} role="img" aria-label={`${data.values[0] ?? ""}: ${countText(data.time_ms.length)} points, ${data.flags.filter(Boolean).length} flagged`} />;
 }
 
+interface Topic { topic: string; stream: string }
+
+/** A topic of Kafka by name; it is read with the brokers and the credentials of a stream. */
+function TopicForm({ streams, onChoose }: { streams: string[]; onChoose: (topic: Topic) => void }): JSX.Element {
+  const [topic, setTopic] = useState("");
+  const [stream, setStream] = useState(streams[0]!);
+  return <form class="topic" onSubmit={(event) => { event.preventDefault(); if (topic.trim()) onChoose({ topic: topic.trim(), stream }); }}>
+    <label class="slider"><span>or the newest records of a topic of Kafka</span><input type="text" value={topic} maxLength={249} placeholder="name of the topic" onInput={(event) => setTopic(event.currentTarget.value)} /></label>
+    {streams.length > 1 && <label class="slider"><span>with the brokers of</span><select value={stream} onChange={(event) => setStream(event.currentTarget.value)}>{streams.map((one) => <option key={one}>{one}</option>)}</select></label>}
+    <button type="submit" disabled={!topic.trim()}>Read it</button></form>;
+}
+
 export function TryPage(): JSX.Element {
   const [file, setFile] = useState<File | null>(null);
   const [settings, setSettings] = useState<Settings>({ sensitivity: "normal", direction: "both", preset: "sensor", min_deviation: "0", min_points: "1" });
@@ -38,19 +50,32 @@ export function TryPage(): JSX.Element {
   const [busy, setBusy] = useState(false);
   const [over, setOver] = useState(false);
   const [recorded, setRecorded] = useState("");
+  const [topic, setTopic] = useState<Topic | null>(null);
   const streams = useView<Page<{ name: string }>>("streams", {}, 60).data?.items ?? [];
+  const config = useView<{ config: { streams: Record<string, { source: { kafka?: unknown } }> } }>("config", {}, 600).data;
+  const kafka = Object.entries(config?.config.streams ?? {}).filter(([, one]) => one.source.kafka).map(([name]) => name);
   useEffect(() => {
-    if (!file && !recorded) return undefined;
+    if (!file && !recorded && !topic) return undefined;
     const control = new AbortController();
     setBusy(true);
     const timer = window.setTimeout(() => {
-      upload<Tried>("try", { ...settings, stream: file ? "" : recorded }, file ?? new Blob(), control.signal).then(
+      const { time, series, ...of_topic } = settings;
+      const asked = topic ? upload<Tried>("try/topic", { ...of_topic, ...topic }, new Blob(), control.signal)
+        : upload<Tried>("try", { ...of_topic, time, series, stream: file ? "" : recorded }, file ?? new Blob(), control.signal);
+      asked.then(
         (found) => { setData(found); setError(null); setBusy(false); },
         (failure: unknown) => { if (failure instanceof RequestError) { setError(failure); setBusy(false); } });
     }, 200);
     return () => { window.clearTimeout(timer); control.abort(); };
-  }, [file, recorded, settings]);
-  const begin = (chosen: File | null, stream: string): void => { setData(null); setError(null); setSettings((old) => ({ ...old, preset: stream ? "" : old["preset"] || "sensor", time: "", series: "", values: "", show: "" })); setFile(chosen); setRecorded(stream); };
+  }, [file, recorded, topic, settings]);
+  const begin = (chosen: File | null, stream: string, of: Topic | null = null): void => {
+    setData(null);
+    setError(null);
+    setSettings((old) => ({ ...old, preset: stream || of ? "" : old["preset"] || "sensor", time: "", series: "", values: "", show: "" }));
+    setFile(chosen);
+    setRecorded(stream);
+    setTopic(of);
+  };
   const take = (chosen: File | undefined): void => { if (chosen) begin(chosen, ""); };
   const set = (name: string, value: string): void => { setSettings((old) => ({ ...old, [name]: value })); };
   const choice = (name: string, title: string, words: string[], value = settings[name] ?? ""): JSX.Element => <label class="slider"><span>{title}</span>
@@ -70,20 +95,21 @@ export function TryPage(): JSX.Element {
       <div class={over ? "drop over" : "drop"} onDragOver={(event) => { event.preventDefault(); setOver(true); }} onDragLeave={() => setOver(false)}
         onDrop={(event) => { event.preventDefault(); setOver(false); take(event.dataTransfer?.files[0]); }}>
         <label>Drop a CSV or Parquet file here, or choose one<br /><input type="file" accept=".csv,.parquet" onChange={(event) => take(event.currentTarget.files?.[0])} /></label></div>
-      {streams.length > 0 && <label class="slider"><span>or the recorded points of a stream</span><select value={file ? "" : recorded} onChange={(event) => { if (event.currentTarget.value) begin(null, event.currentTarget.value); }}>
+      {streams.length > 0 && <label class="slider"><span>or the recorded points of a stream</span><select value={file || topic ? "" : recorded} onChange={(event) => { if (event.currentTarget.value) begin(null, event.currentTarget.value); }}>
         <option value="">(choose)</option>{streams.map((one) => <option key={one.name}>{one.name}</option>)}</select></label>}
+      {kafka.length > 0 && <TopicForm streams={kafka} onChoose={(chosen) => begin(null, "", chosen)} />}
       <h3>Verdicts</h3>
       <label class="slider"><span>Sensitivity</span><b>{settings["sensitivity"]}</b><input type="range" min={0} max={2} step={1} value={levels.indexOf(settings["sensitivity"]!)} aria-valuetext={settings["sensitivity"]} onInput={(event) => set("sensitivity", levels[Number(event.currentTarget.value)]!)} /></label>
       {slider("min_deviation", "Smallest deviation", 0, 1, 0.01, `${Math.round(Number(settings["min_deviation"]) * 100)} %`)}
       {slider("min_points", "Points in a row", 1, 20, 1, settings["min_points"]!)}
       {choice("direction", "Direction", ["both", "up", "down"])}
       {choice("preset", "Kind of data", ["sensor", "network", "stock"], settings["preset"] || data?.preset || "sensor")}
-      {data && <><h3>Columns</h3>{choice("time", "Time", data.columns, data.time)}{choice("values", "Value", data.numeric, data.values[0])}{data.series && choice("show", "Shown series", data.names, data.shown)}</>}
+      {data && <><h3>Columns</h3>{!topic && choice("time", "Time", data.columns, data.time)}{choice("values", "Value", data.numeric, data.values[0])}{data.series && choice("show", "Shown series", data.names, data.shown)}</>}
     </Section>
     <div>
       {error && <ErrorBox error={error} />}
-      {!file && !recorded && <Empty title="See what forewatch would find in your data"><p>Choose a CSV or Parquet file on the left. It goes only to this server and is not kept. Columns are guessed: a time, numeric values, and a text column that names the series.</p><p>Then move the settings: the verdicts follow at once, and the config of what you see can be copied.</p></Empty>}
-      {(file || recorded) && !data && !error && <Empty title="Scoring …" />}
+      {!file && !recorded && !topic && <Empty title="See what forewatch would find in your data"><p>Choose a CSV or Parquet file on the left. It goes only to this server and is not kept. Columns are guessed: a time, numeric values, and a text column that names the series.</p><p>Then move the settings: the verdicts follow at once, and the config of what you see can be copied.</p></Empty>}
+      {(file || recorded || topic) && !data && !error && <Empty title="Scoring …" />}
       {data && <><Section title={`${countText(data.flagged)} of ${countText(data.used)} rows are flagged`} aside={<span class="muted" role="status">{busy ? "Scoring …" : data.used < data.rows ? `the newest ${countText(data.used)} of ${countText(data.rows)} rows` : ""}</span>}><Chart data={data} /></Section>
         <Section title="The config of what you see" aside={<span><button type="button" onClick={save}>Save</button> <CopyButton text={data.yaml} primary /></span>}><pre tabIndex={0} aria-label="YAML">{data.yaml}</pre></Section></>}
     </div></div></div>;
