@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 MAX_CODE_CHARS: Final = 80
 MIN_TOLD_PROBABILITY: Final = 0.01
+MIN_STATED_PROBABILITY: Final = 1e-6
 TOLD_BEFORE: Final = 2  # events before the alarm that the sentence names
 
 
@@ -26,19 +28,31 @@ def event_statement(
         recent: Texts of the events before, the last one at the end.
         expected: The most probable events with their probabilities, the most probable first.
     """
-    before = [shorten(one) for one in recent[-TOLD_BEFORE:]]
-    after = f"after {', '.join(before)} " if before else "as the first event "
+    before = [f"“{shorten(one)}”" for one in recent[-TOLD_BEFORE:]]
+    after = f"after {', '.join(before)}" if before else "at the beginning of the session"
     told = [
-        f"{shorten(text)} ({_percent(p)})"
+        f"“{shorten(text)}” ({_percent(p)})"
         for n, (text, p) in enumerate(expected)
         if n == 0 or p >= MIN_TOLD_PROBABILITY
     ]
     rest = f"; expected {' or '.join(told)}" if told else ""
     if cause == "missing_event":
-        return f"{after}the session ended (p = {probability:.2g}){rest}"
+        return f"the session ended {after}, as it does {_frequency(probability)}{rest}"
+    came = f"“{shorten(event)}” came {after}"
     if cause == "new_event":
-        return f"{after}came {shorten(event)}, which was never seen before{rest}"
-    return f"{after}came {shorten(event)} (p = {probability:.2g}){rest}"
+        return f"{came} and was never seen before{rest}"
+    return f"{came}, as it does {_frequency(probability)}{rest}"
+
+
+def _frequency(probability: float) -> str:
+    """Return a probability in words; NaN counts as the smallest one."""
+    if probability >= MIN_TOLD_PROBABILITY:
+        return f"in {100 * probability:.0f} % of cases"
+    if not probability >= MIN_STATED_PROBABILITY:
+        return "less than once in a million cases"
+    times = 1 / probability
+    digits = math.floor(math.log10(times)) - 1
+    return f"once in {round(times / 10**digits) * 10**digits:,} cases"
 
 
 def _percent(probability: float) -> str:

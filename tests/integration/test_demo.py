@@ -48,7 +48,9 @@ def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
     assert explained, text
     assert told, text
     first = next(line for line in text.splitlines() if " batches/" in line)
-    assert re.search(r"after stir, sample came drain \(p = \S+\); expected cool \(\d+ %\)", first), text
+    assert re.search(
+        r"“drain” came after “stir”, “sample”, as it does .+ cases; expected “cool” \(\d+ %\)", first
+    ), text
     assert text.index("injected fault: cooling after draining at mixer-") < text.index(first), text
     assert "nothing is left running" in text
     assert "Traceback" not in text, text

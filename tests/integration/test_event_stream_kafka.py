@@ -42,16 +42,16 @@ def test_a_wrong_order_arrives_as_an_alert_in_words(tmp_path: Path, topics) -> N
         wrong = [("back", 1800 + step, code) for step, code in enumerate(codes)]
         topics.produce(topic, encoded([*wrong, ("front", 1801, None)]))
         listener.line("alert.opened.v1")
-        while "after badge came open" not in listener.line("")[0]:
+        while "“open” came after “badge”" not in listener.line("")[0]:
             pass  # a line of the message; without the sentence, waiting for the next one fails
         topics.produce(topic, encoded(cycles("front", 2, 2000)))
         listener.line("alert.resolved.v1")
         running.until(lambda: running.records("dead_lettered") == 1, "the bad record is a dead letter")
     (anomaly,) = shell.json("anomalies", "list")
-    assert anomaly["statement"].startswith("after badge came open (p = ")
+    assert anomaly["statement"].startswith("“open” came after “badge”, as it does ")
     assert anomaly["event"]["likely"][0] == "unlock"
     assert anomaly["cause"] == "unexpected_event"
     text = shell.run("anomalies", "explain", anomaly["id"]).stdout
-    assert "expected unlock" in text
+    assert "expected “unlock”" in text
     assert "Events before: badge" in text
     assert "the verdict still holds" in text

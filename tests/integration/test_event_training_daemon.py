@@ -77,6 +77,6 @@ def test_past_events_train_the_first_model_of_a_daemon(tmp_path: Path, sqlite_te
     assert promotion.to_version == job.result["version"]
     assert before == []
     (anomaly,) = found
-    assert (anomaly_statement(anomaly) or "").startswith("after badge came open (p = ")
+    assert (anomaly_statement(anomaly) or "").startswith("“open” came after “badge”, as it does ")
     assert anomaly.event is not None
     assert anomaly.event.likely[0] == CYCLE[1]

@@ -113,7 +113,7 @@ def test_the_pages_show_events_without_an_error(event_site, browser, wrong_order
     page.goto(f"{event_site}/anomalies/{wrong_order}")
     page.get_by_role("list", name="Events before, and the unexpected one").wait_for()
     text = page.inner_text("main")
-    assert "after badge came open" in text
+    assert "“open” came after “badge”" in text
     assert "Expected instead" in text
     assert "unlock" in text
     page.get_by_role("img", name=" of them unexpected").wait_for()

@@ -93,8 +93,8 @@ def test_a_wrong_order_is_an_anomaly_that_its_session_closes():
     assert anomaly.event.likely[0] == "unlock"
     statement = anomaly_statement(anomaly)
     assert statement is not None
-    assert statement.startswith("after badge came open (p = ")
-    assert "; expected unlock (" in statement
+    assert statement.startswith("“open” came after “badge”, as it does ")
+    assert "; expected “unlock” (" in statement
 
 
 def test_a_session_that_ends_too_early_is_told_at_its_end():
@@ -103,7 +103,9 @@ def test_a_session_that_ends_too_early_is_told_at_its_end():
     (anomaly,) = [one for result in results for one in result.anomalies]
     assert anomaly.cause == "missing_event"
     assert anomaly.end_ns == (1_750_000_001 + 60) * 10**9
-    assert (anomaly_statement(anomaly) or "").startswith("after badge, unlock the session ended")
+    assert (anomaly_statement(anomaly) or "").startswith(
+        "the session ended after “badge”, “unlock”, as it does "
+    )
 
 
 @pytest.mark.parametrize("lateness", ["0s", "2m"])

@@ -38,7 +38,7 @@ def test_a_wrong_order_is_told_and_nothing_else(model):
     first = alarms.iloc[0]
     assert frame.loc[alarms.index[0], "code"] == "close"
     assert first["cause"] == "unexpected_event"
-    assert first["statement"].startswith("after badge came close (p = ")
+    assert first["statement"].startswith("“close” came after “badge”, as it does ")
     assert "expected unlock (>99 %)" in first["statement"]
     wrong = frame.index[(frame["ts"].diff() > pd.Timedelta("1min")).cumsum() == 17]
     assert set(alarms.index) <= set(wrong)

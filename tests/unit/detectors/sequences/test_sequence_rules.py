@@ -17,7 +17,7 @@ def test_an_event_that_is_not_among_the_most_probable_ones_is_an_alarm():
     results = process(door_scorer(events={"top_k": 1}), values)
     (anomaly,) = [one for r in results for one in r.anomalies]
     statement = anomaly_statement(anomaly) or ""
-    assert statement.startswith("after open, close came open (p = "), statement
+    assert statement.startswith("“open” came after “open”, “close”, as it does "), statement
     assert "; expected lock (" in statement
     assert anomaly.cause == "unexpected_event"
     assert anomaly.surprise >= 2.0

@@ -1,0 +1,33 @@
+"""Sentences on alarms in sequences of events."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.core.event_text import event_statement
+
+EXPECTED = [("cool", 0.71), ("adjust", 0.28), ("dry", 0.001)]
+
+
+@pytest.mark.parametrize(
+    ("cause", "probability", "sentence"),
+    [
+        ("unexpected_event", 9e-5, "“drain” came after “stir”, “sample”, as it does once in 11,000 cases"),
+        ("unexpected_event", 0.03, "“drain” came after “stir”, “sample”, as it does in 3 % of cases"),
+        (
+            "unexpected_event",
+            0.0,
+            "“drain” came after “stir”, “sample”, as it does less than once in a million cases",
+        ),
+        ("missing_event", 2.5e-3, "the session ended after “stir”, “sample”, as it does once in 400 cases"),
+        ("new_event", 0.0, "“drain” came after “stir”, “sample” and was never seen before"),
+    ],
+)
+def test_the_sentence_says_what_came_how_often_it_does_and_what_was_expected(cause, probability, sentence):
+    told = event_statement(cause, "drain", probability, ["heat", "stir", "sample"], EXPECTED)
+    assert told == f"{sentence}; expected “cool” (71 %) or “adjust” (28 %)"
+
+
+def test_the_first_event_of_a_session_has_none_before_it():
+    told = event_statement("unexpected_event", "open", 0.001, [], [])
+    assert told == "“open” came at the beginning of the session, as it does once in 1,000 cases"
