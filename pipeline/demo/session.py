@@ -71,7 +71,7 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         brokers = stack.enter_context(_broker(folder, say)) if kafka else None
         hooks, address, secret = stack.enter_context(receiver(folder, say))
         path = write_config(folder, brokers, address, secret)
-        send = stack.enter_context(_to_kafka(brokers) if brokers else _to_memory())
+        send = stack.enter_context(_to_kafka(brokers, say) if brokers else _to_memory())
         feeder = Feeder([world(seed + i) for i, world in enumerate(WORLDS)], send, say)
         say("[demo] writing historical records, from which the detectors learn ordinary operation ...")
         feeder.write_history(folder / HISTORY_FOLDER)
@@ -128,10 +128,11 @@ def _broker(folder: Path, say: Say) -> Iterator[str]:
 
 
 @contextmanager
-def _to_kafka(brokers: str) -> Iterator[Send]:
+def _to_kafka(brokers: str, say: Say) -> Iterator[Send]:
     """Create the topics and yield a function that sends a record."""
     from kafka import KafkaProducer
     from kafka.admin import KafkaAdminClient, NewTopic
+    from kafka.errors import KafkaError
 
     admin = KafkaAdminClient(bootstrap_servers=brokers)
     admin.create_topics([NewTopic(world.topic, 2, 1) for world in WORLDS])
@@ -140,7 +141,10 @@ def _to_kafka(brokers: str) -> Iterator[Send]:
     try:
         yield lambda topic, key, value: producer.send(topic, value, key)
     finally:
-        producer.close(timeout=2)
+        try:
+            producer.close(timeout=2)
+        except KafkaError as error:  # the broker ended first, as after a signal to the whole process group
+            say(f"[demo] the broker is gone; the last records were not sent: {error}")
 
 
 @contextmanager
