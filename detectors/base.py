@@ -52,6 +52,10 @@ CAUSES = (
     "new_event",
 )
 
+#: Rows from which a usual range was learned, by the number in ``Verdicts.basis``. The numbers are stored:
+#: append only.
+BASES = ("none", "all_hours", "time_of_day", "working_days", "weekends")
+
 #: Rules that decide an alarm: the surprise of a point, or the usual ranges of its quantities.
 DECISIONS = ("surprise", "usual_range")
 
@@ -100,6 +104,10 @@ class Verdicts:
     rarity        (N,)   float32  −log10 of the probability of a row at least as unusual (0: unknown), by
                                   the past of the series; never rarer than one in the rows seen
     channel_rarity (N, C) float32 the same of each channel alone
+    stated_rarity (N,)   float32  the same of the leading quantity (NaN: unknown)
+    basis         (N,)   uint8    index into BASES: the rows from which the stated range was learned
+    recent_mean   (N,)   float32  mean of the last values of the leading channel, in units of the input (NaN:
+                                  unknown)
 
     probability  (N,)   float32  of an event, given the events before it (NaN: not an event)
     likely       (N, K) float64  numbers of the codes that were most probable, the most probable first
@@ -132,6 +140,9 @@ class Verdicts:
     recent: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     rarity: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     channel_rarity: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    stated_rarity: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    basis: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    recent_mean: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __post_init__(self) -> None:
         """Give columns that were left out their neutral values."""
@@ -144,6 +155,9 @@ class Verdicts:
             self.rarity = np.zeros(n, np.float32)
         if self.channel_rarity.shape != self.expected.shape:
             self.channel_rarity = np.zeros(self.expected.shape, np.float32)
+        if len(self.basis) != n:
+            self.basis = np.zeros(n, np.uint8)
+            self.stated_rarity, self.recent_mean = (np.full(n, np.nan, np.float32) for _ in range(2))
         if len(self.ratio) == n:
             return
         self.ratio = np.zeros(n, np.float32)

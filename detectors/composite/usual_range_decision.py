@@ -26,15 +26,16 @@ STATIC_LIMIT, IMPOSSIBLE_VALUE, UNUSUAL_VALUE = (
 MIN_STATED_LOG_STEP = np.float32(np.log(2))  # of a price that is stated itself
 IMPOSSIBLE_RATIO = np.float32(10)  # of an impossible value, which has no range of its own
 OF_VALUES = np.zeros(q.QUANTITIES, np.bool_)  # quantities in the unit of the value
-OF_VALUES[[q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST]] = True
+OF_VALUES[[q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST, q.Q_FORECAST]] = True
 OF_DIFFERENCES = np.zeros(q.QUANTITIES, np.bool_)  # quantities in the unit of a difference
-OF_DIFFERENCES[[q.Q_STEP, q.Q_RELATION, q.Q_FORECAST]] = True
+OF_DIFFERENCES[[q.Q_STEP, q.Q_RELATION]] = True
 MIN_SHARED_SURPRISE = np.float32(0.01)  # decades: the channels of a smaller surprise have no shares
 #: Rows on end outside of a range that make an alarm of a ratio below ``CONFIRMED_RATIO``.
 CONFIRMED_ROWS = 5
 ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
 #: Values of which the highest is this near to 100, and none above, are percentages.
 MIN_HIGHEST_PERCENTAGE, MAX_PERCENTAGE = 99.0, 100.0
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
 MAX_EXPONENT = 88.0  # e^88 is a float32
 
 Numbers = NDArray[np.float64]
@@ -73,7 +74,7 @@ class UsualRangeDecision:
         rate = self.preset.min_alarm_rate(points.every)
         found = self.stage.run(state, points, batch, expected, rate)
         anchor = state["scale.moments"][batch.slot, COL_ANCHOR].reshape(points.values.shape)
-        stated = self._stated(found, anchor)
+        stated = self._stated(found, points.values, anchor, expected.reshape(anchor.shape))
         prices = self._state_prices(found, batch, stated)
         ratio = np.where(self._allowed(found, stated, verdicts), found.ratio, np.minimum(found.ratio, 1))
         cause = np.where(found.quantity >= 0, q.CAUSE_OF_QUANTITY[found.quantity], np.uint8(0))
@@ -105,21 +106,52 @@ class UsualRangeDecision:
         # The rarest of C channels is C times as likely to be this rare as a single one.
         rarity = np.maximum(found.rarity.max(axis=1) - np.float32(np.log10(ratio.shape[1])), 0)
         verdicts.rarity, verdicts.channel_rarity = rarity.astype(np.float32), found.rarity
+        verdicts.basis = np.where(known & ~violated, found.basis[rows, lead], np.uint8(0))
+        self._state_context(found, anchor, (rows, lead), verdicts)
         verdicts.lower, verdicts.upper = self._interval(found, anchor, expected.reshape(anchor.shape))
 
-    def _stated(self, found: ChannelRatios, anchor: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    def _state_context(
+        self,
+        found: ChannelRatios,
+        anchor: Numbers,
+        at: tuple[NDArray[np.intp], NDArray[np.intp]],
+        verdicts: Verdicts,
+    ) -> None:
+        """State rarity and recent mean of the leading quantity of each point, in place.
+
+        Args:
+            found: Results of the stage.
+            anchor: Anchor of each channel (N, C).
+            at: Row and leading channel of each point.
+            verdicts: The verdicts.
+        """
+        rarity = found.stated_rarity[at] - np.float32(np.log10(anchor.shape[1]))
+        verdicts.stated_rarity = np.maximum(rarity, 0).astype(np.float32)
+        means = self.preset.inverse(found.level.astype(np.float64) + anchor)[at]
+        verdicts.recent_mean = np.clip(means, -MAX_FLOAT32, MAX_FLOAT32).astype(np.float32)
+
+    def _stated(
+        self, found: ChannelRatios, values: Numbers, anchor: Numbers, expected: Floats
+    ) -> tuple[Numbers, Numbers, Numbers]:
         """Return observed value and usual range (N, C) in the unit of each leading quantity.
 
-        A value is in units of the input. A difference is in units of the input, or relative to the value
-        where working units are logarithms. Noise is a mean step, a standstill a number of rows, and a forecast
-        is stated by its residual.
+        A value is in units of the input, also one that is far from its forecast. A difference is in units of
+        the input, or relative to the value where working units are logarithms. Noise is a mean step, a
+        standstill a number of rows.
         """
+        predicted = found.quantity == q.Q_FORECAST
         numbers = [
-            self._in_units(one.astype(np.float64), found.quantity, anchor)
+            self._in_units(
+                np.where(predicted, one + expected, one).astype(np.float64), found.quantity, anchor
+            )
             for one in (found.observed, found.low, found.high)
         ]
-        # The range of a value that was never negative begins at 0.
-        never_negative = (found.minimum >= 0) & OF_VALUES[found.quantity] & (found.quantity >= 0)
+        plain = predicted | (found.quantity == q.Q_VALUE)
+        numbers[0] = np.where(plain, np.clip(values, -MAX_FLOAT32, MAX_FLOAT32), numbers[0])
+        # The range of a value that was never negative begins at 0. The anchor costs the last bits of a 0.
+        never_negative = (
+            (found.minimum >= -ROUNDING * np.abs(anchor)) & OF_VALUES[found.quantity] & (found.quantity >= 0)
+        )
         if self.stage.settings.logarithmic != 2:
             numbers[1] = np.where(never_negative, np.maximum(numbers[1], 0), numbers[1])
         return numbers[0], numbers[1], numbers[2]
@@ -165,7 +197,10 @@ class UsualRangeDecision:
         out = np.where(OF_VALUES[quantity], self.preset.inverse(x + anchor), x)
         if self.stage.settings.logarithmic:
             out = np.where(OF_DIFFERENCES[quantity], np.expm1(np.minimum(x, MAX_EXPONENT)), out)
-        out = np.where(quantity == q.Q_NOISE, np.exp2(np.minimum(x, 127.0)), out)
+        step = np.exp2(np.minimum(x, 127.0))
+        if self.stage.settings.logarithmic:
+            step = np.expm1(np.minimum(step, MAX_EXPONENT))
+        out = np.where(quantity == q.Q_NOISE, step, out)
         out = np.where(quantity == q.Q_STILL, np.exp2(np.minimum(x, 127.0)) - 1, out)
         return np.clip(out, -MAX_FLOAT32, MAX_FLOAT32)
 

@@ -33,6 +33,7 @@ def router_of(config: Config) -> Router:
         streams | {OPERATIONS_STREAM: AlertsConfig(faults=FaultAlertsConfig(to=all_receivers))},
         config.endpoints,
         command_line(config),
+        {name: stream.local_timezone for name, stream in config.streams.items()},
     )
 
 

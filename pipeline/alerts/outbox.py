@@ -130,8 +130,9 @@ def encode_anomaly(anomaly: Anomaly) -> str:
         del values[name]
     if anomaly.end_reason not in END_REASON_TEXTS:
         del values["end_reason"]  # 0.1.0 refuses unknown keys, and the others are rare
-    if anomaly.event is None:
-        del values["event"]
+    for name in ("event", "context"):
+        if values[name] is None:
+            del values[name]
     # Rules of 0.1.0 match the former words, so a body keeps them.
     values["guard"] = former_forecaster(values.pop("forecaster"))
     values["evidence"] = former_cause(values.pop("cause"))

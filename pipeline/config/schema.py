@@ -184,8 +184,8 @@ class Stream(ConfigModel):
     )
     timezone: str | None = Field(
         None,
-        description="time zone of daily and weekly rhythms, for decision usual_range (default: that of "
-        "the calendar, else UTC)",
+        description="time zone of daily and weekly rhythms, for decision usual_range, and of the times in "
+        "alerts, beside UTC (default: that of the calendar, else UTC)",
     )
     interval: IntervalShare = 0.99
     min_points: int = Field(1, ge=1, description="consecutive points over the threshold before an alarm")
@@ -284,6 +284,17 @@ class Stream(ConfigModel):
             return self.alarm_rate
         ratio = SESSION_RATE_RATIO if self.of_events and self.event_settings.sessions else 1.0
         return ratio * ALARM_RATES[self.sensitivity or "normal"]
+
+    @property
+    def local_timezone(self) -> str:
+        """Time zone of the rhythms and of the times in messages, "" for UTC."""
+        if self.timezone is not None:
+            return self.timezone
+        if self.calendar is None:
+            return ""
+        from pipeline.core.trading_calendar import zone_of_calendar  # compiled code, which few streams need
+
+        return zone_of_calendar(self.calendar)
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -127,6 +127,19 @@ class EventFinding:
 
 
 @dataclass(slots=True)
+class DeviationContext:
+    """Numbers beside the usual range of an anomaly, at its peak.
+
+    ``basis`` names the rows from which the range was learned, a word of ``detectors.base.BASES``. ``value``
+    is the leading channel itself and ``recent_mean`` the mean of its last values, both in units of the input.
+    """
+
+    basis: str
+    value: float | None
+    recent_mean: float | None
+
+
+@dataclass(slots=True)
 class Anomaly:
     """An interval of a series with flagged points, and the provenance that ``explain`` needs.
 
@@ -137,8 +150,9 @@ class Anomaly:
 
     Under the decision "usual_range" the leading channel has contribution 1. Its numbers are those of the
     quantity that ``cause`` names, in the unit of the quantity: observed, usual range (lower, upper) and the
-    middle of that range (expected). ``ratio`` is the distance of the observed quantity from that middle over
-    the distance of the limit on the same side. It is 0 under the decision "surprise".
+    middle of that range (expected; the forecast, where that is the cause). ``ratio`` is the distance of the
+    observed quantity from that middle over the distance of the limit on the same side. It is 0 under the
+    decision "surprise".
     """
 
     id: UUID
@@ -177,6 +191,7 @@ class Anomaly:
     told_seq: int = -1  # point number of the last row of the run from which the peak is taken
     end_reason: EndReason = EndReason.UNKNOWN
     event: EventFinding | None = None  # of a stream of events
+    context: DeviationContext | None = None  # under the decision "usual_range"
 
     @staticmethod
     def identify(stream: str, series: str, start_ns: int) -> UUID:

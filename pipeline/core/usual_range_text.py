@@ -1,4 +1,4 @@
-"""Text of an anomaly under the decision "usual_range": its quantity, its value and its usual range.
+"""Text of an anomaly: its quantity, its value and its usual range.
 
 Every message, page and command prints this text, so that all state the same numbers.
 """
@@ -7,36 +7,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.core.durations import duration_text
-from pipeline.core.types import Anomaly
+from pipeline.core.types import Anomaly, DeviationContext
 
-#: Rows over which a level and a noise are averaged, and hours of the window of an absence. They describe the
-#: quantities of ``detectors.stages.usual_range``.
-MEAN_ROWS, EXTREME_HOURS = 8, 3
+#: Readings over which a level and a noise are averaged, and hours of the window of an absence. They describe
+#: the quantities of ``detectors.stages.usual_range``.
+MEAN_READINGS, EXTREME_HOURS = 8, 3
 #: Significant digits of the largest number of a text. More are printed where the numbers would look equal.
 MIN_DIGITS, MAX_DIGITS = 3, 15
+NO_VALUE = "no value"
 #: Share of the points seen from which a rarity is that of a record.
 RECORD_SHARE = 0.501
 #: Decades from which a rarity is stated. Next to an alarm, one in ten says nothing.
 MIN_STATED_RARITY = 2.0
-
-#: Cause → sentence about its quantity.
-_SENTENCES = {
-    "static_limit": "{name} {is_} {amount}, {limit_side} its limit of {limit}",
-    "impossible_value": "{name} {is_} {amount}, which is no possible value; expected {usual}",
-    "unusual_value": "{name} {is_} {amount}, usual at this time {usual}",
-    "unusual_level": f"the mean of the last {MEAN_ROWS} values of {{name}} {{is_}} {{amount}}, "
-    "usual at this time {usual}",
-    "unusual_step": "{name} {verb} by {absolute} in one step, usual {usual}",
-    "unusual_noise": f"{{name}} {{changes}} by {{amount}} in the mean of the last {MEAN_ROWS} steps, "
-    "usual {usual}",
-    "relation": "{name} {is_} {absolute} {side} the value that the other channels imply, usual {usual}",
-    "forecast": "{name} {is_} {absolute} {side} its forecast, usual {usual}",
-    "absence": f"{{name}} {{stays}} {{missing}}: the {{peak}} value of the last {EXTREME_HOURS} hours "
-    "{is_} {amount}, usual {usual}",
+#: Mean changes between a value and the mean of the last ones from which the value moves in one direction.
+MIN_CHANGES_OF_MOVEMENT = 3.0
+#: Ends of a range that are this many times larger than the value and the end that it left are not stated.
+MAX_STATED_END = 30.0
+#: Causes that state no rarity: a limit and an impossible value are wrong however often they come.
+CAUSES_WITHOUT_RARITY = ("static_limit", "impossible_value")
+#: Basis of a range (``detectors.base.BASES``) → the rows from which it was learned.
+_BASIS_TEXTS = {
+    "time_of_day": " at this time of day",
+    "working_days": " at this time on working days",
+    "weekends": " at this time on weekends",
 }
+_UNKNOWN = DeviationContext("none", None, None)
 
 
 def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool = False) -> str | None:
@@ -50,37 +49,38 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
     if not anomaly.ratio:
         return None
     at = max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
-    name, numbers = anomaly.channels[at], (anomaly.observed[at], anomaly.lower[at], anomaly.upper[at])
-    observed, low, high = numbers
-    if anomaly.cause == "flatline":
-        return _flatline(name, observed, high, anomaly.every_ns, ended=ended)
-    if anomaly.relative:
-        numbers, unit = (100 * numbers[0], 100 * numbers[1], 100 * numbers[2]), "%"
-    above = observed > anomaly.expected[at]
-    size, low_text, high_text = _formatted(numbers)
-    peak = "highest" if observed < low else "lowest"
-    return _SENTENCES.get(anomaly.cause, "{name} {is_} {amount}, usual {usual}").format(
-        name=name,
-        is_="was" if ended else "is",
-        stays="stayed" if ended else "stays",
-        changes="changed" if ended else "changes",
-        verb="rose" if observed >= 0 else "fell",
-        side="above" if observed >= 0 else "below",
-        limit_side="above" if above else "below",
-        limit=_with_unit(high_text if above else low_text, unit),
-        missing="below its usual peak" if peak == "highest" else "above its usual trough",
-        peak=peak,
-        amount=_with_unit(size, unit),
-        absolute=_with_unit(size.removeprefix("−"), unit),
-        usual=_range(low_text, high_text, low, high, unit),
-    )
+    numbers = (anomaly.observed[at], anomaly.lower[at], anomaly.upper[at], anomaly.expected[at])
+    told = _Told(anomaly.channels[at], *numbers, anomaly.context or _UNKNOWN, unit, ended)
+    match anomaly.cause:
+        case "flatline":
+            return _standstill(told, anomaly.every_ns)
+        case "unusual_step" | "unusual_noise" | "relation":
+            return _change(told, anomaly.cause, relative=anomaly.relative)
+        case "forecast":
+            # Anomalies of version 0.2 and earlier state the error of the forecast.
+            if anomaly.relative or told.low == -told.high:
+                return _change(told, "forecast", relative=anomaly.relative)
+            return _forecast(told)
+        case "static_limit":
+            return _static_limit(told)
+        case "absence":
+            return _absence(told)
+        case "impossible_value":
+            impossible = f"{told.is_(told.amount)}, which is not possible for this kind of data"
+            return f"{impossible}{_range(told, 'expected ')}"
+        case "unusual_level":
+            smoothed = f"{told.name}, smoothed over the last {MEAN_READINGS} readings,"
+            return f"{smoothed} {told.verb('is', 'was')} {told.with_unit(told.amount)}{_range(told)}"
+    return f"{told.is_(told.amount)}{_range(told)}"
 
 
 def deviation_text(anomaly: Anomaly) -> str:
-    """Return the size and the duration of a deviation from a usual range."""
-    rows = "1 row" if anomaly.points == 1 else f"{anomaly.points:,} rows"
-    size = f"{anomaly.ratio:.3g} × the distance from the middle of the usual range to its end; {rows} outside"
-    rarity = "" if anomaly.cause == "static_limit" else rarity_text(anomaly.surprise, anomaly.last_flag_seq)
+    """Return size, duration and rarity of a deviation from a usual range."""
+    rows = "1 reading" if anomaly.points == 1 else f"{anomaly.points:,} readings"
+    size = f"{_texts(float(f'{anomaly.ratio:.3g}'))[0]} times the largest usual deviation; {rows} outside"
+    if anomaly.cause in CAUSES_WITHOUT_RARITY:
+        return f"{rows} outside"
+    rarity = rarity_text(anomaly.surprise, anomaly.last_flag_seq)
     return f"{size}; {rarity}" if rarity else size
 
 
@@ -98,8 +98,8 @@ def rarity_text(surprise: float, points_seen: int) -> str:
         return ""
     times = 10.0 ** min(surprise, 15.0)
     if points_seen > 0 and times > RECORD_SHARE * points_seen:
-        return f"rarer than anything in {min(round(times), points_seen):,} points"
-    return f"about 1 in {_rounded(times):,} points"
+        return f"nothing as unusual by any measure in {min(round(times), points_seen):,} readings"
+    return f"about 1 in {_rounded(times):,} readings is as unusual by any measure"
 
 
 def _rounded(value: float) -> int:
@@ -108,26 +108,165 @@ def _rounded(value: float) -> int:
     return max(round(value / 10**digits), 1) * 10**digits
 
 
-def _flatline(name: str, run: float, longest: float, every_ns: int, *, ended: bool) -> str:
-    repeats = "repeated" if ended else "repeats"
-    lasted = f" ({duration_text(timedelta(microseconds=run * every_ns / 1000))})" if every_ns > 0 else ""
-    usual = f"{math.floor(longest):,}" if math.isfinite(longest) else "unknown"
-    return (
-        f"{name} {repeats} the same value for {round(run):,} readings{lasted}; "
-        f"the longest usual run is {usual}"
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Numbers of the leading channel, and how they are written."""
+
+    name: str
+    observed: float
+    low: float
+    high: float
+    expected: float
+    context: DeviationContext
+    unit: str | None
+    ended: bool
+
+    def verb(self, present: str, past: str) -> str:
+        return past if self.ended else present
+
+    def is_(self, amount: str) -> str:
+        """Return that the channel is, or was, an amount."""
+        return f"{self.name} {self.verb('is', 'was')} {self.with_unit(amount)}"
+
+    def with_unit(self, text: str) -> str:
+        return f"{text} {self.unit}" if self.unit else text
+
+    @property
+    def stated_ends(self) -> tuple[float, float]:
+        """Ends of the range, NaN for one that says nothing.
+
+        An end that is far beyond all other numbers, as in the first days of a series, says nothing.
+        """
+        left = self.low if self.observed < self.low else self.high
+        near = MAX_STATED_END * max(abs(self.observed), abs(left))
+        low, high = (end if math.isfinite(end) else math.nan for end in (self.low, self.high))
+        low = math.nan if self.observed > self.high and abs(self.low) > near else low
+        return low, math.nan if self.observed < self.low and abs(self.high) > near else high
+
+    @property
+    def amount(self) -> str:
+        """The quantity, with digits enough to tell it from the ends of its range."""
+        return _texts(self.observed, *self.stated_ends)[0]
+
+    @property
+    def value(self) -> str | None:
+        """The channel itself with its unit, None where it is not known."""
+        return None if self.context.value is None else self.with_unit(_texts(self.context.value)[0])
+
+
+def _static_limit(told: _Told) -> str:
+    side, end = ("above", told.high) if told.observed > told.high else ("below", told.low)
+    amount, limit = _texts(told.observed, end)
+    return f"{told.is_(amount)}, {side} its limit of {told.with_unit(limit)}"
+
+
+def _forecast(told: _Told) -> str:
+    forecast = told.with_unit(_texts(told.expected, *told.stated_ends)[0])
+    return f"{told.is_(told.amount)}, where {forecast} was forecast{_range(told)}"
+
+
+def _absence(told: _Told) -> str:
+    """Return the sentence about a peak or a trough that did not come."""
+    missing_peak = told.observed < told.low
+    amount, end = _texts(told.observed, told.low if missing_peak else told.high)
+    place, extreme, least = "above its usual trough", "lowest", "at most"
+    if missing_peak:
+        place, extreme, least = "below its usual peak", "highest", "at least"
+    window = f"the {extreme} value of the last {EXTREME_HOURS} hours"
+    stays, is_ = told.verb("stays", "stayed"), told.verb("is", "was")
+    usual = f"usual{_basis(told)} {least} {told.with_unit(end)}"
+    return f"{told.name} {stays} {place}: {window} {is_} {told.with_unit(amount)}, {usual}"
+
+
+def _standstill(told: _Told, every_ns: int) -> str:
+    run = round(told.observed)
+    lasted = duration_text(timedelta(microseconds=run * every_ns / 1000)) if every_ns > 0 else ""
+    length = f"{run:,} readings{f' ({lasted})' if lasted else ''}"
+    repeated = told.value or "the same value"
+    usual = math.floor(told.high) if math.isfinite(told.high) else None
+    longest = (
+        "" if usual is None else f", at most {usual:,} usual" if usual else ", usually it changes each time"
     )
+    return f"{told.name} {told.verb('has repeated', 'repeated')} {repeated} for {length}{longest}"
 
 
-def _range(low_text: str, high_text: str, low: float, high: float, unit: str | None) -> str:
-    if math.isfinite(low) and math.isfinite(high):
-        return _with_unit(f"{low_text} to {high_text}", unit)
-    if math.isfinite(high):
-        return f"at most {_with_unit(high_text, unit)}"
-    return f"at least {_with_unit(low_text, unit)}" if math.isfinite(low) else "unknown"
+def _change(told: _Told, cause: str, *, relative: bool) -> str:
+    """Return the sentence about a step, a noise, a relation, or the error of a forecast.
+
+    Only the end of the range that was left is stated: a fall says nothing about usual rises.
+
+    Args:
+        told: the numbers.
+        cause: the cause.
+        relative: the numbers are shares of the value before or of what was implied.
+    """
+    observed, end = told.observed, told.high if told.observed > told.high else told.low
+    same_side = observed == 0 or end == 0 or (end > 0) == (observed > 0)
+    times = relative and same_side and observed > 1
+    size, limit = _texts(*(1 + x if times else abs(100 * x if relative else x) for x in (observed, end)))
+    unit = " times" if times else " %" if relative else f" {told.unit}" if told.unit else ""
+    least = "at most" if abs(observed) > abs(end) else "at least"
+    usual = f"usual{_basis(told)} {least} {limit}{unit}"
+    if not same_side:
+        opposite = ("a rise of", "a fall of") if cause == "unusual_step" else ("above by", "below by")
+        usual = f"usual{_basis(told)} {opposite[end < 0]} at least {limit}{unit}"
+    if cause == "unusual_step":
+        verb, to = "rose" if observed >= 0 else "fell", f" to {told.value}" if told.value else ""
+        change = f"{to}, {size} times the value before" if times else f" by {size}{unit}{to} in one step"
+        return f"{told.name} {verb}{change}, {usual}"
+    if cause == "unusual_noise":
+        factor = f"a factor of {size}" if times else f"{size}{unit}"
+        usual = f"usual{_basis(told)} at most {limit}" if times else usual
+        return _noise(told, f"{told.verb('changes', 'changed')} by {factor}", usual, relative=relative)
+    reference = "its forecast" if cause == "forecast" else "what the other channels imply"
+    place = f"{size} times" if times else f"{size}{unit} {'above' if observed >= 0 else 'below'}"
+    now = f"; it {told.verb('is', 'was')} {told.value}" if told.value else ""
+    return f"{told.name} {told.verb('is', 'was')} {place} {reference}, {usual}{now}"
 
 
-def _formatted(numbers: Sequence[float]) -> list[str]:
-    """Return numbers with equal decimals, as few as keep their order visible."""
+def _noise(told: _Told, changes: str, usual: str, *, relative: bool) -> str:
+    """Return the sentence about a noise, or about a value that moves in one direction."""
+    value, mean = told.context.value, told.context.recent_mean
+    if value is not None and mean is not None:
+        moved = value - mean
+        if relative:
+            moved = moved / mean if mean > 0 else 0.0
+        if abs(moved) >= MIN_CHANGES_OF_MOVEMENT * told.observed:
+            verb = told.verb("has ", "had ") + ("risen" if moved > 0 else "fallen")
+            side = "above" if moved > 0 else "below"
+            (amount,) = _texts(abs(100 * moved if relative else moved))
+            amount = f"{amount} %" if relative else told.with_unit(amount)
+            return (
+                f"{told.name} {verb} to {told.value}, {amount} {side} the mean of its last {MEAN_READINGS} "
+                f"readings; it {changes} a reading, {usual}"
+            )
+    now = f"; it {told.verb('is', 'was')} {told.value}" if told.value else ""
+    return f"{told.name} {changes} a reading in the mean of the last {MEAN_READINGS}, {usual}{now}"
+
+
+def _basis(told: _Told) -> str:
+    """Return the times of which a range speaks, "" for all."""
+    return _BASIS_TEXTS.get(told.context.basis, "")
+
+
+def _range(told: _Told, head: str = "") -> str:
+    """Return the usual range as the end of a sentence, "" where it has no end."""
+    head = head or f"usual{_basis(told)} "
+    low, high = told.stated_ends
+    low_text, high_text, _ = _texts(low, high, told.observed)
+    if math.isnan(low) and math.isnan(high):
+        return ""
+    if math.isnan(low) or math.isnan(high):
+        words, limit = ("at most", high_text) if math.isnan(low) else ("at least", low_text)
+        return f", {head}{words} {told.with_unit(limit)}"
+    return f", {head}{told.with_unit(f'{low_text} to {high_text}')}"
+
+
+def _texts(*numbers: float) -> Sequence[str]:
+    """Return numbers with equal decimals, as few as keep them apart.
+
+    Integers have none.
+    """
     finite = [x for x in numbers if math.isfinite(x)]
     largest = max(map(abs, finite), default=0.0)
     magnitude = math.floor(math.log10(largest)) if largest > 0 else 0
@@ -135,19 +274,18 @@ def _formatted(numbers: Sequence[float]) -> list[str]:
     for digits in range(MIN_DIGITS, MAX_DIGITS + 1):
         decimals = max(digits - 1 - magnitude, 0)
         texts = [_number(x, digits, decimals, magnitude) for x in numbers]
-        if len({t for t, x in zip(texts, numbers, strict=True) if math.isfinite(x)}) == len(set(finite)):
+        shown = (t.replace(",", "").replace("−", "-") for t in texts if t != NO_VALUE)
+        if len(set(map(float, shown))) == len(set(finite)):
             break
     return texts
 
 
 def _number(value: float, digits: int, decimals: int, magnitude: int) -> str:
     if not math.isfinite(value):
-        return "no value"
+        return NO_VALUE
+    if value == round(value) and magnitude < 15:
+        decimals = 0
     text = f"{value:,.{decimals}f}" if -4 <= magnitude < 15 else f"{value:.{digits}g}"
     if text.startswith("-"):
         return text[1:] if not text.strip("-0.,") else f"−{text[1:]}"
     return text
-
-
-def _with_unit(text: str, unit: str | None) -> str:
-    return f"{text} {unit}" if unit else text

@@ -11,7 +11,6 @@ from detectors.sequences.detector import NextEventDetector
 from detectors.sequences.stream_detector import EventStreamDetector
 from pipeline.config.schema import Stream
 from pipeline.config.stream_hash import config_hash
-from pipeline.core.trading_calendar import zone_of_calendar
 from pipeline.models import registry
 from pipeline.scoring.provenance import Provenance
 from storage.model_store import models
@@ -48,9 +47,7 @@ def _zone_of_rhythms(stream: Stream) -> str:
     """Return the time zone of daily seasons, "" for UTC or if it is not used."""
     if stream.decision == "surprise":
         return ""
-    if stream.timezone is not None:
-        return stream.timezone
-    return "" if stream.calendar is None else zone_of_calendar(stream.calendar)
+    return stream.local_timezone
 
 
 def provenance(name: str, stream: Stream, detector: Detector, version: str | None = None) -> Provenance:

@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from detectors.base import CAUSES, FORECASTERS, Verdicts
-from pipeline.core.types import Anomaly, Severity
+from detectors.base import BASES, CAUSES, FORECASTERS, Verdicts
+from pipeline.core.types import Anomaly, DeviationContext, Severity
 from pipeline.scoring.provenance import Provenance, Scored
 
 #: Fewest consecutive rows without a flag that close an anomaly.
@@ -25,8 +25,8 @@ VALUE_TAKEOVER_ROWS = 4
 VALUE = "unusual_value"
 #: Causes that the value itself replaces: they describe the same deviation less directly.
 INDIRECT_CAUSES = frozenset({"unusual_step", "unusual_level", "unusual_noise", "relation", "absence"})
-#: Causes whose quantity is a change or a residual.
-CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation", "forecast"})
+#: Causes whose quantity is a change or a difference.
+CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation"})
 
 #: Fewest rows outside of each column of ``SEVERITY_TABLE``.
 SEVERITY_ROWS = (1, 5, 30)
@@ -90,9 +90,11 @@ def _value_takes_over(anomaly: Anomaly, cause: str, same_side: bool, seq: int) -
 def stated_surprise(verdicts: Verdicts, row: np.intp | int) -> float:
     """Return the surprise that an anomaly with its peak in ``row`` states.
 
-    It is the rarity. The decision by surprise, and some registered detectors, state none.
+    It is the rarity of the stated quantity. The decision by surprise, and some registered detectors, state
+    none.
     """
-    return float(verdicts.rarity[row] or verdicts.surprise[row])
+    stated = float(verdicts.stated_rarity[row])
+    return float(verdicts.rarity[row] or verdicts.surprise[row]) if math.isnan(stated) else stated
 
 
 def _set_peak(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direction: str) -> None:
@@ -112,7 +114,10 @@ def _set_peak(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direct
     low, high = float(verdicts.usual_low[row]), float(verdicts.usual_high[row])
     anomaly.observed[channel] = float(verdicts.observed[row])
     anomaly.lower[channel], anomaly.upper[channel] = low, high
-    anomaly.expected[channel] = _middle(low, high)
+    anomaly.expected[channel] = anomaly.expected[channel] if cause == "forecast" else _middle(low, high)
+    anomaly.context = DeviationContext(
+        BASES[verdicts.basis[row]], _finite(points.values[row, channel]), _finite(verdicts.recent_mean[row])
+    )
     anomaly.contribution = [float(i == channel) for i in range(len(anomaly.channels))]
     anomaly.forecaster = FORECASTERS[verdicts.forecaster[row]]
     anomaly.cause, anomaly.direction, anomaly.ratio = cause, direction, float(verdicts.ratio[row])
@@ -122,6 +127,10 @@ def _middle(low: float, high: float) -> float:
     """Return the middle of a range, or its only finite end."""
     finite = [end for end in (low, high) if math.isfinite(end)]
     return sum(finite) / len(finite) if finite else math.nan
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _direction(cause: str, side: int) -> str:

@@ -13,7 +13,15 @@ from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
-from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Partition, Severity
+from pipeline.core.types import (
+    Anomaly,
+    AnomalyState,
+    DeviationContext,
+    EndReason,
+    EventFinding,
+    Partition,
+    Severity,
+)
 from pipeline.core.verdict_words import current_cause, current_forecaster
 from storage.sql.column_types import insert_for, matches
 from storage.sql.damaged_rows import damaged_rows, read_rows
@@ -191,7 +199,8 @@ def _select() -> Select[Any]:
 def _values(anomaly: Anomaly) -> dict[str, Any]:
     values = {_COLUMN_OF.get(name, name): getattr(anomaly, name) for name in _FIELDS}
     values["topic"], values["partition"] = anomaly.partition
-    values["event"] = None if anomaly.event is None else asdict(anomaly.event)
+    for name in ("event", "context"):
+        values[name] = None if values[name] is None else asdict(values[name])
     words = ("state", "severity", "end_reason")
     return values | {name: str(values[name]) for name in words}
 
@@ -219,6 +228,7 @@ def _anomaly(row: Row[Any]) -> Anomaly:
     values["forecaster"] = current_forecaster(values.pop("guard"))
     values["cause"] = current_cause(values.pop("evidence"))
     values["event"] = None if values["event"] is None else EventFinding(**values["event"])
+    values["context"] = None if values["context"] is None else DeviationContext(**values["context"])
     anomaly = Anomaly(**values)
     if not all(type(getattr(anomaly, name)) is int for name in _INTEGERS):
         raise ValueError("a number is none")  # SQLite stores any value in any column

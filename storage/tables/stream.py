@@ -162,6 +162,7 @@ class AnomalyRow(Base):
     relative: Mapped[bool] = mapped_column(server_default=false())
     end_reason: Mapped[str] = mapped_column(server_default="")
     event: Mapped[dict[str, Any] | None]  # Anomaly.event
+    context: Mapped[dict[str, Any] | None]  # Anomaly.context
     revision: Mapped[int]
     updated_ns: Mapped[int]
 

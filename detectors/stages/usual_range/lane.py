@@ -110,6 +110,9 @@ class Found(NamedTuple):
     evidence: NDArray[np.float32]  # decades, by the pooled map
     rarity: NDArray[np.float32]  # decades, by the past of the channel slot
     half_width: NDArray[np.float32]  # of the prediction interval
+    stated_rarity: NDArray[np.float32]  # decades, of the leading quantity
+    basis: NDArray[np.uint8]  # index into ``detectors.base.BASES``
+    level: NDArray[np.float32]  # mean of the last rows, NaN in the first ones
 
 
 def new_work(used: int) -> Work:

@@ -13,6 +13,7 @@ from detectors.stages.usual_range.lane import (
     COL_BLOCK_OUTSIDE,
     COL_BLOCK_ROWS,
     COL_BLOCKS,
+    COL_CELL,
     COL_CHANGE_EVIDENCE,
     COL_LAST,
     COL_LEVEL,
@@ -222,10 +223,11 @@ def _moves_slowly(lane, pool, floor, every):  # type: ignore[no-untyped-def]  # 
 def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Judge all quantities of row ``i``, the leading one into ``found``.
 
-    Returns whether one is outside, and the largest evidence.
+    Returns whether one is outside, the largest evidence, and that of the leading quantity.
     """
     h, now = lane.head, work.now
-    best, evidence, outside, back = np.float32(0), np.float32(0), False, False
+    best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
+    found.level[i] = now[Q_LEVEL]
     fewest = _fewest_blocks(lane, layout)
     for j in range(len(layout.quantity)):
         k = layout.quantity[j]
@@ -243,7 +245,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
         middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
         side = SIDE_UP if value > middle else SIDE_DOWN
-        ratio, least, most = np.float32(0), NAN, NAN
+        ratio, least, most, known = np.float32(0), NAN, NAN, np.float32(0)
         if layout.entry[j, m, side] >= 0 and lane.blocks[layout.track[j, m]] >= fewest and not np.isnan(low):
             least = middle - half * work.factors[j, m, SIDE_DOWN]
             most = middle + half * work.factors[j, m, SIDE_UP]
@@ -263,7 +265,8 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
             ratio = min(ratio, np.float32(1)) if inside else ratio
             if not inside:
-                evidence = max(evidence, own_tail.evidence_of(settings.evidence, k, ratio))
+                known = own_tail.evidence_of(settings.evidence, k, ratio)
+                evidence = max(evidence, known)
         outside = bool(outside or ratio > 1)
         if k in (Q_VALUE, Q_LEVEL):
             found.own[i] = max(found.own[i], ratio)
@@ -271,24 +274,29 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             best = ratio
             found.ratio[i], found.quantity[i], found.side[i] = ratio, k, 1 if side == SIDE_UP else -1
             found.observed[i], found.low[i], found.high[i] = value, least, most
+            weekend = m == MODEL_WEEKLY and h[COL_CELL] >= layout.bins
+            found.basis[i], told = m + 1 + int(weekend), known
     if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
         ratio = _judge_residual(lane, settings, rows, i, base)
         outside = bool(outside or ratio > 1)
-        evidence = max(evidence, own_tail.evidence_of(settings.evidence, Q_FORECAST, ratio))
+        known = own_tail.evidence_of(settings.evidence, Q_FORECAST, ratio)
+        evidence = max(evidence, known)
         if leads(ratio, best, found.quantity[i]):
             value, limit = rows.residual[i], lane.tail_head[tail.TAIL_LIMIT]
             found.ratio[i], found.quantity[i], found.side[i] = ratio, Q_FORECAST, 1 if value > 0 else -1
             found.observed[i], found.low[i], found.high[i] = value, -limit, limit
-    return outside, evidence
+            found.basis[i], told = 0, known
+    return outside, evidence, told
 
 
 @inlined_kernel
 def _state_rarity(lane, layout, settings, rows, i, result):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """State rarity and interval of row ``i``, then learn them."""
-    found, base, outside, evidence = result
+    found, base, outside, evidence, told = result
     own, seen = lane.own, int(lane.head[COL_ROWS])
     found.evidence[i] = evidence
     found.rarity[i] = own_tail.rarity_of(own, evidence, seen)
+    found.stated_rarity[i] = own_tail.rarity_of(own, told, seen)
     own_tail.learn_evidence(own, evidence, seen, outside)
     unit = max(rows.step[i], base)
     if np.isnan(unit):
@@ -353,10 +361,10 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
         h[COL_CHANGE_EVIDENCE] += here - there
     _measure(lane, layout, work, rows, i, gap, base, enabled)
     _measure_extremes(lane, layout, work, v)
-    outside, evidence = _judge(lane, layout, settings, work, rows, enabled, every, base, found, i)
+    outside, evidence, told = _judge(lane, layout, settings, work, rows, enabled, every, base, found, i)
     if outside:
         h[COL_VISIT_OUTSIDE] = h[COL_BLOCK_OUTSIDE] = 1
-    _state_rarity(lane, layout, settings, rows, i, (found, base, outside, evidence))
+    _state_rarity(lane, layout, settings, rows, i, (found, base, outside, evidence, told))
     h[COL_ROWS] += 1
     h[COL_BLOCK_ROWS] += 1
     h[COL_MINIMUM] = min(h[COL_MINIMUM], np.float32(v + rows.anchor[i]))

@@ -76,6 +76,9 @@ class ChannelRatios:
     evidence   (N, C) float32  largest evidence of the quantities by the pooled map, in decades
     rarity     (N, C) float32  −log10 of the probability on the past of the channel, in decades
     half_width (N, C) float32  half width of the prediction interval
+    stated_rarity (N, C) float32  rarity of the leading quantity, in decades
+    basis      (N, C) uint8    see ``detectors.base.Verdicts``
+    level      (N, C) float32  mean of the last rows, relative to the anchor; NaN in the first rows
     """
 
     ratio: Floats
@@ -89,6 +92,9 @@ class ChannelRatios:
     evidence: Floats
     rarity: Floats
     half_width: Floats
+    stated_rarity: Floats
+    basis: NDArray[np.uint8]
+    level: Floats
 
 
 class UsualRange:
@@ -210,12 +216,11 @@ def sensitivity(alarm_rate: Floats, channels: int) -> Floats:
 
 def _not_judged(m: int) -> Found:
     """Return the results of ``m`` rows that are not judged."""
-    ratio, own, minimum, maximum, evidence, rarity = (np.zeros(m, np.float32) for _ in range(6))
-    observed, low, high, half_width = (np.full(m, np.nan, np.float32) for _ in range(4))
-    quantity, side = np.full(m, -1, np.int8), np.zeros(m, np.int8)
-    return Found(
-        ratio, quantity, side, observed, low, high, own, minimum, maximum, evidence, rarity, half_width
-    )
+    ratio, own, minimum, maximum, evidence, rarity, stated = (np.zeros(m, np.float32) for _ in range(7))
+    observed, low, high, half_width, level = (np.full(m, np.nan, np.float32) for _ in range(5))
+    quantity, side, basis = np.full(m, -1, np.int8), np.zeros(m, np.int8), np.zeros(m, np.uint8)
+    found = (ratio, quantity, side, observed, low, high, own, minimum, maximum, evidence, rarity, half_width)
+    return Found(*found, stated, basis, level)
 
 
 def _blame(found: Found, shape: tuple[int, ...]) -> None:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from datetime import UTC, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import structlog
@@ -45,16 +46,16 @@ class ChartRenderer:
     def __call__(self, payload: Payload) -> bytes | None:
         if not payload.data.anomalies or payload.data.anomalies[0].cause in CAUSES_OF_EVENTS:
             return None
-        return self.draw(payload.data.stream, payload.data.anomalies[0])
+        return self.draw(payload.data.stream, payload.data.anomalies[0], payload.data.timezone)
 
-    def draw(self, stream: str, anomaly: AnomalyView) -> bytes | None:
-        """Return a PNG of 600 by 240 pixels."""
+    def draw(self, stream: str, anomaly: AnomalyView, timezone: str = "") -> bytes | None:
+        """Return a PNG of 600 by 240 pixels, with times in ``timezone`` ("": UTC)."""
         try:
             points = self._points(stream, anomaly)
         except (OSError, ValueError, KeyError) as error:
             log.warning("no chart: recorded history cannot be read", stream=stream, error=str(error))
             return None
-        return None if points is None else _draw(anomaly, points)
+        return None if points is None else _draw(anomaly, points, timezone or "UTC")
 
     def _points(self, stream: str, anomaly: AnomalyView) -> dict[str, NDArray[Any]] | None:
         channel = leading(anomaly).name
@@ -76,7 +77,7 @@ class ChartRenderer:
         }
 
 
-def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
+def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: str) -> bytes:
     # Figure without pyplot: no global state, so any thread may draw.
     from matplotlib import dates
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -91,15 +92,17 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
         np.datetime64(moment(t).astimezone(UTC).replace(tzinfo=None)) for t in (anomaly.start, anomaly.end)
     ]
     axes.axvspan(*span, color=colour, alpha=0.10, lw=0)
-    axes.fill_between(time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label="band")
-    axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label="expected")
+    axes.fill_between(
+        time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label="interval"
+    )
+    axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label="forecast")
     axes.plot(time, points["value"], color="#333333", lw=1.2, label="observed")
     if anomaly.cause in CAUSES_OF_VALUES:
         ends = [end for end in (leading(anomaly).lower, leading(anomaly).upper) if end is not None]
         axes.hlines(ends, *span, color=colour, lw=1.2, ls=":", label="usual range")
     flagged = points["flag"].astype(bool)
     axes.plot(time[flagged], points["value"][flagged], "o", color=colour, ms=3.5, label="flagged")
-    _date_axis(axes, dates)
+    _date_axis(axes, dates, timezone)
     top = leading(anomaly)
     axes.set_ylabel(_literal(f"{top.name} ({top.unit})" if top.unit else top.name), fontsize=8)
     axes.tick_params(labelsize=8)
@@ -109,22 +112,25 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]]) -> bytes:
         axes.spines[side].set_visible(False)
     _limit(axes, points)
     axes.legend(
-        fontsize=7, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.0
+        fontsize=7, frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.0
     )
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
 
 
-def _date_axis(axes: Any, dates: Any) -> None:
-    locator = dates.AutoDateLocator(minticks=3, maxticks=7)
+def _date_axis(axes: Any, dates: Any, timezone: str) -> None:
+    zone = ZoneInfo(timezone)
+    locator = dates.AutoDateLocator(minticks=3, maxticks=7, tz=zone)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=zone))
     axes.xaxis.get_offset_text().set_fontsize(8)
+    axes.set_xlabel(f"time in {timezone}", fontsize=8, loc="left", labelpad=-8)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
 def _limit(axes: Any, points: dict[str, NDArray[Any]]) -> None:
-    """Limit the axis to the values and most of the band: a young series has a very wide band."""
+    """Limit the axis to the values and as much of the interval: a young series has a very wide one."""
     seen = points["value"][np.isfinite(points["value"])]
     band = np.concatenate([points["lower"], points["upper"]])
     band = band[np.isfinite(band)]
@@ -132,7 +138,9 @@ def _limit(axes: Any, points: dict[str, NDArray[Any]]) -> None:
         return
     low, high = float(seen.min()), float(seen.max())
     if len(band):
-        low, high = min(low, float(np.quantile(band, 0.05))), max(high, float(np.quantile(band, 0.95)))
+        span = high - low
+        low = min(low, max(float(np.quantile(band, 0.05)), low - span))
+        high = max(high, min(float(np.quantile(band, 0.95)), high + span))
     room = 0.06 * (high - low) or abs(high) * 0.06 or 1.0
     axes.set_ylim(low - room, high + room)
 

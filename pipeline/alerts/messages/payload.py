@@ -206,6 +206,9 @@ class Alert(msgspec.Struct, frozen=True):
         ReviewView | msgspec.UnsetType,
         Meta(description="who labelled an anomaly as false and why; only in messages about that"),
     ] = msgspec.UNSET
+    timezone: Annotated[
+        str, Meta(description="IANA time zone in which the text states times beside UTC; empty: UTC only")
+    ] = ""
 
 
 class Payload(msgspec.Struct, frozen=True):

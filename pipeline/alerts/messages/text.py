@@ -6,9 +6,11 @@ import json
 import re
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
 from pipeline.core.durations import duration_text
+from pipeline.core.first_steps import FIRST_STEPS
 from pipeline.core.types import END_REASON_TEXTS, EndReason
 from pipeline.core.verdict_words import CAUSE_TEXTS, current_cause, current_forecaster
 
@@ -32,10 +34,10 @@ def clean(text: str, limit: int = 200) -> str:
 
 
 def quantity(value: float | None, unit: str | None) -> str:
-    """Return a value with four digits and its unit."""
+    """Return a value with four significant digits and its unit."""
     if value is None:
         return "no value"
-    shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    shown = f"{float(f'{value:.4g}'):,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
     return shown if not unit else f"{shown} {clean(unit, 20)}"
 
 
@@ -85,7 +87,7 @@ def title(alert: Alert) -> str:
     top = leading(anomaly)
     place = clean(where(anomaly.labels, anomaly.series), 80)
     if anomaly.statement:
-        return clean(f"{head}: {place}: {anomaly.statement}")
+        return clean(f"{head}: {alert.stream}, {place}: {anomaly.statement}")
     expected = f", expected {quantity(top.expected, top.unit)}" if top.expected is not None else ""
     return clean(f"{head}: {clean(top.name, 60)} {quantity(top.observed, top.unit)} at {place}{expected}")
 
@@ -152,7 +154,7 @@ def _data(alert: Alert) -> list[Line]:
     else:
         found = [Line("What", what), Line("Where", f"{alert.stream}: {place}")]
     cause = worst.cause or current_cause(worst.evidence)  # a stored message of 0.1.0 has no cause
-    if cause in CAUSE_TEXTS:
+    if cause in CAUSE_TEXTS and not worst.statement:  # a statement says it with its numbers
         found.append(Line("Cause", CAUSE_TEXTS[cause]))
     found.append(Line("Since", _start_text(alert)))
     if alert.status == "resolved" and (end := END_REASON_TEXTS.get(EndReason(worst.end_reason))):
@@ -163,11 +165,19 @@ def _data(alert: Alert) -> list[Line]:
     if alert.count > 1:
         found.append(Line("Series", _listed(alert)))
     if alert.root_cause:
-        found.append(Line("Possible root cause", "; ".join(_hint(h) for h in alert.root_cause)))
+        hints = (_hint(h, alert.timezone) for h in alert.root_cause)
+        found.append(Line("Possible root cause", "; ".join(hints)))
     if alert.elsewhere:
         found.append(Line("Other series at the same time", clean(", ".join(alert.elsewhere), 400)))
-    forecaster = worst.forecaster or current_forecaster(worst.guard)
-    found.append(Line("Forecaster", f"{forecaster}, model {worst.model_version[:40]}"))
+    return [*found, *_advice(worst, cause, ended=not alert.open_count)]
+
+
+def _advice(anomaly: AnomalyView, cause: str, *, ended: bool) -> list[Line]:
+    """Return the first step of a person, and the forecaster where it matters."""
+    found = [Line("First step", FIRST_STEPS[cause])] if cause in FIRST_STEPS and not ended else []
+    if not anomaly.statement or cause == "forecast":
+        forecaster = anomaly.forecaster or current_forecaster(anomaly.guard)
+        found.append(Line("Forecaster", f"{forecaster}, model {anomaly.model_version[:40]}"))
     return found
 
 
@@ -198,15 +208,17 @@ def _observed(channel: Channel) -> str:
     text += f", expected {quantity(channel.expected, channel.unit)}"
     if channel.lower is None or channel.upper is None:
         return text
-    return f"{text} (band {quantity(channel.lower, None)} to {quantity(channel.upper, channel.unit)})"
+    return f"{text} ({quantity(channel.lower, None)} to {quantity(channel.upper, channel.unit)})"
 
 
 def _start_text(alert: Alert) -> str:
     began = moment(alert.opened)
-    shown = _utc(began)
+    shown = _time(began, alert.timezone)
+    if alert.count == 1 and alert.anomalies and alert.anomalies[0].points == 1:
+        return f"{shown}, a single reading"
     if alert.resolved is not None:
         ended = moment(alert.resolved)
-        return f"{shown}, ended {_utc(ended)} ({duration_text(ended - began)})"
+        return f"{shown}, ended {_time(ended, alert.timezone)} after {duration_text(ended - began)}"
     ends = [moment(a.end) for a in alert.anomalies]
     lasted = max(ends) - began if ends else timedelta(0)
     return f"{shown} ({duration_text(lasted)} so far)" if lasted else shown
@@ -229,13 +241,20 @@ def _open_count(alert: Alert) -> str:
     )
 
 
-def _hint(hint: Hint) -> str:
+def _hint(hint: Hint, zone: str) -> str:
     past = f"; first in {hint.first} of {hint.together} earlier shared alerts" if hint.together else ""
-    return f"{clean(hint.series, 80)} (began {_utc(moment(hint.started))}{past})"
+    return f"{clean(hint.series, 80)} (began {_time(moment(hint.started), zone)}{past})"
 
 
-def _utc(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
+def _time(time: datetime, zone: str) -> str:
+    """Return a time in UTC, after that of another time zone if there is one."""
+    local = time.astimezone(ZoneInfo(zone)) if zone else time
+    if not local.utcoffset():
+        return f"{time:%Y-%m-%d %H:%M:%S} UTC"
+    day = "" if local.date() == time.date() else f"{time:%Y-%m-%d} "
+    name = local.tzname() or ""
+    shown = name if name.isalpha() else f"UTC{name}"  # zones without letters have names such as +03
+    return f"{local:%Y-%m-%d %H:%M:%S} {shown} ({day}{time:%H:%M:%S} UTC)"
 
 
 def _round(value: float) -> int:

@@ -74,6 +74,7 @@ class NotificationContext:
     """Members and surroundings of an alert at the time of a notification.
 
     ``members`` are the most surprising ones; ``count`` and ``open_count`` are those that are not silenced.
+    ``timezone`` is that of the stream, "" for UTC.
     """
 
     members: Sequence[AlertMember]
@@ -84,6 +85,7 @@ class NotificationContext:
     budget: BudgetView | None = None
     shell: CommandLine = CommandLine()
     review: ReviewView | None = None
+    timezone: str = ""
 
 
 def compose(
@@ -123,11 +125,8 @@ def _untitled(
     now_ns: int,
 ) -> Alert:
     fault = _fault(_newest(context.members)) if alert.kind == AlertKind.FAULT and context.members else None
-    views = (
-        []
-        if alert.kind == AlertKind.FAULT
-        else [anomaly_view(m, config.units) for m in context.members[:LISTED]]
-    )
+    listed = () if alert.kind == AlertKind.FAULT else context.members[:LISTED]
+    views = [anomaly_view(member, config.units) for member in listed]
     pause = behaviour.repeat if behaviour.repeat is not None else to_nanoseconds(timedelta(days=7))
     base = config.public_url.rstrip("/") if config.public_url is not None else None
     drawn = base is not None and bool(views)
@@ -162,6 +161,7 @@ def _untitled(
         link=_page_of(alert, context.shell.dashboard or (base if drawn else None)),
         picture=f"{base}/alerts/{alert.alert_id}.png" if drawn else None,
         review=context.review if context.review is not None else msgspec.UNSET,
+        timezone=context.timezone,
     )
 
 

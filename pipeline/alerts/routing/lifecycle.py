@@ -243,7 +243,13 @@ def _notification_context(
     if session.context.silencing.any_silence:
         members = [m for m in members if _silence_of(session, alert, m) is None]
         count, open_count = len(members), sum(m.state == MemberState.OPEN for m in members)
-    context = NotificationContext(members, count, open_count, shell=session.context.shell)
+    context = NotificationContext(
+        members,
+        count,
+        open_count,
+        shell=session.context.shell,
+        timezone=session.context.timezone,
+    )
     if kind in ("retracted", "revised"):
         return replace(context, review=_review(session, members))
     if alert.kind == AlertKind.FAULT or kind not in ("opened", "updated", "repeated"):

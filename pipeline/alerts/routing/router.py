@@ -55,7 +55,7 @@ class Router:
     """Routes the streams of one configuration.
 
     ``streams``: name → its ``alerts``; ``endpoints``: name → receiver; ``shell``: parts of the commands in
-    messages.
+    messages; ``timezones``: stream → time zone of the times in its messages, UTC where it is missing.
     """
 
     def __init__(
@@ -63,8 +63,10 @@ class Router:
         streams: Mapping[str, AlertsConfig],
         endpoints: Mapping[str, EndpointConfig],
         shell: CommandLine | None = None,
+        timezones: Mapping[str, str] | None = None,
     ) -> None:
         self._shell = shell or CommandLine()
+        self._timezones = timezones or {}
         names = tuple(endpoints)
         self._rules = {name: StreamRules(name, config, names) for name, config in streams.items()}
         self._planned = {name: PlannedSilences(config) for name, config in streams.items()}
@@ -138,6 +140,7 @@ class Router:
             disabled,
             self._urgency_of,
             self._shell,
+            self._timezones.get(stream, ""),
         )
         return RoutingSession(context, {rule: list(openings) for rule, openings in recent.items()})
 

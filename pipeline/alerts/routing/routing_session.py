@@ -52,6 +52,7 @@ class RoutingContext:
     disabled: Collection[str]
     urgency_of: Callable[[str], str]
     shell: CommandLine
+    timezone: str = ""
 
 
 @dataclass(slots=True)

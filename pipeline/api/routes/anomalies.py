@@ -86,7 +86,7 @@ class AnomalyItem(BaseModel):
     forecaster: str
     model_version: str
     revision: int
-    text: str = Field(examples=["temperature is 93.1 °C, usual at this time 60 to 75 °C"])
+    text: str = Field(examples=["temperature is 93.1 °C, usual at this time of day 60 to 75 °C"])
     channels: list[ChannelValue]
     event: EventView | None = Field(None, description="null in a stream of numbers")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from uuid import UUID
@@ -17,7 +18,7 @@ from pipeline.alerts.routing.matchers import relative_deviation
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.cli.commands.anomalies import _largest_deviation, as_dict
 from pipeline.config.alerts import AlertsConfig
-from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
+from pipeline.core.types import Anomaly, AnomalyState, DeviationContext, Partition, Severity
 from pipeline.core.usual_range_text import deviation_text, usual_range_text
 from pipeline.services.explain import describe_anomaly
 from storage.alerting.alerts import AlertMember, AlertRecord
@@ -40,41 +41,41 @@ INF = float("inf")
 @pytest.mark.parametrize(
     ("one", "sentence"),
     [
-        (("unusual_value", 1510, 1440, 1460), "rpm is 1,510 1/min, usual at this time 1,440 to 1,460 1/min"),
+        (("unusual_value", 1510, 1440, 1460), "rpm is 1,510 1/min, usual 1,440 to 1,460 1/min"),
         (
             ("unusual_level", 68.8, 66.9, 67.9),
-            "the mean of the last 8 values of rpm is 68.8 1/min, usual at this time 66.9 to 67.9 1/min",
+            "rpm, smoothed over the last 8 readings, is 68.8 1/min, usual 66.9 to 67.9 1/min",
         ),
-        (("unusual_step", 70, -12, 15), "rpm rose by 70.0 1/min in one step, usual −12.0 to 15.0 1/min"),
-        (("unusual_step", -70, -12, 15), "rpm fell by 70.0 1/min in one step, usual −12.0 to 15.0 1/min"),
+        (("unusual_step", 70, -12, 15), "rpm rose by 70 1/min in one step, usual at most 15 1/min"),
+        (("unusual_step", -70, -12, 15), "rpm fell by 70 1/min in one step, usual at most 12 1/min"),
         (
             ("unusual_noise", 9.5, 1, 4),
-            "rpm changes by 9.50 1/min in the mean of the last 8 steps, usual 1.00 to 4.00 1/min",
+            "rpm changes by 9.50 1/min a reading in the mean of the last 8, usual at most 4 1/min",
         ),
         (
             ("relation", -30, -10, 12),
-            "rpm is 30.0 1/min below the value that the other channels imply, usual −10.0 to 12.0 1/min",
+            "rpm is 30 1/min below what the other channels imply, usual at most 10 1/min",
         ),
         (
             ("forecast", 50, -10, 10),
-            "rpm is 50.0 1/min above its forecast, usual −10.0 to 10.0 1/min",
+            "rpm is 50 1/min above its forecast, usual at most 10 1/min",
         ),
         (
             ("absence", 200, 900, 1460),
             "rpm stays below its usual peak: the highest value of the last 3 hours is 200 1/min, "
-            "usual 900 to 1,460 1/min",
+            "usual at least 900 1/min",
         ),
         (
             ("absence", 2000, 900, 1460),
             "rpm stays above its usual trough: the lowest value of the last 3 hours is 2,000 1/min, "
-            "usual 900 to 1,460 1/min",
+            "usual at most 1,460 1/min",
         ),
         (
             ("flatline", 34, 1, 4.6),
-            "rpm repeats the same value for 34 readings (34 min); the longest usual run is 4",
+            "rpm has repeated the same value for 34 readings (34 min), at most 4 usual",
         ),
-        (("unusual_value", 1460.02, 1440, 1460), "rpm is 1,460.02 1/min, usual at this time 1,440.00 to 1,460.00 1/min"),
-        (("unusual_value", 3.2e20, 0, 1e20), "rpm is 3.2e+20 1/min, usual at this time 0 to 1e+20 1/min"),
+        (("unusual_value", 1460.02, 1440, 1460), "rpm is 1,460.02 1/min, usual 1,440 to 1,460 1/min"),
+        (("unusual_value", 3.2e20, 0, 1e20), "rpm is 3.2e+20 1/min, usual 0 to 1e+20 1/min"),
     ],
 )  # fmt: skip
 def test_each_cause_states_its_quantity_and_its_usual_range(
@@ -86,8 +87,8 @@ def test_each_cause_states_its_quantity_and_its_usual_range(
 @pytest.mark.parametrize(
     ("observed", "low", "high", "sentence"),
     [
-        (95, -INF, 90, "rpm was 95.0, above its limit of 90.0"),
-        (-3, 0, INF, "rpm was −3.00, below its limit of 0.00"),
+        (95, -INF, 90, "rpm was 95, above its limit of 90"),
+        (-3, 0, INF, "rpm was −3, below its limit of 0"),
     ],
 )
 def test_a_static_limit_can_have_one_end(observed: float, low: float, high: float, sentence: str) -> None:
@@ -98,7 +99,127 @@ def test_a_static_limit_can_have_one_end(observed: float, low: float, high: floa
 
 def test_a_change_of_a_logarithmic_preset_is_a_share() -> None:
     one = replace(anomaly("unusual_step", -0.034, -0.012, 0.015), relative=True)
-    assert usual_range_text(one, "USD") == "rpm fell by 3.40 % in one step, usual −1.20 to 1.50 %"
+    assert usual_range_text(one, "USD") == "rpm fell by 3.40 % in one step, usual at most 1.20 %"
+
+
+NOON = DeviationContext("working_days", 1510.0, 1480.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "context", "sentence"),
+    [
+        (
+            ("unusual_value", 1510, 1440, 1460),
+            NOON,
+            "rpm is 1,510, usual at this time on working days 1,440 to 1,460",
+        ),
+        (("unusual_value", 15, 7, 9), DeviationContext("all_hours", 15.0, 8.0), "rpm is 15, usual 7 to 9"),
+        (
+            ("unusual_step", 70, -12, 15),
+            replace(NOON, basis="time_of_day"),
+            "rpm rose by 70 to 1,510 in one step, usual at this time of day at most 15",
+        ),
+        (
+            ("unusual_noise", 4.25, 1, 2),  # 30 away from the recent mean: it moves in one direction
+            NOON,
+            "rpm has risen to 1,510, 30 above the mean of its last 8 readings; it changes by 4.25 a reading, "
+            "usual at this time on working days at most 2",
+        ),
+        (
+            ("unusual_noise", 25, 1, 12),
+            replace(NOON, basis="all_hours"),
+            "rpm changes by 25 a reading in the mean of the last 8, usual at most 12; it is 1,510",
+        ),
+        (
+            ("relation", -30, -10, 12),
+            replace(NOON, basis="weekends"),
+            "rpm is 30 below what the other channels imply, usual at this time on weekends at most 10; it is 1,510",
+        ),
+        (
+            ("flatline", 34, 1, 0.6),
+            NOON,
+            "rpm has repeated 1,510 for 34 readings (34 min), usually it changes each time",
+        ),
+    ],
+)
+def test_the_context_says_where_the_value_is_and_of_which_hours_the_range_speaks(
+    one: tuple[str, float, float, float], context: DeviationContext, sentence: str
+) -> None:
+    assert usual_range_text(replace(anomaly(*one), context=context)) == sentence
+
+
+def test_a_value_far_from_its_forecast_is_stated_with_both() -> None:
+    one = anomaly("forecast", 120, 12, 58)
+    one.expected[1] = 24.5
+    assert usual_range_text(one) == "rpm is 120, where 24.5 was forecast, usual 12 to 58"
+
+
+@pytest.mark.parametrize(
+    ("cause", "sentence"),
+    [
+        ("unusual_step", "rpm rose to 489, 4.89 times the value before, usual at most 3 times"),
+        (
+            "unusual_noise",
+            "rpm changes by a factor of 4.89 a reading in the mean of the last 8, usual at most 3; it is 489",
+        ),
+        ("relation", "rpm is 4.89 times what the other channels imply, usual at most 3 times; it is 489"),
+        ("forecast", "rpm is 4.89 times its forecast, usual at most 3 times; it is 489"),
+    ],
+)
+def test_a_share_of_more_than_the_value_is_stated_as_a_multiple(cause: str, sentence: str) -> None:
+    one = replace(
+        anomaly(cause, 3.89, -0.8, 2), relative=True, context=replace(NOON, value=489.0, basis="none")
+    )
+    assert usual_range_text(one) == sentence
+
+
+@pytest.mark.parametrize(
+    ("cause", "numbers", "sentence"),
+    [
+        ("unusual_step", (3, -600, -500), "rpm rose by 3 in one step, usual a fall of at least 500"),
+        ("unusual_step", (-3, 500, 600), "rpm fell by 3 in one step, usual a rise of at least 500"),
+        ("unusual_step", (100, 500, 600), "rpm rose by 100 in one step, usual at least 500"),
+        ("unusual_step", (-0.0, 500, 600), "rpm rose by 0 in one step, usual at least 500"),
+        (
+            "relation",
+            (3, -20, -10),
+            "rpm is 3 above what the other channels imply, usual below by at least 10",
+        ),
+        # The upper end of a series of one day, in which the value rose once.
+        ("unusual_step", (-553, -280, 2e8), "rpm fell by 553 in one step, usual at most 280"),
+        ("unusual_value", (0, 33, 7.6e13), "rpm is 0, usual at least 33"),
+        ("unusual_value", (439, 0, 215), "rpm is 439, usual 0 to 215"),
+        ("unusual_value", (-439, -215, 8e9), "rpm is −439, usual at least −215"),
+        ("unusual_value", (12, -6e8, 8), "rpm is 12, usual at most 8"),
+        ("forecast", (0, 0.32, 1154.7), "rpm is 0, where 578 was forecast, usual at least 0.320"),
+        (
+            "impossible_value",
+            (-3, math.nan, math.nan),
+            "rpm is −3, which is not possible for this kind of data",
+        ),
+        (
+            "impossible_value",
+            (-3, 2, 4),
+            "rpm is −3, which is not possible for this kind of data, expected 2 to 4",
+        ),
+    ],
+)
+def test_only_ends_that_say_something_are_stated(
+    cause: str, numbers: tuple[float, ...], sentence: str
+) -> None:
+    assert usual_range_text(anomaly(cause, *numbers)) == sentence
+
+
+def test_a_price_that_rises_steadily_is_stated_with_its_movement() -> None:
+    one = replace(
+        anomaly("unusual_noise", 0.00209, 0, 0.00195),
+        relative=True,
+        context=DeviationContext("all_hours", 86.6, 85.35),
+    )
+    assert usual_range_text(one, "EUR") == (
+        "rpm has risen to 86.6 EUR, 1.46 % above the mean of its last 8 readings; it changes by 0.209 % a reading, "
+        "usual at most 0.195 %"
+    )
 
 
 def test_a_rule_compares_a_share_as_it_is() -> None:
@@ -119,9 +240,8 @@ def test_the_decision_by_surprise_has_no_such_text() -> None:
     assert usual_range_text(replace(anomaly("unusual_value", 9, 1, 2), ratio=0.0)) is None
 
 
-def test_every_place_prints_the_same_sentence() -> None:
-    one = anomaly("unusual_value", 1510, 1440, 1460)
-    sentence = "rpm is 1,510 1/min, usual at this time 1,440 to 1,460 1/min"
+def members_of(one: Anomaly) -> tuple[AlertMember, AlertRecord]:
+    """Return the member and the alert of one anomaly."""
     member = AlertMember(
         one.id, one.id, "plant", "b1", MemberState.OPEN, "major", 0.3, one.start_ns, one.end_ns, encode_anomaly(one)
     )  # fmt: skip
@@ -129,17 +249,24 @@ def test_every_place_prints_the_same_sentence() -> None:
         one.id, "plant", AlertKind.DATA, "default", "b1", "plant/b1", one.labels, MINUTE_NS, MINUTE_NS, MINUTE_NS, "major"
     )  # fmt: skip
     record.count = 1
+    return member, record
+
+
+def test_every_place_prints_the_same_sentence() -> None:
+    one = anomaly("unusual_value", 1510, 1440, 1460)
+    sentence = "rpm is 1,510 1/min, usual 1,440 to 1,460 1/min"
+    member, record = members_of(one)
     config = AlertsConfig(units={"rpm": "1/min"})
     behaviour = StreamRules("plant", config, ()).behaviour("default")
     composed = compose(
         record, "opened", 1, NotificationContext([member], 1, 1), behaviour, config, 4 * MINUTE_NS
     )
     alert = composed.data
-    assert alert.title == f"Major: site=west: {sentence}"
+    assert alert.title == f"Major: plant, site=west: {sentence}"
     lines = dict(text.lines(alert))
     assert lines["What"] == sentence
     assert lines["Size"] == deviation_text(one)
-    assert lines["Other channels"] == "load: observed 1, expected 2 (band 0 to 3)"
+    assert lines["Other channels"] == "load: observed 1, expected 2 (0 to 3)"
     assert "Rarity" not in lines
     assert lines["Since"].startswith("1970-01-01 00:01:00 UTC")
     assert sentence in html_of(alert, None)
@@ -152,3 +279,22 @@ def test_every_place_prints_the_same_sentence() -> None:
     assert msgspec.json.decode(msgspec.json.encode(composed))["data"]["anomalies"][0]["ratio"] == 2.456
     assert replace(one, state=AnomalyState.CLOSED) != one
     assert describe_anomaly(replace(one, state=AnomalyState.CLOSED)).count("rpm was 1,510") == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "since"),
+    [
+        ("", "1970-01-01 00:01:00 UTC (2 min so far)"),
+        ("UTC", "1970-01-01 00:01:00 UTC (2 min so far)"),
+        ("Europe/Berlin", "1970-01-01 01:01:00 CET (00:01:00 UTC) (2 min so far)"),
+        ("America/New_York", "1969-12-31 19:01:00 EST (1970-01-01 00:01:00 UTC) (2 min so far)"),
+        ("America/Sao_Paulo", "1969-12-31 21:01:00 UTC-03 (1970-01-01 00:01:00 UTC) (2 min so far)"),
+    ],
+)
+def test_times_are_in_the_time_zone_of_the_stream_and_in_utc(zone: str, since: str) -> None:
+    one = anomaly("unusual_value", 1510, 1440, 1460)
+    member, record = members_of(one)
+    context = NotificationContext([member], 1, 1, timezone=zone)
+    behaviour = StreamRules("plant", AlertsConfig(), ()).behaviour("default")
+    alert = compose(record, "opened", 1, context, behaviour, AlertsConfig(), 4 * MINUTE_NS).data
+    assert dict(text.lines(alert))["Since"] == since

@@ -15,9 +15,9 @@ from pipeline.core.usual_range_text import rarity_text
         (math.nan, ""),
         (0.3, ""),  # "about 1 in 2 points" stood below a major alert
         (1.9, ""),
-        (2.0, "about 1 in 100 points"),
-        (3.11, "about 1 in 1,300 points"),
-        (5.0, "rarer than anything in 20,160 points"),
+        (2.0, "about 1 in 100 readings is as unusual by any measure"),
+        (3.11, "about 1 in 1,300 readings is as unusual by any measure"),
+        (5.0, "nothing as unusual by any measure in 20,160 readings"),
     ],
 )
 def test_a_rarity_is_stated_only_where_it_is_rare(decades: float, text: str):

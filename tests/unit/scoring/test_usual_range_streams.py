@@ -16,7 +16,7 @@ from detectors.stages.usual_range import stage
 from detectors.stages.usual_range.rows import LEVEL_ROWS
 from pipeline.config.schema import Stream
 from pipeline.core.types import Anomaly, Partition
-from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_ROWS, usual_range_text
+from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS, usual_range_text
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import TableRecords
@@ -157,4 +157,4 @@ def test_each_kind_of_fault_is_found_in_a_sensor() -> None:
 
 
 def test_the_text_names_the_windows_of_the_quantities() -> None:
-    assert (MEAN_ROWS, EXTREME_HOURS) == (LEVEL_ROWS, stage.EXTREME_HOURS)
+    assert (MEAN_READINGS, EXTREME_HOURS) == (LEVEL_ROWS, stage.EXTREME_HOURS)
