@@ -159,7 +159,7 @@ def test_a_new_code_in_every_session_raises_few_alarms():
     results = process(door_scorer(), encoded(sorted(events, key=lambda one: one[1])))
     new = [one for result in results for one in result.anomalies if one.cause == "new_event"]
     assert len({one.id for one in new}) == 3
-    assert "which was never seen before" in (anomaly_statement(new[0]) or "")
+    assert "and was never seen before" in (anomaly_statement(new[0]) or "")
 
 
 def test_a_storm_of_codes_is_bounded():
