@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from detectors.base import DetectorSpec, Points, State
 from detectors.channel_batch import ChannelBatch, Floats
+from detectors.local_time import local_ns, possible_clock_changes
 from detectors.stages.robust_scale import COL_ANCHOR
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.lane import HEAD_COLUMNS, Found, Lane, Rows, Settings, new_work
 from detectors.stages.usual_range.limits import initial_limits
-from detectors.stages.usual_range.local_time import local_ns, possible_clock_changes
 from detectors.stages.usual_range.own_tail import fall_stride, initial_own, width_factor
 from detectors.stages.usual_range.phase_profile import initial_profile
 from detectors.stages.usual_range.rarity_map import RarityMap, read_rarity_map

@@ -16,8 +16,8 @@ from detectors.composite.tiers import former_ranking_tier
 from detectors.composite.usual_range_decision import _confirm
 from detectors.forecasters import shared_lstm_numba
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM
+from detectors.local_time import local_ns, possible_clock_changes
 from detectors.stages.usual_range import residual_tail
-from detectors.stages.usual_range.local_time import local_ns, possible_clock_changes
 from detectors.stages.usual_range.stage import sensitivity
 
 MINUTE_NS = contract.MINUTE_NS
