@@ -194,6 +194,9 @@ class DetectorSpec:
     decision: str = "surprise"  # surprise | usual_range: rule that decides an alarm
     interval: float = 0.99  # share of the points inside the stated band; used by usual_range
     timezone: str = ""  # IANA zone of the daily and weekly rhythms ("": UTC); used by usual_range
+    holidays: str = (
+        ""  # country whose public holidays are like weekends, such as DE or DE-BY; used by usual_range
+    )
 
 
 @runtime_checkable

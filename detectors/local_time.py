@@ -1,4 +1,4 @@
-"""Local time: the offset of a zone from UTC at each time, without a call per row."""
+"""Local time and public holidays, without a call per row."""
 
 from __future__ import annotations
 
@@ -54,6 +54,26 @@ def local_ns(zone: str, time: NDArray[np.int64]) -> NDArray[np.int64]:
         return time
     times, offsets = zone_changes(zone)
     return time + offsets[np.searchsorted(times, time, side="right") - 1]
+
+
+@lru_cache(maxsize=16)
+def holiday_days(country: str) -> NDArray[np.int64]:
+    """Return the public holidays (D,) of a country, in order; none for "".
+
+    They are days since 1970-01-01.
+    ``country`` is a code of ISO 3166 such as DE, with a part of the country behind a hyphen (DE-BY). Raises
+    ValueError for an unknown one.
+    """
+    if not country:
+        return np.zeros(0, np.int64)
+    import holidays  # few streams have them
+
+    code, _, part = country.partition("-")
+    try:
+        found = holidays.country_holidays(code, subdiv=part or None, years=range(FIRST_YEAR, LAST_YEAR))
+    except NotImplementedError as error:
+        raise ValueError(str(error)) from None
+    return np.array(sorted(found), "datetime64[D]").astype(np.int64)
 
 
 def possible_clock_changes(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

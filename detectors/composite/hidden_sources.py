@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from detectors.base import State
-from detectors.channel_batch import Floats, Ints
+from detectors.channel_batch import ChannelBatch, Floats, Ints
 from detectors.forecasters.frozen_network import FrozenNetwork
 from detectors.forecasters.lstm_features import FeatureRows
 from detectors.forecasters.per_group_lstm import GroupNetworks
@@ -30,7 +30,7 @@ class HiddenSource(Protocol):
         """Return the state of ``slots`` channel slots; all names begin with "hidden."."""
         ...
 
-    def features(self, state: State, slot: Ints, rows: FeatureRows) -> Floats:
+    def features(self, state: State, batch: ChannelBatch, rows: FeatureRows) -> Floats:
         """Advance the state in place and return the features of each row (M, mixtures)."""
         ...
 
@@ -61,9 +61,9 @@ class SharedLstmSource:
         hidden = {f"hidden.{name}": np.zeros((slots, HIDDEN), np.float32) for name in "hc"}
         return hidden | {"hidden.own": np.zeros(slots, np.int32)}
 
-    def features(self, state: State, slot: Ints, rows: FeatureRows) -> Floats:
+    def features(self, state: State, batch: ChannelBatch, rows: FeatureRows) -> Floats:
         """Return the mixtures (M, mixtures) after each row."""
-        h = self._hidden(state, slot, rows.features)
+        h = self._hidden(state, batch.slot, rows.features)
         return h if self.rotation is None else row_product(h, self.rotation)
 
     def on_weights_changed(self, state: State) -> None:
@@ -103,19 +103,22 @@ class NetworkSource:
         width = min(net.spec.width, mixtures - len(net.horizons))
         self.rotation = random_rotation(net.spec.width, width)
         shapes = [f"{name}{list(array.shape[1:])}" for name, array in net.initial(0).items()]
-        self.state_form = f"{net.spec.kind}-{','.join(shapes)}".replace(" ", "")
+        zone = f"@{net.spec.zone}" if net.calendar.lags else ""
+        self.state_form = f"{net.spec.kind}-{','.join(shapes)}{zone}".replace(" ", "")
 
     def initial(self, slots: int) -> State:
         """Return the state of ``slots`` channel slots."""
         return {f"{_PREFIX}{name}": array for name, array in self.net.initial(slots).items()}
 
-    def features(self, state: State, slot: Ints, rows: FeatureRows) -> Floats:
+    def features(self, state: State, batch: ChannelBatch, rows: FeatureRows) -> Floats:
         """Return the forecasts, then the mixtures (M, mixtures) after each row."""
-        hidden = self.net.run(rows.features, slot, self._own(state))
+        own = self._own(state)
+        inputs = self.net.calendar.advance(own, batch.slot, (batch.time, batch.every), batch.x, rows)
+        hidden = self.net.run(inputs, batch.slot, own)
         mixed = hidden if self.rotation is None else row_product(hidden, self.rotation)
-        out = np.zeros((len(slot), self.mixtures), np.float32)
+        out = np.zeros((len(batch), self.mixtures), np.float32)
         steps = len(self.net.horizons)
-        out[:, :steps] = self.net.locations(hidden, rows)
+        out[:, :steps] = self.net.locations(hidden, inputs, rows)
         out[:, steps : steps + mixed.shape[1]] = np.clip(mixed, -MAX_ABS_HIDDEN, MAX_ABS_HIDDEN)
         return out
 

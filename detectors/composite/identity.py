@@ -110,5 +110,5 @@ _RECORDS: dict[type, tuple[str, Mapping[str, str]]] = {
 
 #: Class → {key: default} of the keys that were added after 0.1.0. They follow the others.
 _ADDED_KEYS: dict[type, Mapping[str, Any]] = {
-    DetectorSpec: {"decision": "surprise", "timezone": "", "interval": 0.99}
+    DetectorSpec: {"decision": "surprise", "timezone": "", "interval": 0.99, "holidays": ""}
 }

@@ -50,7 +50,7 @@ class LstmForecast:
             name.removeprefix("inputs."): array for name, array in state.items() if name.startswith("inputs.")
         }
         inputs = lstm_features.advance(own, batch.slot, batch.x, batch.missed, self.lags)
-        h = self.source.features(state, batch.slot, inputs)
+        h = self.source.features(state, batch, inputs)
         level = np.clip(np.nan_to_num(batch.z), -MAX_ABS_LEVEL_SCALES, MAX_ABS_LEVEL_SCALES)[:, None]
         phi = np.concatenate([h, inputs.tail, level, np.ones_like(level)], axis=1)
         expected = self.readout.run(state, batch, inputs.unit, phi, out)

@@ -19,6 +19,7 @@ from detectors import artifacts
 from detectors.base import State
 from detectors.channel_batch import Floats, Ints
 from detectors.forecasters import lstm_features
+from detectors.forecasters.calendar_inputs import GATES, LAG_PREFIX, CalendarInputs, blend_lags, gate_inputs
 from detectors.forecasters.lstm_features import FeatureRows
 from detectors.forecasters.network_kernels import (
     ACTIVATION_NUMBERS,
@@ -34,6 +35,7 @@ from detectors.forecasters.network_kernels import (
 from detectors.forecasters.network_spec import (
     SPEC_TENSOR,
     WEIGHT_PREFIX,
+    ExtraInputs,
     Head,
     Kind,
     NetworkSpec,
@@ -62,7 +64,7 @@ _GATES: Final = {Kind.LSTM: 4, Kind.ENCODER_DECODER: 4, Kind.GRU: 3, Kind.ATTENT
 
 def weight_shapes(spec: NetworkSpec) -> dict[str, list[int]]:
     """Return the shape of each weight by its name without ``WEIGHT_PREFIX``."""
-    size, features = spec.hidden, lstm_features.FEATURES
+    size, features = spec.hidden, lstm_features.FEATURES + CalendarInputs(spec).width
     shapes: dict[str, list[int]] = {}
     for layer in range(spec.layers):
         inputs = size if layer else features
@@ -79,6 +81,9 @@ def weight_shapes(spec: NetworkSpec) -> dict[str, list[int]]:
     if spec.kind == Kind.ATTENTION:
         shapes |= {f"{name}.weight": [size, size] for name in ("ask", "key")}
         shapes |= {f"{name}.bias": [size] for name in ("ask", "key")} | {"place": [spec.memory]}
+    if ExtraInputs.LAGS in spec.extra_inputs:
+        width = CalendarInputs(spec).gate_width
+        shapes |= {"gates.weight": [GATES, width], "gates.bias": [GATES]}
     heads = ("head", "mirror") if spec.kind == Kind.ENCODER_DECODER else ("head",)
     for head in heads:
         shapes |= _head_shapes(spec, head)
@@ -124,15 +129,16 @@ def read(path: str, digest: str | None = None) -> dict[str, NDArray[Any]]:
 class FrozenNetwork:
     """A network with fixed weights.
 
-    State per channel slot, by kind: the last inputs (feedforward), h (rnn, gru), h and c (lstm,
-    encoder_decoder), or h and the last states (attention).
+    State per channel slot: that of ``calendar``, and by kind: the last inputs (feedforward), h (rnn, gru), h
+    and c (lstm, encoder_decoder), or h and the last states (attention).
     """
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take spec and weights from the tensors of a version."""
         spec = spec_of(tensors)
         assert spec is not None  # the caller looked
-        self.spec = spec
+        self.spec, self.calendar = spec, CalendarInputs(spec)
+        self.features = lstm_features.FEATURES + self.calendar.width
         names = sorted(weight_shapes(spec))
         self.tensors: dict[str, NDArray[Any]] = {SPEC_TENSOR: np.asarray(tensors[SPEC_TENSOR], np.uint8)}
         self.tensors |= {
@@ -152,10 +158,10 @@ class FrozenNetwork:
 
     def initial(self, slots: int) -> State:
         """Return the state of ``slots`` channel slots without points."""
-        spec = self.spec
+        spec, state = self.spec, self.calendar.initial(slots)
         if spec.kind == Kind.FEEDFORWARD:
-            return {"inputs": np.zeros((slots, spec.window - 1, lstm_features.FEATURES), np.float32)}
-        state: State = {"h": np.zeros((slots, spec.layers, spec.hidden), np.float32)}
+            return state | {"inputs": np.zeros((slots, spec.window - 1, self.features), np.float32)}
+        state["h"] = np.zeros((slots, spec.layers, spec.hidden), np.float32)
         if spec.kind in (Kind.LSTM, Kind.ENCODER_DECODER):
             state["c"] = np.zeros((slots, spec.layers, spec.hidden), np.float32)
         if spec.kind == Kind.ATTENTION:
@@ -169,16 +175,16 @@ class FrozenNetwork:
         return sum(array.nbytes for array in self.initial(1).values())
 
     def forget(self, state: State) -> None:
-        """Reset, in place, all but the inputs of a feed-forward network."""
+        """Reset, in place, what depends on the weights."""
         for name, array in state.items():
-            if name != "inputs":
+            if name != "inputs" and not name.startswith(LAG_PREFIX):
                 array[...] = 0
 
     def run(self, inputs: Floats, slot: Ints, state: State) -> Floats:
         """Advance all series; return the hidden vector after each point (N, W).
 
         Args:
-            inputs: Inputs of the points (N, F).
+            inputs: Inputs of the points (N, F), those of ``calendar`` at the end.
             slot: Channel slot of each point (N,).
             state: Arrays of ``initial``, changed in place.
         """
@@ -191,12 +197,13 @@ class FrozenNetwork:
             return self._attend(inputs, slot, state)
         return inputs
 
-    def locations(self, hidden: Floats, rows: FeatureRows) -> Floats:
+    def locations(self, hidden: Floats, inputs: Floats, rows: FeatureRows) -> Floats:
         """Return the forecast at each horizon (N, K), in units from the last value.
 
         Args:
             hidden: Result of ``run`` (N, W).
-            rows: Inputs of the points, with their last values and units.
+            inputs: Inputs of the points, as ``run`` got them.
+            rows: Last values and units of the points.
         """
         weights, bias = self._locations
         if self.spec.head == Head.ONE_TO_MANY:
@@ -204,10 +211,16 @@ class FrozenNetwork:
         else:
             found = row_product(hidden, weights) + bias  # (N, K)
         expert = [lstm_features.AR_NEXT, lstm_features.AR_LATER][: len(self.horizons)]
-        add_experts(found, rows.features, np.array(expert))
+        add_experts(found, inputs, np.array(expert))
+        limit = MAX_LOCATION_UNITS
+        if self.calendar.lags:
+            seen = gate_inputs(hidden, inputs, self.calendar.lag_columns)
+            gates = row_product(seen, self._transposed["gates.weight"]) + self._weights["gates.bias"]
+            blend_lags(found, gates, inputs, self.calendar.lag_columns)
+            limit = lstm_features.MAX_ABS_UNITS
         if self.spec.output == Output.NEGATIVE_BINOMIAL:
             count_locations(found, rows.last, rows.unit)
-        return np.clip(found, -MAX_LOCATION_UNITS, MAX_LOCATION_UNITS).astype(np.float32)
+        return np.clip(found, -limit, limit).astype(np.float32)
 
     def _layer(self, layer: int, inputs: Floats, slot: Ints, packed: Any, state: State) -> Floats:
         """Run one recurrent layer over all points; return its output (N, H)."""
@@ -245,7 +258,7 @@ class FrozenNetwork:
         ``seen`` (S, W − 1, F) moves on.
         """
         out = np.empty((len(slot), self.spec.hidden), np.float32)
-        width = self.spec.window * lstm_features.FEATURES
+        width = self.spec.window * self.features
         for start in range(0, len(slot), WINDOW_CHUNK_ROWS):
             part = slice(start, min(start + WINDOW_CHUNK_ROWS, len(slot)))
             x = np.empty((part.stop - start, width), np.float32)

@@ -7,13 +7,16 @@ kinds run live without torch (``detectors.forecasters.frozen_network``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detectors.local_time import holiday_days
 
 
 class Kind(StrEnum):
@@ -59,6 +62,15 @@ class Activation(StrEnum):
     SOFTMAX = "softmax"
 
 
+class ExtraInputs(StrEnum):
+    """Groups of further inputs, in their order; see ``calendar_inputs``."""
+
+    CALENDAR = "calendar"  # hour, weekday and holiday of the next row
+    LAGS = "lags"  # values of the same time yesterday and a week ago
+
+
+#: Group of inputs → number of columns.
+EXTRA_INPUTS: Final[Mapping[str, int]] = {ExtraInputs.CALENDAR: 18, ExtraInputs.LAGS: 4}
 #: Kinds whose gates or cells fix the activation.
 GATED_KINDS: Final = (Kind.LSTM, Kind.GRU, Kind.ENCODER_DECODER, Kind.ATTENTION)
 #: Heads that forecast the next step only.
@@ -94,7 +106,8 @@ class NetworkSpec:
     """A network of a stream.
 
     window: points that a feed-forward network sees; memory: past states that attention sees; span: steps over
-    which untrained gates remember.
+    which untrained gates remember; inputs: groups of ``ExtraInputs`` joined by commas; zone, holidays: time
+    zone and country of these inputs.
     """
 
     kind: str = Kind.LSTM
@@ -106,6 +119,14 @@ class NetworkSpec:
     window: int = 32
     memory: int = 64
     span: int = 16
+    inputs: str = ""
+    zone: str = ""
+    holidays: str = ""
+
+    @property
+    def extra_inputs(self) -> tuple[str, ...]:
+        """Groups of inputs beside those of ``lstm_features``."""
+        return tuple(self.inputs.split(",")) if self.inputs else ()
 
     @property
     def steps(self) -> int:
@@ -118,8 +139,26 @@ class NetworkSpec:
         return 2 * self.hidden if self.kind == Kind.ATTENTION else self.hidden
 
     def tensor(self) -> NDArray[np.uint8]:
-        """Return the spec as bytes, to be stored beside the weights."""
-        return np.frombuffer(json.dumps(asdict(self), sort_keys=True).encode(), np.uint8)
+        """Return the spec as bytes, to be stored beside the weights.
+
+        Keys that were added later are left out where they are empty: hashes and earlier versions go on.
+        """
+        values = {name: value for name, value in asdict(self).items() if value != ""}
+        return np.frombuffer(json.dumps(values, sort_keys=True).encode(), np.uint8)
+
+
+def with_inputs(spec: NetworkSpec, groups: Collection[str], zone: str, holidays: str) -> NetworkSpec:
+    """Return ``spec`` with groups of ``ExtraInputs``.
+
+    Args:
+        spec: The network.
+        groups: Names of the groups, in any order.
+        zone: Time zone; "": UTC.
+        holidays: Country of the holidays; "": none.
+    """
+    inputs = ",".join(one for one in ExtraInputs if one in groups)
+    used = holidays if ExtraInputs.CALENDAR in groups else ""
+    return replace(spec, inputs=inputs, zone=zone if groups else "", holidays=used)
 
 
 def default_head(kind: str) -> Head:
@@ -167,8 +206,23 @@ def conflicts(spec: NetworkSpec) -> Iterator[Conflict]:
     for name, (least, most) in SIZE_LIMITS.items():
         if not least <= getattr(spec, name) <= most:
             yield Conflict(name, f"{getattr(spec, name)} is not from {least} to {most}", "choose another one")
+    yield from _input_conflicts(spec)
     yield from _activation_conflicts(spec)
     yield from _head_conflicts(spec)
+
+
+def _input_conflicts(spec: NetworkSpec) -> Iterator[Conflict]:
+    groups = spec.extra_inputs
+    if list(groups) != [one for one in ExtraInputs if one in groups]:
+        yield Conflict("inputs", f"{spec.inputs} is not some of {', '.join(ExtraInputs)}", "choose of these")
+    try:
+        holiday_days(spec.holidays)
+    except ValueError as error:
+        yield Conflict("holidays", str(error), "choose another country")
+    try:
+        ZoneInfo(spec.zone or "UTC")
+    except (ValueError, OSError, LookupError):
+        yield Conflict("zone", f"there is no time zone {spec.zone!r}", "choose a name such as Europe/Berlin")
 
 
 def _activation_conflicts(spec: NetworkSpec) -> Iterator[Conflict]:

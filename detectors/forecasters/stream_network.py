@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors.forecasters import build, lstm_features
+from detectors.forecasters.calendar_inputs import GATE_RATE, GATES, LAG_QUARTERS, MAX_GATE, CalendarInputs
+from detectors.forecasters.frozen_network import MEDIAN
 from detectors.forecasters.network_spec import (
     GATED_KINDS,
     SPEC_TENSOR,
@@ -40,6 +42,8 @@ _OUTPUT_NAMES: Final = {
 COUNT_COLUMNS: Final = 2
 MAX_COUNT_UNITS: Final = 1e6
 MIN_MEAN_COUNT: Final = 1e-6
+#: Bias of the gates of lags before training: weights of 5 %.
+FIRST_GATE: Final = -3.0
 
 
 class StreamNetwork(TrainableNetwork):
@@ -50,6 +54,8 @@ class StreamNetwork(TrainableNetwork):
         super().__init__()
         self.spec = spec
         self.count_columns = spec.output == Output.NEGATIVE_BINOMIAL
+        self.calendar: CalendarInputs = CalendarInputs(spec)
+        self.inputs = lstm_features.FEATURES + self.calendar.width
         options: dict[str, Any] = {"span": spec.span} if spec.kind in GATED_KINDS else {}
         if spec.kind == Kind.FEEDFORWARD:
             options = {"window": spec.window, "nonlinearity": str(spec.activation)}
@@ -60,7 +66,7 @@ class StreamNetwork(TrainableNetwork):
         head = Head.MANY_TO_ONE if spec.head == Head.ONE_TO_ONE else spec.head
         self.forecaster = build(
             str(spec.kind),
-            inputs=lstm_features.FEATURES,
+            inputs=self.inputs,
             hidden=spec.hidden,
             layers=spec.layers,
             horizon=spec.steps,
@@ -69,13 +75,17 @@ class StreamNetwork(TrainableNetwork):
             seed=seed,
             **options,
         )
+        if self.calendar.lags:
+            self.gates = nn.Linear(self.calendar.gate_width, GATES)
+            nn.init.zeros_(self.gates.weight)
+            nn.init.constant_(self.gates.bias, FIRST_GATE / GATE_RATE)
         self.steps = [ahead - 1 for ahead in lstm_features.HORIZONS if ahead <= spec.steps]
 
     def advance(
         self, inputs: Tensor, state: tuple[Tensor, ...] | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return hidden vectors (T, B, W) and the state after ``inputs`` (T, B, F)."""
-        x = inputs[..., : lstm_features.FEATURES].transpose(0, 1)
+        x = inputs[..., : self.inputs].transpose(0, 1)
         if state is None:
             state = tuple(part.to(x.device) for part in self.forecaster.initial(x.shape[0]))
         hidden, state = self.forecaster.body(x, state)
@@ -91,8 +101,27 @@ class StreamNetwork(TrainableNetwork):
         expert = [lstm_features.AR_NEXT, lstm_features.AR_LATER][: len(self.steps)]
         anchor = inputs[..., expert].sinh()[..., None]
         if self.spec.output == Output.QUANTILE:
-            return found + anchor
-        return torch.cat((found[..., :1] + anchor, found[..., 1:]), -1)
+            return self._blend(found + anchor, hidden, inputs, slice(None))
+        return self._blend(torch.cat((found[..., :1] + anchor, found[..., 1:]), -1), hidden, inputs, slice(1))
+
+    def _blend(self, found: Tensor, hidden: Tensor, inputs: Tensor, moved: slice) -> Tensor:
+        """Return ``found`` (T, B, K, P) with the next step nearer to earlier values.
+
+        ``moved`` are the parameters that are locations.
+        """
+        if not self.calendar.lags:
+            return found
+        first = self.calendar.lag_columns
+        lags, known = (inputs[..., first + part : first + 2 * len(LAG_QUARTERS) : 2] for part in (0, 1))
+        here = found[..., 0, MEDIAN if self.spec.output == Output.QUANTILE else 0]
+        extra = inputs[..., lstm_features.FEATURES : self.inputs]
+        gates = GATE_RATE * self.gates(torch.cat((hidden, extra, lags.abs()), -1))
+        weight = gates.clamp(max=MAX_GATE).exp() * nn.functional.pad(known, (0, 1), value=1.0)
+        values = nn.functional.pad(lags.sinh(), (0, 1))  # the last value is 0
+        way = (weight * (values - here[..., None])).sum(-1) / (1 + weight.sum(-1))
+        blended = found.clone()
+        blended[..., 0, moved] = found[..., 0, moved] + way[..., None]
+        return blended
 
     def wanted(self, target: Tensor) -> Tensor:
         """Return the targets (T, B, K) of the horizons that the head forecasts."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from detectors.forecasters.calendar_inputs import CalendarInputs
+
 
 class TrainableNetwork(nn.Module):
     """A recurrent network over the inputs of ``lstm_features``.
 
-    count_columns: the last value and the unit of each row follow the inputs.
+    calendar: inputs that depend on time, behind the others.
+    count_columns: the last value and the unit of each row follow all inputs.
     """
 
+    calendar: CalendarInputs | None = None
     count_columns: bool = False
 
     def advance(self, inputs: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -295,7 +295,13 @@ class _Finetuning:
     def _data(self, part: NDArray[np.int64]) -> SequenceBatch:
         key = tuple(part[[0, -1]].tolist())
         if key not in self.cache:
-            data = batch_of(self.sequences, part, self.tuning, count_columns=self.module.count_columns)
+            data = batch_of(
+                self.sequences,
+                part,
+                self.tuning,
+                calendar=self.module.calendar,
+                count_columns=self.module.count_columns,
+            )
             size = sum(value.numel() * 4 for value in (data.inputs, data.target, data.held_out))
             kept = sum(value.inputs.numel() * 6 for value in self.cache.values())
             if kept + size > CACHE_BYTES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.forecasters import lstm_features
+from detectors.forecasters.calendar_inputs import CalendarInputs
 from detectors.training.fit import MIN_TRAINING_POINTS, TrainingSettings
 
 
@@ -34,21 +35,28 @@ class FinetuneSettings(TrainingSettings):
     most_rows: int = 2_000_000
 
 
+def _no_times() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
 @dataclass(slots=True)
 class TrainingSequences:
     """Ragged sequences: sequence i has the rows ``first[i] … first[i + 1]``.
 
-    x (N,) in working units, NaN where missing; missed (N,) as in ``Points``.
+    x (N,) in working units, NaN where missing; missed (N,), time (N,) and every (N,) as in ``Points``.
+    Networks without inputs that depend on time need no time.
     """
 
     first: NDArray[np.int64]
     x: NDArray[np.float64]
     missed: NDArray[np.int32]
+    time: NDArray[np.int64] = field(default_factory=_no_times)
+    every: NDArray[np.int64] = field(default_factory=_no_times)
 
     def digest(self) -> str:
         """Return a sha256 of the numbers."""
         digest = hashlib.sha256()
-        for part in (self.first, self.x, self.missed):
+        for part in (self.first, self.x, self.missed, self.time, self.every):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
 
@@ -99,6 +107,7 @@ def batch_of(
     part: NDArray[np.int64],
     tuning: FinetuneSettings,
     *,
+    calendar: CalendarInputs | None = None,
     count_columns: bool = False,
 ) -> SequenceBatch:
     """Return the sequences ``part`` (B,) as tensors, aligned at their first rows.
@@ -107,6 +116,7 @@ def batch_of(
         sequences: all sequences.
         part: numbers of those of the batch.
         tuning: how to train.
+        calendar: inputs that depend on time; they follow the others.
         count_columns: put the last value and the unit of each row behind its inputs.
     """
     length = np.diff(sequences.first)[part]
@@ -125,13 +135,24 @@ def batch_of(
     last, unit = seen.last.reshape(t, b), seen.unit.reshape(t, b)
     cut = length - np.round(tuning.held_out * length).astype(np.int64)  # (B,)
     target, held = _targets(x.T, last, unit, cut)
-    inputs = seen.features.reshape(t, b, -1)
+    inputs = seen.features
+    if calendar is not None and calendar.width:
+        clock = (_spread(column, at, inside) for column in (sequences.time, sequences.every))
+        inputs = calendar.advance(
+            calendar.initial(b), slot, (next(clock), next(clock)), np.ascontiguousarray(x.T).reshape(-1), seen
+        )
+    inputs = inputs.reshape(t, b, -1)
     if count_columns:
         inputs = np.concatenate(
             [inputs, np.nan_to_num(last)[..., None], unit[..., None]], -1, dtype=np.float32
         )
     parts = (torch.from_numpy(array).to(tuning.device) for array in (inputs, target, held))
     return SequenceBatch(*parts)
+
+
+def _spread(column: NDArray[np.int64], at: NDArray[np.int64], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return a column (N,) at the rows ``at`` (B, T) as (T · B,); 0 outside."""
+    return np.where(inside, column[np.where(inside, at, 0)], 0).T.reshape(-1)
 
 
 def _targets(

@@ -15,12 +15,14 @@ from detectors.forecasters.network_spec import (
     conflicts,
     default_activation,
     default_head,
+    with_inputs,
 )
 from pipeline.config.field_types import ConfigModel
 
 KindName = Literal["feedforward", "rnn", "lstm", "gru", "encoder_decoder", "attention", "bidirectional"]
 HeadName = Literal["one_to_one", "one_to_many", "many_to_one", "many_to_many"]
 OutputName = Literal["point", "gaussian", "student_t", "quantile", "negative_binomial"]
+InputsName = Literal["calendar", "lags"]
 ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "softmax"]
 
 _DEFAULTS = NetworkSpec()
@@ -61,10 +63,16 @@ class ForecasterConfig(ConfigModel):
     memory: int = _size("memory", "past states that attention sees")
     span: int = _size("span", "steps over which the untrained gates of gated kinds remember")
 
+    inputs: list[InputsName] = Field(
+        default_factory=list,
+        description="inputs beside the values: calendar (hour, weekday and holiday of the next point, by "
+        "`timezone` and `holidays` of the stream), lags (values of the same time yesterday and a week ago)",
+    )
+
     @property
     def spec(self) -> NetworkSpec:
-        """The network that this names."""
-        return NetworkSpec(
+        """The network that this names, without time zone and holidays."""
+        network = NetworkSpec(
             kind=self.kind,
             layers=self.layers,
             hidden=self.hidden,
@@ -75,10 +83,13 @@ class ForecasterConfig(ConfigModel):
             memory=self.memory,
             span=self.span,
         )
+        return with_inputs(network, self.inputs, "", "")
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield the keys that make no sense together."""
         yield from conflicts(self.spec)
+        if len(set(self.inputs)) < len(self.inputs):
+            yield Conflict("inputs", "names one twice", "remove it")
         for name, kinds in KINDS_OF_SIZE.items():
             if name in self.model_fields_set and self.kind not in kinds:
                 yield Conflict(

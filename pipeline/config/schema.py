@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from sqlalchemy import make_url
 
+from detectors.local_time import holiday_days
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import Endpoint
 from pipeline.config.event_settings import SESSION_RATE_RATIO, EventsConfig
@@ -184,8 +185,13 @@ class Stream(ConfigModel):
     )
     timezone: str | None = Field(
         None,
-        description="time zone of daily and weekly rhythms, for decision usual_range, and of the times in "
-        "alerts, beside UTC (default: that of the calendar, else UTC)",
+        description="time zone of daily and weekly rhythms, for decision usual_range, of calendar inputs of "
+        "a forecaster, and of the times in alerts, beside UTC (default: that of the calendar, else UTC)",
+    )
+    holidays: str | None = Field(
+        None,
+        description="country whose public holidays are like weekends, such as US or DE-BY (with a part of "
+        "the country), for decision usual_range and for calendar inputs of a forecaster",
     )
     interval: IntervalShare = 0.99
     min_points: int = Field(1, ge=1, description="consecutive points over the threshold before an alarm")
@@ -245,6 +251,18 @@ class Stream(ConfigModel):
         except (ValueError, OSError, LookupError):
             raise ValueError(
                 f"there is no time zone {value!r}: write a name such as UTC or Europe/Berlin"
+            ) from None
+        return value
+
+    @field_validator("holidays")
+    @classmethod
+    def _country_exists(cls, value: str | None) -> str | None:
+        try:
+            holiday_days(value or "")
+        except ValueError as error:
+            raise ValueError(
+                f"there are no holidays of {value!r} ({error}): write a country of ISO 3166 such as US, or a "
+                "part of one such as DE-BY"
             ) from None
         return value
 

@@ -18,6 +18,7 @@ NEW_FORMAT_KEYS = {
 _BEHAVIOUR_OF_0_1_0 = {
     "decision": "surprise",
     "timezone": None,
+    "holidays": None,
     "sensitivity": None,
     "max_series": 100_000,
     "duplicates": "first",

@@ -348,7 +348,7 @@ NUMERIC_KEYS = (
         "limits",
         "direction",
     ),
-    *("min_deviation", "threshold", "decision", "timezone", "min_points", "duplicates"),
+    *("min_deviation", "threshold", "decision", "timezone", "holidays", "min_points", "duplicates"),
 )
 
 

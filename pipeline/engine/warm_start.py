@@ -297,7 +297,8 @@ def _score_file(scorer: StreamScorer, name: str, path: str) -> Iterator[BatchRes
             result = scorer.process([replace(records, partition=WARM_START_PARTITION)], replay=True)
             _refuse_broken(result)
             yield result
-        yield scorer.flush({WARM_START_PARTITION: at}, replay=True)
+        # Sessions of events go on in the records of the stream.
+        yield scorer.flush({WARM_START_PARTITION: at}, replay=True, end_sessions=False)
         scorer.empty_buffer(WARM_START_PARTITION)
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error

@@ -91,7 +91,7 @@ def train(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskRes
     from detectors.training.fit import TrainingStatus
     from detectors.training.sequences import FinetuneSettings
     from pipeline.models import registry
-    from pipeline.models.champion import detector_spec
+    from pipeline.models.champion import detector_spec, network_of
     from pipeline.training.trainer import TrainConfig, train_stream
 
     data, span = _load_data(task)
@@ -101,7 +101,7 @@ def train(task: Task, report: ReportProgress, cancelled: IsCancelled) -> TaskRes
     start = _weights(task.champion)
     settings = task.stream.retraining
     tuning = FinetuneSettings(epochs=settings.epochs, seed=settings.seed, device=device)
-    network = None if task.stream.forecaster is None else task.stream.forecaster.spec
+    network = network_of(task.stream)
     config = TrainConfig(
         detector_spec(task.stream),
         _initial_weights(start, network),

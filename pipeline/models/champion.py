@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from detectors import build
 from detectors.artifacts import ArtifactError
 from detectors.base import Detector, DetectorSpec, Limits, states_usual_ranges
+from detectors.forecasters.network_spec import NetworkSpec, with_inputs
 from detectors.sequences.detector import NextEventDetector
 from detectors.sequences.stream_detector import EventStreamDetector
 from pipeline.config.schema import Stream
@@ -39,15 +40,18 @@ def detector_spec(stream: Stream) -> DetectorSpec:
         min_deviation=stream.min_deviation,
         decision=stream.decision,
         interval=stream.interval,
-        timezone=_zone_of_rhythms(stream),
+        timezone=stream.local_timezone if stream.decision == "usual_range" else "",
+        holidays=(stream.holidays or "") if stream.decision == "usual_range" else "",
     )
 
 
-def _zone_of_rhythms(stream: Stream) -> str:
-    """Return the time zone of daily seasons, "" for UTC or if it is not used."""
-    if stream.decision == "surprise":
-        return ""
-    return stream.local_timezone
+def network_of(stream: Stream) -> NetworkSpec | None:
+    """Return the network of a stream's training jobs, None for the packaged LSTM."""
+    if stream.forecaster is None:
+        return None
+    return with_inputs(
+        stream.forecaster.spec, stream.forecaster.inputs, stream.local_timezone, stream.holidays or ""
+    )
 
 
 def provenance(name: str, stream: Stream, detector: Detector, version: str | None = None) -> Provenance:

@@ -181,10 +181,12 @@ class StreamScorer:
             )
         return self._score(ready, outcomes, replay)
 
-    def flush(self, next_offsets: Mapping[Partition, int], *, replay: bool = False) -> BatchResult:
+    def flush(
+        self, next_offsets: Mapping[Partition, int], *, replay: bool = False, end_sessions: bool = True
+    ) -> BatchResult:
         """Score all buffered records, as if the watermark had passed them: the input has ended.
 
-        ``replay`` as in ``process``.
+        ``replay`` as in ``process``. Sessions of events end too, unless ``end_sessions`` is False.
         """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, PartitionOutcome] = {}
@@ -194,7 +196,7 @@ class StreamScorer:
             outcomes[partition] = PartitionOutcome(
                 next_offset, next_offset, Counts(buffered=buffer.records), buffer.watermark_ns
             )
-        return self._score(ready, outcomes, replay, ended=True)
+        return self._score(ready, outcomes, replay, ended=end_sessions)
 
     def _score(
         self,

@@ -124,7 +124,7 @@ def train_stream(
     if tier is None or not tier.lags:
         reason = f"detector {config.spec.tier} has no weights: the state of its series is learnt from their history"
         return Trained(TrainingStatus.FINISHED, reason, {}, {}, meter.cost(len(data)), excluded_rows)
-    sequences = TrainingSequences(*_as_sequences(data.head(), config.spec.preset))
+    sequences = _as_sequences(data.head(), config.spec.preset)
     tuning = replace(config.tuning, memory=tier.input_memory_rows)
     checkpoint = f"{checkpoint_dir.rstrip('/')}/{data.stream}" if checkpoint_dir else None
     if config.network is not None and (unfit := unsuitable(config.network, sequences)) is not None:
@@ -185,9 +185,7 @@ def unsuitable(spec: NetworkSpec, sequences: TrainingSequences) -> str | None:
     )
 
 
-def _as_sequences(
-    data: TrainingData, preset: str
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
+def _as_sequences(data: TrainingData, preset: str) -> TrainingSequences:
     """Make a sequence of every channel of every series, in working units.
 
     Rows in quarantine are missing.
@@ -195,14 +193,14 @@ def _as_sequences(
     values = PRESETS[preset]().forward(data.clean)
     channels = values.shape[1]
     if channels == 1:
-        return data.first, values[:, 0], data.missed
+        return TrainingSequences(data.first, values[:, 0], data.missed, data.time, data.every)
     length = np.repeat(np.diff(data.first), channels)
     parts = [values[a:b].T.reshape(-1) for a, b in zip(data.first[:-1], data.first[1:], strict=True)]
-    missed = [
-        np.tile(data.missed[a:b], channels) for a, b in zip(data.first[:-1], data.first[1:], strict=True)
-    ]
+    rows = [np.tile(np.arange(a, b), channels) for a, b in zip(data.first[:-1], data.first[1:], strict=True)]
+    row = np.concatenate([np.empty(0, np.int64), *rows])
     first = np.r_[0, np.cumsum(length)].astype(np.int64)
-    return first, np.concatenate([np.empty(0), *parts]), np.concatenate([np.empty(0, np.int32), *missed])
+    x = np.concatenate([np.empty(0), *parts])
+    return TrainingSequences(first, x, data.missed[row], data.time[row], data.every[row])
 
 
 class _Meter:

@@ -16,7 +16,9 @@ SPECS = [
         for tier in ("light", "standard", "strong")
         for channels in (("value",), ("a", "b", "c"))
     ),
-    DetectorSpec(tier="standard", preset="network", decision="usual_range", timezone="Europe/Berlin"),
+    DetectorSpec(
+        tier="standard", preset="network", decision="usual_range", timezone="Europe/Berlin", holidays="DE"
+    ),
     DetectorSpec(tier="standard", preset="stock", channels=("close", "volume"), decision="usual_range"),
     DetectorSpec(tier="standard", preset="network"),
     DetectorSpec(tier="standard", preset="stock", channels=("close", "volume")),

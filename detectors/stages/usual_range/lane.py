@@ -78,6 +78,7 @@ class Settings(NamedTuple):
     enabled           (C, QUANTITIES) bool  quantities that are judged, by channel
     changes           (T,) int64            times at which the clock of an unknown zone may change
     directions        (T,) int64            1: forward, −1: back
+    holidays          (D,) int64            days since 1970-01-01 that are like those of a weekend
     decades           float                 −log10 of the rate of ``residual_tail``
     logarithmic       int                   0: values as they are, 1: signed log(1 + |x|), 2: log(x)
     evidence          (QUANTITIES, KNOTS) float32  pooled map of ``own_tail``
@@ -88,6 +89,7 @@ class Settings(NamedTuple):
     enabled: NDArray[np.bool_]
     changes: NDArray[np.int64]
     directions: NDArray[np.int64]
+    holidays: NDArray[np.int64]
     decades: np.float32
     logarithmic: int
     evidence: NDArray[np.float32]

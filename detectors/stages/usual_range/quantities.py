@@ -28,7 +28,7 @@ QUANTITIES = 9
 MODEL_POOLED, MODEL_DAILY, MODEL_WEEKLY = range(3)
 MODELS = 3
 SIDE_DOWN, SIDE_UP = range(2)
-KINDS_OF_DAY = 2  # Monday to Friday, weekend
+KINDS_OF_DAY = 2  # Monday to Friday, weekend or holiday
 #: Sides (down, up) on which a quantity can be unusual. Less noise, a shorter standstill, a higher peak and a
 #: deeper trough are either no anomaly or that of another quantity.
 SIDES = np.array([[1, 1], [1, 1], [1, 1], [0, 1], [1, 1], [1, 0], [0, 1], [0, 1], [1, 1]], np.bool_)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from detectors.base import DetectorSpec, Points, State
 from detectors.channel_batch import ChannelBatch, Floats
-from detectors.local_time import local_ns, possible_clock_changes
+from detectors.local_time import holiday_days, local_ns, possible_clock_changes
 from detectors.stages.robust_scale import COL_ANCHOR
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
@@ -128,6 +128,7 @@ class UsualRange:
         self.settings = Settings(
             enabled,
             *possible_clock_changes(spec.timezone),
+            holiday_days(spec.holidays),
             np.float32(RESIDUAL_DECADES + np.log10(channels) - np.log10(spec.alarm_rate)),
             LOGARITHM_OF_PRESET[spec.preset],
             self.map.evidence,

@@ -164,7 +164,11 @@ def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: i
         if phased and len(settings.changes):
             alternative = _possible_change(h, settings, rows.time[i], every, max(bins // 24, 1))
     lane.time[TIME_VISIT] = key
-    kind = 1 if (day + 3) % 7 >= 5 else 0  # the epoch is a Thursday
+    off = (day + 3) % 7 >= 5  # the epoch is a Thursday
+    if not off and len(settings.holidays):
+        at = np.searchsorted(settings.holidays, day)
+        off = at < len(settings.holidays) and settings.holidays[at] == day
+    kind = 1 if off else 0
     h[COL_CELL] = kind * bins + (b + int(h[COL_SHIFT])) % bins
     h[COL_REACH] = (1 if every * bins <= DAY_NS else 0) if phased else -1
     h[COL_ALTERNATIVE] = alternative

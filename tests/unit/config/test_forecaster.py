@@ -12,6 +12,7 @@ from detectors.forecasters.network_spec import NetworkSpec
 from pipeline.config.loader import ConfigFileError, load_config
 from pipeline.config.schema import Stream
 from pipeline.config.stream_hash import config_hash
+from pipeline.models.champion import detector_spec, network_of
 
 
 def load(folder: Path, forecaster: dict[str, Any] | None, **settings: Any) -> Stream:
@@ -65,6 +66,9 @@ def test_defaults_depend_on_the_kind(tmp_path: Path) -> None:
         ({"kind": "gru", "window": 16}, {}, "forecaster.window", "gru has no window; feedforward have"),
         ({"kind": "lstm", "memory": 16}, {}, "forecaster.memory", "lstm has no memory"),
         ({"kind": "rnn", "span": 16}, {}, "forecaster.span", "rnn has no span"),
+        ({"kind": "gru", "inputs": ["clock"]}, {}, "forecaster.inputs", "calendar"),
+        ({"kind": "gru", "inputs": ["lags", "lags"]}, {}, "forecaster.inputs", "twice"),
+        ({"kind": "gru"}, {"holidays": "DE-XX"}, "holidays", "there are no holidays of 'DE-XX'"),
         ({"kind": "gru"}, {"detector": "light"}, "forecaster", "detector light has no network"),
         ({"kind": "gru"}, {"retraining": {"models_by": ["sensor"]}}, "forecaster", "models_by"),
         (
@@ -92,10 +96,27 @@ def test_what_does_not_go_together_is_refused(
     assert "forewatch.yaml:" in line, "the file and the line"
 
 
+def test_inputs_have_the_zone_and_the_holidays_of_the_stream(tmp_path: Path) -> None:
+    keys = {"timezone": "Europe/Berlin", "holidays": "DE-BY"}
+    stream = load(tmp_path, {"kind": "gru", "inputs": ["lags", "calendar"]}, **keys)
+    assert network_of(stream) == NetworkSpec(
+        "gru", inputs="calendar,lags", zone="Europe/Berlin", holidays="DE-BY"
+    )
+    assert detector_spec(stream).holidays == "DE-BY"
+    assert network_of(load(tmp_path, {"kind": "gru"}, **keys)) == NetworkSpec("gru")
+    assert network_of(load(tmp_path, None)) is None
+
+
 def test_events_have_no_forecaster(tmp_path: Path) -> None:
     form = {"json": {"series": "door", "time": "t", "code": "event"}}
     with pytest.raises(ConfigFileError, match="is for streams of numbers"):
         load(tmp_path, {"kind": "gru"}, format=form)
+
+
+def test_holidays_change_the_hash_where_there_are_some(tmp_path: Path) -> None:
+    without = config_hash(load(tmp_path, None))
+    assert config_hash(load(tmp_path, None, holidays=None)) == without
+    assert config_hash(load(tmp_path, None, holidays="FR")) != without
 
 
 def test_the_key_changes_no_hash_of_verdicts(tmp_path: Path) -> None:

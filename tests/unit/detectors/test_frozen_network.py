@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from scipy.stats import nbinom
 
 from detectors import DetectorSpec, Points, artifacts, build
+from detectors.base import State
 from detectors.forecasters import frozen_network, lstm_features
 from detectors.forecasters.frozen_network import FrozenNetwork, weight_shapes
 from detectors.forecasters.network_spec import (
@@ -35,6 +37,8 @@ from detectors.forecasters.stream_network import (
 )
 
 MINUTE = 60_000_000_000
+EVERY = 4 * 60 * MINUTE
+BEFORE_SUMMER_TIME = 1_774_051_200 * 10**9  # 2026-03-21, eight days before the clock change
 LIVE_KINDS = [kind for kind in Kind if kind != Kind.BIDIRECTIONAL]
 RNN_ACTIVATIONS = [word for word in Activation if word != Activation.SOFTMAX]
 
@@ -44,6 +48,7 @@ def spec(kind: str, **more: Any) -> NetworkSpec:
     return NetworkSpec(kind=str(kind), **{**base, "memory": 6, **more})
 
 
+INPUTS = {"inputs": "calendar,lags", "zone": "Europe/Berlin", "holidays": "DE-BY"}
 SPECS = {
     **{str(kind): spec(kind) for kind in LIVE_KINDS},
     "gru 2 layers": spec("gru", layers=2),
@@ -56,6 +61,9 @@ SPECS = {
     **{f"rnn {word}": spec("rnn", activation=str(word)) for word in RNN_ACTIVATIONS},
     **{f"feedforward {word}": spec("feedforward", activation=str(word)) for word in RNN_ACTIVATIONS},
     **{f"gru {output}": spec("gru", output=str(output)) for output in Output},
+    **{f"{kind} with inputs": spec(kind, **INPUTS) for kind in LIVE_KINDS},
+    **{f"gru {output} with lags": spec("gru", output=str(output), inputs="lags") for output in Output},
+    "lstm with a calendar": spec("lstm", inputs="calendar", holidays="US"),
 }
 
 
@@ -63,28 +71,50 @@ def tensors_of(one: NetworkSpec, seed: int = 0) -> dict[str, np.ndarray]:
     return StreamNetwork(one, seed).tensors()
 
 
-def rows_of(series: int, points: int, seed: int = 0) -> tuple[lstm_features.FeatureRows, np.ndarray]:
-    """Inputs of ``series`` interleaved series, whole numbers as counts are."""
+@dataclass
+class Inputs:
+    """Points of interleaved series, and their inputs without those of the calendar."""
+
+    rows: lstm_features.FeatureRows
+    slot: np.ndarray
+    time: np.ndarray
+    x: np.ndarray
+
+    def of(self, net: FrozenNetwork, state: State, part: Any = slice(None)) -> np.ndarray:
+        """Return the inputs of some points."""
+        rows = lstm_features.FeatureRows(
+            *(getattr(self.rows, one.name)[part] for one in fields(lstm_features.FeatureRows))
+        )
+        time = self.time[part]
+        clock = time, np.full(len(time), EVERY)
+        return net.calendar.advance(state, self.slot[part], clock, self.x[part], rows)
+
+
+def rows_of(series: int, points: int, seed: int = 0) -> Inputs:
+    """Inputs of ``series`` interleaved series, whole numbers as counts are, over a clock change of Berlin."""
     rng = np.random.default_rng(seed)
     values = np.round(30 + 8 * np.sin(np.arange(points) / 7)[:, None] + rng.normal(0, 3, (points, series)))
     slot = np.tile(np.arange(series, dtype=np.int32), points)
     state = lstm_features.initial(series, 64)
     found = lstm_features.advance(state, slot, values.reshape(-1), np.zeros(len(slot), np.int32))
-    return found, slot
+    time = np.repeat(BEFORE_SUMMER_TIME + np.arange(points) * EVERY, series)
+    return Inputs(found, slot, time, values.reshape(-1))
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_live_and_training_agree(name: str) -> None:
-    one, series, points = SPECS[name], 3, 40
+    one, series, points = SPECS[name], 3, 60
     module = StreamNetwork(one)
     assert {f"{WEIGHT_PREFIX}{key}" for key in weight_shapes(one)} | {SPEC_TENSOR} == set(module.tensors())
     for key, shape in weight_shapes(one).items():
         assert list(module.tensors()[f"{WEIGHT_PREFIX}{key}"].shape) == shape, key
-    rows, slot = rows_of(series, points)
-    net = FrozenNetwork(module.tensors())
-    hidden = net.run(rows.features, slot, net.initial(series))
-    said = net.locations(hidden, rows).reshape(points, series, -1)
-    inputs = torch.from_numpy(rows.features).view(points, series, -1)
+    given = rows_of(series, points)
+    rows, net = given.rows, FrozenNetwork(module.tensors())
+    state = net.initial(series)
+    live = given.of(net, state)
+    hidden = net.run(live, given.slot, state)
+    said = net.locations(hidden, live, rows).reshape(points, series, -1)
+    inputs = torch.from_numpy(live).view(points, series, -1)
     with torch.no_grad():
         wanted, _ = module.advance(inputs)
         parameters = module.parameters_of(wanted, inputs)
@@ -104,14 +134,17 @@ def test_numbers_do_not_depend_on_the_batch(name: str) -> None:
     """Bit by bit: other series beside it, and its points cut into other batches, change nothing."""
     net = FrozenNetwork(tensors_of(SPECS[name]))
     series = 70
-    rows, slot = rows_of(series, 12)
-    state = net.initial(series)
-    together = net.run(rows.features, slot, state)
+    inputs = rows_of(series, 60 if net.spec.inputs else 12)
+    slot, state = inputs.slot, net.initial(series)
+    live = inputs.of(net, state)
+    together = net.run(live, slot, state)
     for some, size in (([69], 1), ([0, 1], 3), ([3, 5, 8, 13, 21], 7), (list(range(66)), 100)):
         given, alone = np.flatnonzero(np.isin(slot, some)), net.initial(series)
         for at in range(0, len(given), size):
             part = given[at : at + size]
-            np.testing.assert_array_equal(net.run(rows.features[part], slot[part], alone), together[part])
+            own = inputs.of(net, alone, part)
+            np.testing.assert_array_equal(own, live[part])
+            np.testing.assert_array_equal(net.run(own, slot[part], alone), together[part])
         for key in state:
             np.testing.assert_array_equal(alone[key][some], state[key][some])
 

@@ -16,7 +16,7 @@ from detectors.composite.tiers import former_ranking_tier
 from detectors.composite.usual_range_decision import _confirm
 from detectors.forecasters import shared_lstm_numba
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM
-from detectors.local_time import local_ns, possible_clock_changes
+from detectors.local_time import holiday_days, local_ns, possible_clock_changes
 from detectors.stages.usual_range import residual_tail
 from detectors.stages.usual_range.stage import sensitivity
 
@@ -210,6 +210,40 @@ def test_local_time_is_that_of_the_zone(zone):
     wall = [datetime.fromtimestamp(t // 1_000_000_000, ZoneInfo(zone)) for t in time.tolist()]
     offsets = [one.utcoffset().total_seconds() for one in wall]
     assert ((local_ns(zone, time) - time) // 1_000_000_000).tolist() == offsets
+
+
+WORKING_ROWS = slice(6 * 6, 18 * 6)  # of a day of ``shift_plant``
+
+
+@pytest.mark.parametrize("tier", ["light", "standard"])
+def test_a_holiday_is_compared_with_weekends(tier):
+    """The plant rests on 15 January and 19 February 2024, two holidays of the US that are Mondays."""
+    values, idle = shift_plant(days=53), shift_plant(seed=1, days=7)
+    for day in (14, 49):
+        values[day * ROWS_PER_DAY : (day + 1) * ROWS_PER_DAY] = idle[5 * ROWS_PER_DAY : 6 * ROWS_PER_DAY]
+    rest = slice(49 * ROWS_PER_DAY, 50 * ROWS_PER_DAY)
+    assert verdicts_of(values, tier).flag[rest].any()
+    known = verdicts_of(values, tier, holidays="US")
+    assert not known.flag[30 * ROWS_PER_DAY :].any()
+
+
+@pytest.mark.parametrize("tier", ["light", "standard"])
+def test_work_on_a_holiday_is_as_unusual_as_on_a_weekend(tier):
+    found = verdicts_of(shift_plant(days=53), tier, holidays="US")
+    day = found.flag[49 * ROWS_PER_DAY : 50 * ROWS_PER_DAY]
+    assert day[WORKING_ROWS].any()
+
+
+def test_holidays_are_those_of_a_country_and_of_its_part():
+    def days(country):
+        return {str(np.datetime64(int(one), "D")) for one in holiday_days(country)}
+
+    assert {"2026-01-01", "2026-07-04", "2026-11-26"} <= days("US")
+    assert "2026-06-04" in days("DE-BY") - days("DE")  # Corpus Christi
+    assert days("") == set()
+    for wrong in ("XX", "DE-ZZ", "de-"):
+        with pytest.raises(ValueError, match=r"not available|does not have"):
+            holiday_days(wrong)
 
 
 def test_clock_changes_are_considered_only_where_the_zone_is_unknown():
