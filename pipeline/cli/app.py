@@ -14,6 +14,7 @@ from pipeline.cli.commands import (
     alerts,
     anomalies,
     audit,
+    backfill,
     calibration,
     check,
     compare,
@@ -88,7 +89,7 @@ app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
-app.command("backfill")(run.backfill)
+app.command("backfill")(backfill.backfill)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("deliver")(deliveries.deliver)

@@ -38,6 +38,18 @@ def require_training() -> None:
         raise NotInstalled(reason)
 
 
+def require_cluster(*, local: bool) -> None:
+    """Raise NotInstalled if a package that a Dask cluster needs is missing.
+
+    ``local``: its workers run on this machine, and certificates are made here.
+    """
+    needed = ("distributed", "cryptography") if local else ("distributed",)
+    if missing := [_TRAINING_PACKAGES[module] for module in needed if not _is_installed(module)]:
+        raise NotInstalled(
+            f"--cluster needs {' and '.join(missing)}, not installed here: pip install 'forewatch[train]'"
+        )
+
+
 def require_formats(module: str, format_name: str) -> None:
     """Raise NotInstalled if the package of a record format is missing."""
     if not _is_installed(module):

@@ -44,13 +44,22 @@ class ClusterUnavailable(ForewatchError):
 
 
 class DaskWorkers:
-    """The Dask client of one process, and the local worker if no scheduler is configured.
+    """The Dask client of one process, and its local workers without a scheduler.
 
     Both are made on first use and closed when no job is left, so that they take no memory in between.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, workers: int = 1, advice: str = "change cluster.scheduler") -> None:
+        """Start nothing yet.
+
+        Args:
+            cluster: The cluster; without a scheduler there are workers on this machine.
+            workers: Number of workers on this machine.
+            advice: What to do if the scheduler does not answer.
+        """
         self._config = cluster
+        self._workers = workers
+        self._advice = advice
         self._client: Client | None = None
         self._stack = ExitStack()
 
@@ -93,7 +102,8 @@ class DaskWorkers:
                 self.close()
                 where = hide_in_urls(self._config.scheduler or "this machine")
                 raise ClusterUnavailable(
-                    f"no Dask scheduler answers at {where}: {hide_secrets(str(error))}; start it, or change cluster.scheduler"
+                    f"no Dask scheduler answers at {where}: {hide_secrets(str(error))}; "
+                    f"start it, or {self._advice}"
                 ) from None
         return self._client
 
@@ -111,7 +121,7 @@ class DaskWorkers:
         )
 
     def _start_local(self) -> Client:
-        """Start one worker process with one thread; it and its temporary files end with this process.
+        """Start workers of one thread, which end with this process.
 
         Only this process can connect: scheduler and worker listen on loopback and ask for a certificate that is
         made here and stays in memory. They serve no dashboard and no other page.
@@ -125,7 +135,7 @@ class DaskWorkers:
             tempfile.TemporaryDirectory(prefix="forewatch-worker-", ignore_cleanup_errors=True)
         )
         cluster = LocalCluster(
-            n_workers=1,
+            n_workers=self._workers,
             threads_per_worker=1,
             host="127.0.0.1",
             security=Security.temporary(),

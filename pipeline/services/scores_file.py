@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -95,3 +96,40 @@ class ScoresWriter:
             yield
         except OSError as error:
             raise InputError(f"--scores {self._path} cannot be written: {error.strerror or error}") from error
+
+
+def join_scores(parts: Sequence[Path], path: Path) -> None:
+    """Write the rows of several files of scores into one, which is there as a whole or not at all.
+
+    Raises InputError if it cannot be written.
+    """
+    whole = path.with_name(f"{path.name}.joined")
+    try:
+        (_join_parquet if path.suffix == ".parquet" else _join_csv)(parts, whole)
+        if parts:
+            whole.replace(path)
+    except OSError as error:
+        raise InputError(f"--scores {path} cannot be written: {error.strerror or error}") from error
+
+
+def _join_parquet(parts: Sequence[Path], path: Path) -> None:
+    with ExitStack() as stack:
+        writer: Any = None
+        for part in parts:
+            file = stack.enter_context(papq.ParquetFile(part))
+            if writer is None:
+                writer = stack.enter_context(papq.ParquetWriter(path, file.schema_arrow))
+            for group in range(file.num_row_groups):
+                writer.write_table(file.read_row_group(group).cast(file.schema_arrow))
+
+
+def _join_csv(parts: Sequence[Path], path: Path) -> None:
+    with ExitStack() as stack:
+        out: Any = None
+        for part in parts:
+            with part.open("rb") as file:
+                header = file.readline()
+                if out is None:
+                    out = stack.enter_context(path.open("wb"))
+                    out.write(header)
+                shutil.copyfileobj(file, out)

@@ -101,6 +101,23 @@ def pending(
     return [_entry(row) for row in connection.execute(statement)]
 
 
+def added_after(
+    connection: Connection, stream: str, partitions: Sequence[Partition], after_id: int
+) -> list[LateRecord]:
+    """Return late records that were stored after another one, by arrival.
+
+    Args:
+        connection: A connection.
+        stream: Name of the stream.
+        partitions: The partitions.
+        after_id: Id of the other record, 0 for all.
+    """
+    here = or_(*(and_(LateRow.topic == topic, LateRow.partition == number) for topic, number in partitions))
+    statement = select(*LateRow.__table__.columns).order_by(LateRow.id)
+    statement = statement.where(LateRow.stream == stream, LateRow.id > after_id, here)
+    return [_record(row) for row in connection.execute(statement)]
+
+
 def of_series(connection: Connection, stream: str, series: Sequence[str]) -> list[LateEntry]:
     """Return late records of series that have revised verdicts or may, by arrival."""
     statement = select(*LateRow.__table__.columns).where(LateRow.stream == stream)

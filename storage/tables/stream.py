@@ -108,6 +108,38 @@ class SeriesStateRow(OfPartition, Base):
     evicted_ns: Mapped[int]
 
 
+class BackfillShardRow(Base):
+    """A part of a backfill on a cluster that has begun.
+
+    ``done_ns`` is set when its last result is committed. ``first_late_id`` is the newest late record
+    from before it began. ``counts`` are those of ``Counts``.
+    """
+
+    __tablename__ = "backfill_shards"
+    __table_args__ = (Index("ix_backfill_shards_created_ns", "created_ns"),)
+
+    run: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(Integer, primary_key=True)
+    stream: Mapped[str]
+    first_late_id: Mapped[int]
+    counts: Mapped[dict[str, Any]]
+    anomalies: Mapped[int]
+    series: Mapped[int]
+    seconds: Mapped[float]
+    created_ns: Mapped[int]
+    done_ns: Mapped[int | None]
+
+
+class BackfillAnomalyRow(Base):
+    """An anomaly that a part of a backfill on a cluster has found so far."""
+
+    __tablename__ = "backfill_anomalies"
+
+    run: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(Integer, primary_key=True)
+    anomaly: Mapped[UUID] = mapped_column(primary_key=True)
+
+
 class AnomalyRow(Base):
     __tablename__ = "anomalies"
     __table_args__ = (

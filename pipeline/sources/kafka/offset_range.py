@@ -66,6 +66,10 @@ class RangeSource:
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         return self.inner.bounds(partitions)
 
+    def range_end(self, partition: Partition) -> int:
+        """Return the offset at which the range ends in an assigned partition."""
+        return self._ends[partition]
+
     @property
     def total(self) -> int:
         """Number of offsets in the range, as far as its partitions are known."""

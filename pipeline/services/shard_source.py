@@ -1,0 +1,190 @@
+"""Source of a part of a backfill: ranges of offsets, and the rows of some series."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.core.types import Partition
+from pipeline.decode.parsed_batch import short_label
+from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableRecords
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesGroup:
+    """Series of a file, chosen by the contents of the columns of labels.
+
+    The series are spread over ``count`` groups by a hash of their labels. With ``low`` or ``high`` they are
+    those whose only label is at least ``low`` and less than ``high``, as bytes of UTF-8; None is no limit.
+    A missing label counts as an empty text.
+    """
+
+    fields: tuple[str, ...]
+    index: int = 0
+    count: int = 1
+    low: bytes | None = None
+    high: bytes | None = None
+
+    @property
+    def by_range(self) -> bool:
+        """True if the group is a range of labels."""
+        return self.low is not None or self.high is not None
+
+    def selects(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Return a mask of the rows of this group (N,)."""
+        if self.by_range:
+            return np.asarray(_spread(_column(table, self.fields[0]), self._between), np.bool_)
+        return np.asarray(groups_of(table, self.fields, self.count) == self.index)
+
+    def has_labels(self, labels: Sequence[str]) -> bool:
+        """Return whether the series with these labels is of this group."""
+        texts = [label.encode("utf-8", "surrogatepass") for label in labels]
+        if self.by_range:
+            return self._between(texts[0])
+        columns = [np.array([_hash_of(text)], np.uint32) for text in texts]
+        return int(_combined(columns, self.count)[0]) == self.index
+
+    def _between(self, label: bytes) -> bool:
+        return (self.low is None or label >= self.low) and (self.high is None or label < self.high)
+
+
+def groups_of(table: pa.Table, fields: Sequence[str], count: int) -> NDArray[np.uint32]:
+    """Return the group of each row (N,), from 0 to ``count`` − 1."""
+    return _combined([_spread(_column(table, name), _hash_of).astype(np.uint32) for name in fields], count)
+
+
+def _combined(hashes: Sequence[NDArray[np.uint32]], count: int) -> NDArray[np.uint32]:
+    """Return groups from the hashes of each label."""
+    total = np.zeros_like(hashes[0])
+    for one in hashes:
+        total = total * np.uint32(31) + one
+    # The low bits of the sums of similar names are alike.
+    total = (total ^ (total >> np.uint32(16))) * np.uint32(0x45D9F3B)
+    return np.asarray((total >> np.uint32(8)) % np.uint32(count))
+
+
+def _hash_of(label: bytes) -> int:
+    """Return a hash of the text that names the series."""
+    try:
+        text = short_label(label.decode())
+    except UnicodeDecodeError:
+        return zlib.crc32(label)
+    return zlib.crc32(text.encode())
+
+
+def _column(table: pa.Table, name: str) -> pa.DictionaryArray:
+    """Return a column of labels, of nulls if it is absent or named twice."""
+    places = table.schema.get_all_field_indices(name)
+    if len(places) != 1:
+        return pa.nulls(len(table), pa.string()).dictionary_encode()
+    column = table.column(places[0])
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+
+
+def _spread(column: pa.DictionaryArray, value: Callable[[bytes], int]) -> NDArray[np.int64]:
+    """Return the value of each row's label, computed once for each label."""
+    labels = column.dictionary
+    if not pa.types.is_string(labels.type):
+        labels = labels.cast(pa.string())
+    texts = [text or b"" for text in labels.cast(pa.binary()).to_pylist()]
+    values = np.array([*map(value, texts), value(b"")], np.int64)
+    codes = column.indices.fill_null(len(labels)).to_numpy(zero_copy_only=False)
+    return np.asarray(values[codes])
+
+
+@dataclass(slots=True)
+class ShardSource:
+    """Source of ranges of partitions of ``inner``, and there of the rows of some series.
+
+    ``ranges`` maps each partition to its first offset and its end, −1 for the end of the source.
+    """
+
+    inner: Source
+    ranges: Mapping[Partition, OffsetBounds]
+    group: SeriesGroup | None = None
+    _next: dict[Partition, int] = field(default_factory=dict)
+
+    def poll(self, max_records: int, timeout: float) -> Poll:
+        """Return records of the part."""
+        poll = self.inner.poll(max_records * (self.group.count if self.group else 1), timeout)
+        poll.assigned = [one for one in poll.assigned if one in self.ranges]
+        poll.revoked = [one for one in poll.revoked if one in self.ranges]
+        for partition in poll.assigned:
+            self._next.setdefault(partition, self.ranges[partition].beginning)
+        poll.records = [cut for one in poll.records if (cut := self._cut(one)) is not None]
+        limited = all(end.end >= 0 for end in self.ranges.values())
+        if limited:
+            poll.finished = all(self._next.get(one, -1) >= at.end for one, at in self.ranges.items())
+        return poll
+
+    def _cut(self, records: Records | TableRecords) -> Records | TableRecords | None:
+        end = self.ranges[records.partition].end
+        if 0 <= end <= records.first_offset:
+            return None
+        cut = records.until(end) if 0 <= end < records.next_offset else records
+        self._next[records.partition] = cut.next_offset
+        if 0 <= end <= cut.next_offset:
+            self.inner.pause([records.partition])
+        return cut if self.group is None else _rows_of(cut, self.group)
+
+    def start_offset(self, partition: Partition) -> int:
+        """Return the first offset of the part."""
+        return self.ranges[partition].beginning
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
+        """Return those of the whole partitions."""
+        return self.inner.bounds(partitions)
+
+    def identity(self, partition: Partition) -> str:
+        """Return the identity of the log or file."""
+        return self.inner.identity(partition)
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Read ``partition`` from the first offset ≥ ``offset``."""
+        self._next[partition] = offset
+        self.inner.seek(partition, offset)
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """Return no record of these until ``resume``."""
+        self.inner.pause(partitions)
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        """Read on, but not what is read to its end."""
+        unlimited = [one for one in partitions if not 0 <= self.ranges[one].end <= self._next[one]]
+        self.inner.resume(unlimited)
+
+    def publish_offsets(self, positions: Mapping[Partition, int]) -> None:
+        """Do nothing: a backfill must not change the lag that operators see."""
+
+    def close(self) -> None:
+        """Close the source."""
+        self.inner.close()
+
+
+def _rows_of(records: Records | TableRecords, group: SeriesGroup) -> Records | TableRecords:
+    """Return the rows of a group; the first one has the lines that are no rows."""
+    if isinstance(records, Records):
+        raise TypeError("only rows of a table are divided by series")
+    rows = np.flatnonzero(group.selects(records.table))
+    return TableRecords(
+        records.partition,
+        records.first_offset,
+        records.next_offset,
+        records.offsets[rows],
+        records.timestamps[rows],
+        records.table.take(pa.array(rows)),
+        records.rejected if group.index == 0 and group.low is None else [],
+        records.sparse,
+    )
