@@ -23,7 +23,8 @@ from pipeline.core.secret_text import hide_secrets
 from pipeline.database import database_of
 from storage.sql.database import Database
 from storage.sql.views import create_views, drop_views
-from storage.tables.stream import PositionRow
+from storage.tables import access, alerting, models  # noqa: F401  their tables are part of the metadata
+from storage.tables.stream import Base, PositionRow
 
 #: A restored position gets an epoch above those that were given out since the backup. Owners from that time
 #: are fenced, and recorded history of the new owners replaces theirs.
@@ -99,7 +100,7 @@ def restore_database(config: Config, file: Path, *, replace: bool = False) -> No
 
 
 def _restore_postgres(file: Path, database: Database) -> None:
-    """Replace the tables.
+    """Replace the tables, and delete those that the backup does not have.
 
     The view would keep a backup that does not have it from dropping them.
     """
@@ -107,6 +108,7 @@ def _restore_postgres(file: Path, database: Database) -> None:
     with database.begin() as connection:
         drop_views(connection)
     try:
+        listed = _run_postgres_tool(database, "pg_restore", "--list", str(file))
         _run_postgres_tool(
             database,
             "pg_restore",
@@ -119,6 +121,9 @@ def _restore_postgres(file: Path, database: Database) -> None:
             with database.begin() as connection:
                 create_views(connection)
         raise
+    newer = [table for table in Base.metadata.sorted_tables if f" {table.name} " not in listed]
+    with database.begin() as connection:
+        Base.metadata.drop_all(connection, newer)
 
 
 def _require_backup(file: Path, header: bytes) -> None:
@@ -194,8 +199,11 @@ def _empty_log(file: Path) -> None:
         opened.close()
 
 
-def _run_postgres_tool(database: Database, tool: str, *arguments: str) -> None:
-    """Run pg_dump or pg_restore; the password goes by the environment, which other users cannot read."""
+def _run_postgres_tool(database: Database, tool: str, *arguments: str) -> str:
+    """Run pg_dump or pg_restore, and return what it prints.
+
+    The password goes by the environment, which other users cannot read.
+    """
     program = shutil.which(tool)
     if program is None:
         raise NotInstalled(f"{tool} is not installed: install the client of PostgreSQL (postgresql-client)")
@@ -209,6 +217,7 @@ def _run_postgres_tool(database: Database, tool: str, *arguments: str) -> None:
     if done.returncode:
         reason = hide_secrets(done.stderr.strip().partition("\n")[0] or f"exit code {done.returncode}")
         raise StorageError(f"{database}: {reason}")
+    return done.stdout
 
 
 def _libpq_url(database: Database) -> str:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
+from alembic import command
 
 from pipeline.config.schema import Config
 from pipeline.core.errors import ForewatchError, InputError, NotInstalled, StorageError
 from pipeline.core.types import Partition
 from pipeline.services.database_backup import EPOCH_STEP, back_up_database, restore_database
+from storage.sql import migrate
 from storage.sql.database import Database
 from storage.stream_state import positions
-from tests.support.postgres_server import tools_path
+from tests.support.moved_database import page_dump
+from tests.support.postgres_server import create_database, drop_database, tools_path
 
+#: Revision whose schema has fewer tables, and no view.
+BEFORE_VIEWS_AND_KEYS = "0009"
 PARTITION = Partition("sensors", 0)
 
 
@@ -49,6 +55,36 @@ def test_a_restored_position_has_a_higher_epoch(database: Database, database_url
     database.close()
     restore_database(config, file, replace=True)
     assert epochs(database) == [1 + EPOCH_STEP]
+
+
+@pytest.mark.postgres
+def test_the_dump_of_the_page_for_containers_is_a_backup(postgres_url: str, tmp_path: Path):
+    database = Database(postgres_url)
+    database.upgrade()
+    positions.acquire(database, "plant", PARTITION, "here", "log")
+    database.close()
+    subprocess.run(page_dump(postgres_url, tmp_path / "dump"), check=True, capture_output=True)
+    restore_database(config_of(postgres_url), tmp_path / "dump", replace=True)
+    assert epochs(Database(postgres_url)) == [1 + EPOCH_STEP]
+
+
+@pytest.mark.postgres
+def test_tables_that_an_older_backup_lacks_are_deleted(
+    postgres_server, postgres_template: str, postgres_url: str, tmp_path: Path
+):
+    older = Database(postgres_url)
+    with older.begin() as connection:
+        command.upgrade(migrate.config(connection), BEFORE_VIEWS_AND_KEYS)
+    older.close()
+    back_up_database(config_of(postgres_url), tmp_path / "older")
+    url = create_database(postgres_server, postgres_template)
+    restore_database(config_of(url), tmp_path / "older", replace=True)
+    database = Database(url)
+    assert database.current() == BEFORE_VIEWS_AND_KEYS
+    database.upgrade()
+    assert database.current() == database.head()
+    database.close()
+    drop_database(postgres_server, url)
 
 
 def test_an_existing_file_is_kept(database: Database, database_url: str, tmp_path: Path):
