@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from pipeline.access.principal import Principal, local_principal
 from pipeline.api.permissions import author
 from pipeline.config.schema import Config
+from pipeline.config.stream_hash import config_hash
 from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import InputError
 from pipeline.core.timestamps import END_NS
@@ -91,6 +92,7 @@ class ApiContext:
     segment_names: AnswerCache = field(default_factory=lambda: AnswerCache(500))
     reduced: ReducedHistory = field(default_factory=ReducedHistory)
     topic_samples: AnswerCache = field(default_factory=lambda: AnswerCache(4))
+    config_hashes: AnswerCache = field(default_factory=lambda: AnswerCache(1000))
     records_meter: Meter = field(default_factory=Meter)
     principal: Principal = field(default_factory=local_principal)
     #: Streams that the principal sees; None for all, also those of earlier configs.
@@ -111,6 +113,10 @@ class ApiContext:
         return ApiContext(
             config, self.database, segment_names=self.segment_names, reduced=self.reduced, visible=visible
         )
+
+    def hash_of(self, stream: str) -> str:
+        """Return the hash of the config of a stream, which is made once."""
+        return str(self.config_hashes.get(stream, lambda: config_hash(self.config.streams[stream])))
 
     def streams(self, named: str | None) -> StreamChoice:
         """Return the streams of a list: the named one, or all that are visible.

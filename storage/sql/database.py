@@ -30,6 +30,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from pipeline.core.errors import ConfigError, StorageError, StorageRefused, StorageUnavailable
 from pipeline.core.private_files import make_private_folder, private_opener
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
+from storage.sql.json_texts import read_json
 from storage.sql.process_lock import ProcessLock
 
 #: Waiting for another writer of the same rows (PostgreSQL) or of the same file (SQLite), in seconds.
@@ -269,7 +270,10 @@ def _sqlite(file: Path) -> Engine:
     # mode=rw: a misspelt path must not quietly become a new, empty database.
     url = URL.create("sqlite", database=file.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
     engine = create_engine(
-        url, connect_args={"isolation_level": None, "timeout": LOCK_TIMEOUT_SECONDS}, hide_parameters=True
+        url,
+        connect_args={"isolation_level": None, "timeout": LOCK_TIMEOUT_SECONDS},
+        json_deserializer=read_json,
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
@@ -303,6 +307,7 @@ def _postgres(url: URL) -> Engine:
         pool_size=4,
         max_overflow=4,
         pool_timeout=10,
+        json_deserializer=read_json,
         pool_pre_ping=True,  # after a restart of the server every pooled connection is dead
         hide_parameters=True,
     )

@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 
 from pipeline.api.context import Context, ListFilter, Name, Page
 from pipeline.api.direct_answers import api_router
-from pipeline.config.stream_hash import config_hash
 from pipeline.core.iso_times import show_time
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from pipeline.core.types import Fault, FaultKind, Position
@@ -105,7 +104,7 @@ def list_streams(context: Context) -> Page[StreamItem]:
             detector=stream.detector,
             channels=list(stream.channels),
             labels=list(stream.format.chosen.label_fields),
-            config_hash=config_hash(stream),
+            config_hash=context.hash_of(name),
             partitions=sum(one.stream == name for one in found),
             records=sum(one.counts.read() for one in found if one.stream == name),
         )
