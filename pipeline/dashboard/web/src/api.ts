@@ -120,7 +120,7 @@ export function useView<T>(path: string | null, query: Query = {}, seconds = 15,
       running = false;
       if (stopped) return;
       // A slow server, and a page that nobody sees, ask less often.
-      const rest = Math.max(1000 * seconds, 10 * (performance.now() - began), document.hidden ? HIDDEN_MS : 0);
+      const rest = Math.max(1000 * seconds, 3 * (performance.now() - began), document.hidden ? HIDDEN_MS : 0);
       timer = window.setTimeout(load, wanted ? 300 : failed ? 2000 : rest);
       wanted = false;
     };
