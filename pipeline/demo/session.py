@@ -36,6 +36,8 @@ from pipeline.sources.memory import memory_log
 
 Say = Callable[[str], None]
 
+BROKER_PATIENCE_SECONDS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class DemoSummary:
@@ -142,9 +144,11 @@ def _to_kafka(brokers: str, say: Say) -> Iterator[Send]:
         yield lambda topic, key, value: producer.send(topic, value, key)
     finally:
         try:
-            producer.close(timeout=2)
+            producer.close(timeout=BROKER_PATIENCE_SECONDS)
         except KafkaError as error:  # the broker ended first, as after a signal to the whole process group
             say(f"[demo] the broker is gone; the last records were not sent: {error}")
+            producer._sender.force_close()  # gives its records up: they would fail each further close
+            producer._sender.join(BROKER_PATIENCE_SECONDS)
 
 
 @contextmanager

@@ -12,6 +12,14 @@ from pipeline.demo.simulate import WORLDS, Batches, Market, Network, Plant
 
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
 
+#: Stream → units of its channels.
+UNITS = {
+    "plant": {"temperature": "°C", "pressure": "bar"},
+    "edge": {"bytes": "B"},
+    "market": {"close": "USD"},
+    "host": dict.fromkeys(("cpu", "memory"), "%"),
+}
+
 #: Folder of the historical records, in that of the demo.
 HISTORY_FOLDER = "history"
 
@@ -83,8 +91,10 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
         streams[world.stream]["warm_start"] = str(folder / HISTORY_FOLDER / history_file(world.topic))
     for stream in streams.values():
         # The simulated clock starts a month ago.
-        stream["alerts"] = {"severity": {"notice": "warning"}, "max_age": None}
+        stream["alerts"] = {"severity": {"notice": "warning"}, "max_age": None, "units": {}}
         stream["retraining"] = {"schedule": None, "on_drift": False}
+    for name, units in UNITS.items():
+        streams[name]["alerts"]["units"] = units
     streams["plant"]["retraining"] = {
         "schedule": None,  # the first training is on the history, at the start
         "shadow": "0s",

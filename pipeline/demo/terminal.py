@@ -39,7 +39,8 @@ class Watcher:
                     if anomaly.id not in self._seen:
                         self._seen.add(anomaly.id)
                         self.shown += 1
-                        self._say(describe_anomaly(anomaly))
+                        stream = self._config.streams[anomaly.stream]
+                        self._say(describe_anomaly(anomaly, stream.alerts.units))
         finally:
             database.close()
 

@@ -22,6 +22,7 @@ from detectors.base import Points
 from pipeline.config.schema import Config, Stream
 from pipeline.core.anomaly_text import anomaly_statement, events_before
 from pipeline.core.errors import InputError
+from pipeline.core.iso_times import show_local_time
 from pipeline.core.types import Anomaly, AnomalyState
 from pipeline.core.usual_range_text import deviation_text
 from pipeline.core.verdict_words import CAUSE_TEXTS
@@ -84,7 +85,9 @@ def explain(config: Config, database: Database, anomaly: Anomaly) -> Explanation
     if stream is None:
         raise InputError(f"the config has no stream {anomaly.stream}; it has {', '.join(config.streams)}")
     explanation = Explanation(
-        str(anomaly.id), describe_anomaly(anomaly, stream.alerts.units), Recheck.UNKNOWN
+        str(anomaly.id),
+        describe_anomaly(anomaly, stream.alerts.units, stream.local_timezone),
+        Recheck.UNKNOWN,
     )
     champion = champion_of(database, anomaly.stream, stream)
     explanation.reasons += _changes_since(anomaly, champion)
@@ -221,7 +224,7 @@ def points_of(table: pa.Table, channels: list[str]) -> Points:
     )
 
 
-def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None) -> str:
+def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None, timezone: str = "") -> str:
     """Return one line: severity, series, time, observed and expected value, rarity, cause, forecaster.
 
     Under the decision "usual_range": severity, series, time, quantity, usual range, size, start and cause.
@@ -229,15 +232,17 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None) -
     Args:
         anomaly: the anomaly.
         units: channel → unit.
+        timezone: time zone of the times beside UTC, "" for UTC only.
     """
     channel = int(np.argmax(anomaly.contribution))
-    head = f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {_time(anomaly.peak_ns)}: "
+    at = _time(anomaly.peak_ns, timezone)
+    head = f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {at}: "
     unit, closed = (units or {}).get(anomaly.channels[channel]), anomaly.state is AnomalyState.CLOSED
     if anomaly.event is not None:
         return f"{head}{anomaly_statement(anomaly)}. {_event_details(anomaly)}"
     if statement := anomaly_statement(anomaly, unit, ended=closed):
-        until = f" to {_time(anomaly.end_ns)}" if closed else ""
-        since = f"{'From' if closed else 'Since'} {_time(anomaly.start_ns)}{until}"
+        until = f" to {_time(anomaly.end_ns, timezone)}" if closed else ""
+        since = f"{'From' if closed else 'Since'} {_time(anomaly.start_ns, timezone)}{until}"
         return (
             f"{head}{statement}. {since}. Size: {deviation_text(anomaly)}. "
             f"Cause: {CAUSE_TEXTS.get(anomaly.cause, anomaly.cause)}."
@@ -273,5 +278,7 @@ def _count(value: float) -> str:
     return f"{value:,.0f}" if value < 1e6 else f"10^{np.log10(value):.0f}"
 
 
-def _time(ns: int) -> str:
+def _time(ns: int, timezone: str) -> str:
+    if timezone:
+        return show_local_time(datetime.fromtimestamp(ns / 1e9, UTC), timezone)
     return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

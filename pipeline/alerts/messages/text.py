@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
 from pipeline.core.durations import duration_text
 from pipeline.core.first_steps import FIRST_STEPS
+from pipeline.core.iso_times import show_local_time
 from pipeline.core.types import END_REASON_TEXTS, EndReason
 from pipeline.core.verdict_words import CAUSE_TEXTS, current_cause, current_forecaster
 
@@ -213,12 +213,12 @@ def _observed(channel: Channel) -> str:
 
 def _start_text(alert: Alert) -> str:
     began = moment(alert.opened)
-    shown = _time(began, alert.timezone)
+    shown = show_local_time(began, alert.timezone)
     if alert.count == 1 and alert.anomalies and alert.anomalies[0].points == 1:
         return f"{shown}, a single reading"
     if alert.resolved is not None:
         ended = moment(alert.resolved)
-        return f"{shown}, ended {_time(ended, alert.timezone)} after {duration_text(ended - began)}"
+        return f"{shown}, ended {show_local_time(ended, alert.timezone)} after {duration_text(ended - began)}"
     ends = [moment(a.end) for a in alert.anomalies]
     lasted = max(ends) - began if ends else timedelta(0)
     return f"{shown} ({duration_text(lasted)} so far)" if lasted else shown
@@ -243,18 +243,7 @@ def _open_count(alert: Alert) -> str:
 
 def _hint(hint: Hint, zone: str) -> str:
     past = f"; first in {hint.first} of {hint.together} earlier shared alerts" if hint.together else ""
-    return f"{clean(hint.series, 80)} (began {_time(moment(hint.started), zone)}{past})"
-
-
-def _time(time: datetime, zone: str) -> str:
-    """Return a time in UTC, after that of another time zone if there is one."""
-    local = time.astimezone(ZoneInfo(zone)) if zone else time
-    if not local.utcoffset():
-        return f"{time:%Y-%m-%d %H:%M:%S} UTC"
-    day = "" if local.date() == time.date() else f"{time:%Y-%m-%d} "
-    name = local.tzname() or ""
-    shown = name if name.isalpha() else f"UTC{name}"  # zones without letters have names such as +03
-    return f"{local:%Y-%m-%d %H:%M:%S} {shown} ({day}{time:%H:%M:%S} UTC)"
+    return f"{clean(hint.series, 80)} (began {show_local_time(moment(hint.started), zone)}{past})"
 
 
 def _round(value: float) -> int:

@@ -272,6 +272,9 @@ def test_every_place_prints_the_same_sentence() -> None:
     assert sentence in html_of(alert, None)
     assert sentence in describe_anomaly(one, config.units)
     assert "Since 1970-01-01T00:01:00Z" in describe_anomaly(one, config.units)
+    local = describe_anomaly(one, config.units, "Europe/Berlin")
+    assert "at 1970-01-01 01:02:00 CET (00:02:00 UTC): rpm is" in local
+    assert "Since 1970-01-01 01:01:00 CET (00:01:00 UTC)" in local
     plain = sentence.replace(" 1/min", "")
     assert _largest_deviation(one) == plain == as_dict(one)["statement"]
     view = alert.anomalies[0]
