@@ -226,6 +226,12 @@ def main() -> None:
             tally.found[fault.kind].append(bool(said))
             if arguments.verbose and not said:
                 print(seed, "missed:", fault)
+        found = sum(sum(one) for one in tally.found.values())
+        print(
+            f"seed {seed}: {tally.right} of {tally.messages} messages right so far, {found} faults found, "
+            f"first right {tally.first_right} times",
+            flush=True,
+        )
     tally.show(arguments.seeds)
 
 
