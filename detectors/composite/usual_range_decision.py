@@ -148,10 +148,8 @@ class UsualRangeDecision:
         ]
         plain = predicted | (found.quantity == q.Q_VALUE)
         numbers[0] = np.where(plain, np.clip(values, -MAX_FLOAT32, MAX_FLOAT32), numbers[0])
-        # The range of a value that was never negative begins at 0. The anchor costs the last bits of a 0.
-        never_negative = (
-            (found.minimum >= -ROUNDING * np.abs(anchor)) & OF_VALUES[found.quantity] & (found.quantity >= 0)
-        )
+        # The range of a value that was never negative begins at 0.
+        never_negative = _never_negative(found, anchor) & OF_VALUES[found.quantity] & (found.quantity >= 0)
         if self.stage.settings.logarithmic != 2:
             numbers[1] = np.where(never_negative, np.maximum(numbers[1], 0), numbers[1])
         return numbers[0], numbers[1], numbers[2]
@@ -184,7 +182,7 @@ class UsualRangeDecision:
             for sign in (-1, 1)
         )
         lowest, highest = (self.preset.inverse(x.astype(np.float64)) for x in (found.minimum, found.maximum))
-        positive = np.isfinite(lowest) & (lowest >= 0)
+        positive = np.isfinite(lowest) & ((lowest >= 0) | _never_negative(found, anchor))
         low = np.where(positive, np.maximum(low, 0), low)
         share = positive & (highest >= MIN_HIGHEST_PERCENTAGE) & (highest <= MAX_PERCENTAGE)
         high = np.where(share, np.minimum(high, MAX_PERCENTAGE), high)
@@ -271,6 +269,14 @@ class UsualRangeDecision:
                 shown = band[impossible].astype(np.float64)
                 one[impossible] = np.where(np.abs(shown) < MAX_FLOAT32, shown, np.nan)
         return np.asarray(impossible.any(axis=1), np.bool_)
+
+
+def _never_negative(found: ChannelRatios, anchor: Numbers) -> NDArray[np.bool_]:
+    """Return the channels (N, C) without a negative value so far.
+
+    A 0 loses its last bits when the anchor is taken from it and added again.
+    """
+    return np.asarray(found.minimum >= -ROUNDING * np.abs(anchor), np.bool_)
 
 
 def _separate(verdicts: Verdicts, side: NDArray[np.int8]) -> None:

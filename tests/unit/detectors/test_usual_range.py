@@ -293,3 +293,13 @@ def test_a_state_with_the_former_rank_goes_on_with_its_ranges(tier):
     assert verdicts.flag.any()
     assert verdicts.flag.tolist() == whole.flag[cut:].tolist()
     assert detector.convert_state("5-other", stored) is None
+
+
+def test_the_ranges_of_counts_do_not_begin_below_zero() -> None:
+    values = np.random.default_rng(3).poisson(5, 10 * ROWS_PER_DAY).astype(float)
+    values[[10, 300, 500]] = 0  # which the anchor moves by its last bits
+    values[-1] = 900
+    found = verdicts_of(values, preset="network")
+    assert found.ratio[-1] > 1
+    assert found.usual_low[-1] == 0
+    assert found.lower[400:].min() == 0
