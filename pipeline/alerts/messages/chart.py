@@ -125,7 +125,7 @@ def _date_axis(axes: Any, dates: Any, timezone: str) -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=zone))
     axes.xaxis.get_offset_text().set_fontsize(8)
-    axes.set_xlabel(f"time in {timezone}", fontsize=8, loc="left", labelpad=-8)
+    axes.set_xlabel(f"time in {timezone}", fontsize=8, loc="left", labelpad=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
