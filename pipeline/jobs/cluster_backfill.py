@@ -35,11 +35,13 @@ from pipeline.services.backfill_plan import BackfillPlan, Shard
 from pipeline.services.backfill_shard import (
     ShardReport,
     ShardTask,
+    reader_of,
     versions_here,
 )
 from pipeline.services.scores_file import join_scores
 from storage.sql.database import Database
 from storage.stream_state import backfill_shards
+from storage.stream_state import reader as stored_readers
 
 if TYPE_CHECKING:
     pass
@@ -210,6 +212,8 @@ class ClusterBackfill:
     def _forget(self, database: Database, plan: BackfillPlan) -> None:
         """Delete what was kept to continue this backfill, and what dead ones have left."""
         with database.begin() as connection:
+            for reader in stored_readers.names(connection, reader_of(self.stream, plan.run)):
+                stored_readers.forget(connection, reader)
             backfill_shards.forget(connection, [plan.run])
         forget_dead_backfills(database, self.stream)
 

@@ -261,9 +261,19 @@ class _ShardRun:
 
     def _check(self, engine: Engine) -> None:
         owned = engine.parts.ownership.positions.keys()
-        if self._owned - owned:
+        if self._owned - owned or (owned - self._owned and not self._is_open()):
             raise ShardTaken(f"part {self._task.shard.number} of the backfill is run by another process")
         self._owned |= owned
+
+    def _is_open(self) -> bool:
+        """Return whether the part is not done.
+
+        It is asked once the partitions are owned: another process that marks the part as done from then on has
+        acquired them later, and fences this one before it scores anything.
+        """
+        with self._database.read() as connection:
+            stored = backfill_shards.of_run(connection, self._task.run)
+        return any(one.shard == self._task.shard.number and not one.done for one in stored)
 
     def _late(self, connection: Connection) -> list[LateRecord]:
         """Return the late records of this part, also those of earlier attempts."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from sqlalchemy import select
+from typer.testing import CliRunner
 
+from pipeline.cli.app import app
 from pipeline.config.schema import Config
-from pipeline.core.errors import InputError
+from pipeline.core.errors import ForewatchError, InputError
 from pipeline.jobs.cluster_backfill import ClusterBackfill, ClusterChoice
+from pipeline.jobs.cluster_session import worker_problem
 from pipeline.services import backfill_plan
 from pipeline.services.backfill import run_backfill
 from pipeline.services.backfill_plan import BackfillPlan
@@ -160,3 +164,67 @@ def test_sqlite_is_refused(tmp_path):
     work = ClusterBackfill(past_config(f"sqlite:///{tmp_path}/forewatch.db"), "plant", ("a.csv",))
     with pytest.raises(InputError, match="--cluster needs PostgreSQL"):
         work.run(ClusterChoice.of("local:2"), Silent())
+
+
+def test_a_plan_states_parts_and_times(tmp_path, small_parts):
+    (tmp_path / "forewatch.yaml").write_text(
+        past_config(f"sqlite:///{tmp_path}/forewatch.db").model_dump_json(exclude_unset=True)
+    )
+    files = list(map(str, files_of(tmp_path)))
+    command = ["backfill", str(tmp_path / "forewatch.yaml"), "-s", "plant", "--plan", *files]
+    table = CliRunner().invoke(app, command)
+    assert table.exit_code == 0, table.output
+    assert "group 1 of" in table.output
+    assert "series from the first to s-01" in table.output
+    plan = json.loads(CliRunner().invoke(app, [*command, "--json", "--cluster", "local:3"]).stdout)
+    assert plan["rows"] >= sum(part["rows"] for part in plan["parts"]) - len(plan["parts"])
+    assert set(plan["seconds_by_workers"]) == {"1", "2", "3", "4", "16", "100"}
+
+
+def test_mistakes_of_the_user_are_one_line_each(tmp_path, two_databases, small_parts):
+    files, config = files_of(tmp_path), past_config(two_databases[0])
+    (tmp_path / "forewatch.yaml").write_text(config.model_dump_json(exclude_unset=True))
+    command = ["backfill", str(tmp_path / "forewatch.yaml"), "-s", "plant", str(files[1]), "--cluster"]
+    for value, said in {
+        "dask:8786": "--cluster 'dask:8786' is neither local, local:N nor the address of a Dask scheduler",
+        "local:0": "is neither local, local:N nor",
+        "tls://127.0.0.1:1": "needs certificates; write",
+        "tcp://127.0.0.1:1": "no Dask scheduler answers at tcp://127.0.0.1:1",
+    }.items():
+        done = CliRunner().invoke(app, [*command, value])
+        assert done.exit_code != 0
+        assert said in str(done.exception), value
+        assert isinstance(done.exception, ForewatchError)
+    work = ClusterBackfill(config, "plant", (str(files[1]),))
+    database = Database(config.database)
+    plan, model = work.plan(database)
+    database.close()
+    task = work._task(plan, plan.shards[0], model)
+    other = replace(task, versions=task.versions | {"numpy": "1.0"})
+    assert (
+        worker_problem([other])
+        == f"a worker has another version: numpy {task.versions['numpy']} there, 1.0 here"
+    )
+    with pytest.raises(InputError, match=r"the model changed from other to .* run the same command again"):
+        run_shard(replace(task, model="other"))
+
+
+@pytest.mark.kafka
+def test_partitions_of_a_topic_are_parts(two_databases, small_parts, topics, kafka_broker):
+    topic = topics.create(partitions=3)
+    for number in range(2):  # the third one is empty
+        rows = past_rows(5, 300, number, 10 * number)
+        values = [json.dumps({"s": s, "t": t, "v": v}).encode() for s, t, v in rows if s]
+        topics.produce(topic, values, partition=number)
+    source = {"kafka": {"brokers": [kafka_broker], "topics": [topic]}}
+    form = {"json": {"series": "s", "time": "t", "values": ["v"]}}
+    one, parts = (past_config(url, source=source, format=form) for url in two_databases)
+    report = run_backfill(one, "plant", None, 0, None, None, Silent())
+    work = ClusterBackfill(parts, "plant", None, 0, None)
+    database = Database(parts.database)
+    plan, model = work.plan(database)
+    database.close()
+    done = [run_shard(work._task(plan, shard, model)) for shard in plan.shards]
+    assert plan.rows == report.counts.read()
+    assert sum(r.counts.scored for r in done) == report.counts.scored > 1000
+    assert results(two_databases[1], "revision") == results(two_databases[0], "revision")

@@ -1,0 +1,158 @@
+"""Backfill in parts beside one process, and the cost model of ``forewatch backfill --plan``.
+
+    python -m benchmarks.cluster_backfill [--points 1e6 1e7] [--check 3e6] [--workers 2] [--detector standard]
+
+A Parquet file in the order of time, a real PostgreSQL, and for each size: one process, then ``local:N``. The
+efficiency is the time of one process, divided by N and by the time of N workers. The model start + rows × row
+is fitted to the workers' times of the first and the last size and compared with that of ``--check``. The last
+table is a plan of 10⁹ points. Bounded: no size begins after ``--limit-seconds``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config.schema import Config
+from pipeline.jobs.cluster_backfill import ClusterBackfill, ClusterChoice
+from pipeline.services.backfill import run_backfill
+from pipeline.services.backfill_plan import COSTS, BackfillPlan, InputPart, plan_shards
+from tests.support.postgres_server import PostgresServer, create_database, drop_database, running_postgres
+
+SERIES = 1000
+ROWS_IN_A_GROUP = 100_000
+START_NS = 1_750_000_000 * 10**9
+
+
+class Silent:
+    """Progress that is not shown."""
+
+    def advance(self, count: float) -> None:
+        """Show nothing."""
+
+    def expect(self, total: float) -> None:
+        """Show nothing."""
+
+
+def write_points(path: Path, points: int) -> None:
+    """Write points of ``SERIES`` series, a minute apart, in the order of time."""
+    rng = np.random.default_rng(1)
+    names = pa.array([f"sensor-{i:04}" for i in range(SERIES)])
+    seconds, step = points // SERIES, ROWS_IN_A_GROUP // SERIES
+    schema = pa.schema({"s": pa.string(), "t": pa.timestamp("ns", tz="UTC"), "v": pa.float64()})
+    with pq.ParquetWriter(path, schema) as writer:
+        for first in range(0, seconds, step):
+            time_ns = np.repeat(START_NS + np.arange(first, min(first + step, seconds)) * 60 * 10**9, SERIES)
+            which = np.tile(np.arange(SERIES), len(time_ns) // SERIES)
+            values = 20 + 5 * np.sin(time_ns / 86400e9 * 2 * np.pi) + rng.normal(0, 0.5, len(time_ns))
+            columns = [names.take(pa.array(which)), pa.array(time_ns).cast(schema.field("t").type), values]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def config_of(url: str, detector: str) -> Config:
+    """Return the config of the stream."""
+    form = {"csv": {"series": "s", "time": "t", "values": ["v"]}}
+    stream = {"source": {"memory": {}}, "format": form, "detector": detector, "every": "1m"}
+    return Config.model_validate({"database": url, "http": None, "streams": {"bench": stream}})
+
+
+def measure(server: PostgresServer, file: Path, detector: str, workers: int) -> tuple[float, int]:
+    """Return the seconds of a backfill and the number of its anomalies.
+
+    Args:
+        server: Makes the database.
+        file: The input.
+        detector: Name of the detector.
+        workers: Number of workers, 0 for this process.
+    """
+    url = create_database(server)
+    try:
+        config = config_of(url, detector)
+        started = time.perf_counter()
+        if workers:
+            work = ClusterBackfill(config, "bench", (str(file),))
+            report = work.run(ClusterChoice(None, workers), Silent()).report
+        else:
+            report = run_backfill(config, "bench", [file], None, None, None, Silent())
+        return time.perf_counter() - started, report.anomalies
+    finally:
+        drop_database(server, url)
+
+
+def plan_of(points: int, files: int, detector: str) -> BackfillPlan:
+    """Return the plan of so many points in files of equal size."""
+    inputs = [InputPart(f"past/{n:04}.parquet", 0, "", 0, points // files) for n in range(files)]
+    cost = COSTS[detector]
+    return BackfillPlan("", "bench", tuple(plan_shards(inputs, cost, ["s"])), points, cost)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--points", type=float, nargs="+", default=[1e6, 1e7])
+    parser.add_argument("--check", type=float, default=3e6)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--detector", default="standard", choices=sorted(COSTS))
+    parser.add_argument("--limit-seconds", type=float, default=600)
+    options = parser.parse_args()
+    sizes = sorted({*map(int, options.points), int(options.check)})
+    begun = time.perf_counter()
+    found: dict[int, tuple[float, float]] = {}
+    with running_postgres() as server, tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "points.parquet"
+        write_points(file, 200_000)
+        measure(server, file, options.detector, 0)  # compiled code and imports
+        print("points  one process s  workers s  efficiency  anomalies")
+        for points in sizes:
+            if time.perf_counter() - begun > options.limit_seconds:
+                print(f"{points:.0e}  not run: {options.limit_seconds:.0f} s are over")
+                continue
+            write_points(file, points)
+            one, anomalies = measure(server, file, options.detector, 0)
+            many, same = measure(server, file, options.detector, options.workers)
+            found[points] = one, many
+            equal = "" if anomalies == same else f", {same} in parts"
+            efficiency = one / options.workers / many
+            print(f"{points:.0e}  {one:.1f}  {many:.1f}  {efficiency:.2f}  {anomalies}{equal}", flush=True)
+    report_model(found, int(options.check), options.workers, options.detector)
+
+
+def report_model(found: dict[int, tuple[float, float]], check: int, workers: int, detector: str) -> None:
+    """Print the fitted model, its error at another size, and a plan of 10⁹ points.
+
+    Args:
+        found: Seconds of one process and of the workers, by points.
+        check: Size that is not fitted.
+        workers: Number of workers.
+        detector: Name of the detector.
+    """
+    fitted = sorted(size for size in found if size != check)
+    if len(fitted) >= 2:
+        (low, high) = fitted[0], fitted[-1]
+        for place, name in enumerate(("one process", f"{workers} workers")):
+            row = (found[high][place] - found[low][place]) / (high - low)
+            start = found[low][place] - row * low
+            print(f"{name}: {start:.1f} s + {row * 1e6:.2f} µs a point", end="")
+            if check in found:
+                expected = start + row * check
+                print(
+                    f"; at {check:.0e}: {expected:.1f} s expected, {found[check][place]:.1f} s measured",
+                    end="",
+                )
+            print()
+    for files in (400, 4000):
+        plan = plan_of(10**9, files, detector)
+        times = ", ".join(f"{n} workers {plan.seconds(n):.0f} s" for n in (1, 10, 100, 400))
+        print(f"plan of 1e9 points in {files} files: {len(plan.shards)} parts; {times}")
+    print(replace(COSTS[detector]))
+
+
+if __name__ == "__main__":
+    main()
