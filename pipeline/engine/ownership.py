@@ -20,7 +20,7 @@ from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.sink import ResultWriters
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import OffsetBounds, Records, Source, TableRecords
-from storage.results import anomalies
+from storage.results import anomalies, late_records
 from storage.sql.database import Database
 from storage.stream_state import positions, snapshots
 
@@ -173,11 +173,8 @@ class Ownership:
             ended = [] if state.loaded else [_closed(anomaly) for anomaly in found]
             found = found if state.loaded else []
             position = self._move(position, start, _without_buffered(position.counts), ended)
-        if state.damage:
-            # It could be read again later. The state and the recorded history would then begin at its offset,
-            # inside what is written now.
-            with self._database.begin() as connection:
-                snapshots.delete(connection, position)
+        if state.damage or (not state.loaded and position.counts.read()):
+            self._begin_without_snapshot(position)
         read_from = state.offset if state.replayable else start
         self._open_writers(position, read_from)
         self._open[partition] = found
@@ -197,6 +194,19 @@ class Ownership:
             replay=start - read_from,
         )
         return True
+
+    def _begin_without_snapshot(self, position: Position) -> None:
+        """Remove what belongs to the lost state, and let late points correct the new one.
+
+        Raises StorageUnavailable and Fenced.
+        """
+        stream = self._scorer.provenance.stream
+        with self._database.begin() as connection:
+            # A damaged one could be read again later. The state and the recorded history would then begin at
+            # its offset, inside what is written now.
+            snapshots.delete(connection, position)
+            if self._reader == stream:
+                late_records.reopen(connection, stream, position.partition)
 
     def _open_writers(self, position: Position, offset: int) -> None:
         """Open recorded history and outputs.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sqlalchemy import Connection
 
 from pipeline.core.types import Partition, Position
+from pipeline.decode import Key
 from pipeline.scoring.stream_scorer import BatchResult
 
 if TYPE_CHECKING:
@@ -110,4 +111,6 @@ class ResultWriters:
 class SnapshotListener(Protocol):
     """Sink that also writes into the transaction of a snapshot."""
 
-    def on_snapshot(self, connection: Connection, position: Position) -> None: ...
+    def on_snapshot(self, connection: Connection, position: Position) -> Set[Key]:
+        """Return the keys of series whose state lacks points of before the snapshot."""
+        ...

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
+from sqlalchemy import Connection
 
 from pipeline.core.errors import StorageUnavailable
-from pipeline.core.types import FaultKind, Partition
+from pipeline.core.types import FaultKind, Partition, Position
+from pipeline.decode import Key
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.offloaded_state import OffloadedSeries, states_of
 from pipeline.engine.ownership import Ownership
@@ -28,8 +30,9 @@ from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
 
-#: Key of the meta data of a snapshot: keys of the series that have an open anomaly.
-OPEN_KEY = "open"
+#: Key of the meta data of a snapshot: keys of the series that cannot be scored again from it, because they
+#: have an open anomaly, or late points that are not part of their state.
+UNFIT_KEY = "unfit"
 
 
 class Snapshots:
@@ -102,9 +105,7 @@ class Snapshots:
         started = time.monotonic()
         try:
             with self._database.begin() as connection:
-                for listener in self._listeners:
-                    listener.on_snapshot(connection, position)
-                meta = self._scorer.meta() | {OPEN_KEY: self._scorer.open_keys(partition)}
+                meta = self._scorer.meta() | self._unfit(connection, position)
                 size = snapshots.save(connection, position, position.next_offset, pages, meta=meta)
                 offloaded_series.forget(connection, position, self._offloaded.restored.get(partition, []))
                 offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, idle))
@@ -125,3 +126,12 @@ class Snapshots:
         self._metrics.snapshot(partition, size)
         self._metrics.snapshot_seconds.observe(time.monotonic() - started)
         self._metrics.evictions.inc(offloaded)
+
+    def _unfit(self, connection: Connection, position: Position) -> dict[str, list[Key]]:
+        """Let the listeners write, and return the series under ``UNFIT_KEY``."""
+        if not self._listeners:
+            return {}
+        unfit = set(self._scorer.open_keys(position.partition))
+        for listener in self._listeners:
+            unfit |= listener.on_snapshot(connection, position)
+        return {UNFIT_KEY: sorted(unfit)}

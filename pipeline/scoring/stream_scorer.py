@@ -32,7 +32,7 @@ from pipeline.windows.event_sessions import FOREVER
 from pipeline.windows.event_time import (
     DUPLICATE,
     LATE,
-    SCORED,
+    SUPERSEDED,
     EventTimeProcessor,
     PartitionBuffer,
 )
@@ -370,14 +370,14 @@ class StreamScorer:
 
     def _count(self, outcome: PartitionOutcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
         heads = verdict if columns.head is None else verdict[columns.head]
-        scored, late, duplicate = (int((heads == one).sum()) for one in (SCORED, LATE, DUPLICATE))
+        scored, late, duplicate, superseded = np.bincount(heads, minlength=SUPERSEDED + 1).tolist()
         outcome.counts.scored += scored + columns.folded
         outcome.counts.late += late
-        outcome.counts.duplicate += duplicate
-        if late:
-            outcome.late += self._late(columns.take(verdict == LATE))
-        if duplicate and self.stream.duplicates == "last":
-            outcome.late += self._late(columns.take(verdict == DUPLICATE))
+        outcome.counts.duplicate += duplicate + superseded
+        # Also samples of a record whose first one is scored.
+        for kind in (LATE, DUPLICATE) if self.stream.duplicates == "last" else (LATE,):
+            if (rows := verdict == kind).any():
+                outcome.late += self._late(columns.take(rows))
         if columns.late is not None:
             outcome.counts.late += columns.late.records
             outcome.late += self._late(columns.late)

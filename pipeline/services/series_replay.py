@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.schema import Config, Stream
-from pipeline.core.types import Anomaly, LateRecord, Partition
+from pipeline.core.types import Anomaly, AnomalyState, LateRecord, Partition
 from pipeline.decode import labels_of
 from pipeline.engine.initial_state import copy_initial_states, scorer_with_initial_states
 from pipeline.models.champion import Champion, champion_of
@@ -48,6 +48,8 @@ _NUMBERS = (
     "forecaster",
 )
 
+#: Point numbers from which the owner of an open anomaly continues it.
+_POINT_NUMBERS = ("first_flag_seq", "last_flag_seq", "told_seq")
 #: Points of which a replay keeps the verdicts, the newest ones.
 MAX_KEPT_POINTS = 200_000
 
@@ -64,6 +66,7 @@ class SeriesReplay:
 
     newest      series → time of its last scored point, ns
     recorded    series → time of its last point in the recorded history, ns
+    starts      series → time of the last point in the earlier state from which it starts, ns
     late_times  series → times of its late points, ns, ascending
     kept        points with their verdicts, as far as ``keep`` asked for them
     """
@@ -81,6 +84,7 @@ class SeriesReplay:
         self.scorer = StreamScorer(champion.provenance, plain_stream(stream), champion.detector)
         self.newest: dict[str, int] = {}
         self.recorded: dict[str, int] = {}
+        self.starts: dict[str, int] = {}
         self.late_times: dict[str, list[int]] = {}
         self.kept: deque[Scored] = deque()
         self._kept_since: int | None = None
@@ -195,7 +199,7 @@ def replay_series(
     for one in sorted(late, key=lambda entry: entry.record.time_ns):
         replay.late_times.setdefault(one.record.series, []).append(one.record.time_ns)
     replay.keep(continued.keep_since_ns)
-    starts = continued.start(replay, champion, late)
+    starts = replay.starts = continued.start(replay, champion, late)
     since_ns = min(starts.values()) if len(starts) == len(series) else None
     history = _recorded(config, name, series, since_ns)
     replay.recorded = starts | {
@@ -258,7 +262,8 @@ def differences_since(
     Args:
         stored: Anomalies of the series, also retracted ones.
         right: The series in the order of time, with all of their points.
-        since_ns: Series → time of the first point that came late. Nothing before it can differ.
+        since_ns: Series → time of the first point that came late. No anomaly that was closed before it
+            differs.
     """
     by_series: dict[str, tuple[list[Anomaly], list[Anomaly]]] = defaultdict(lambda: ([], []))
     for one in stored:
@@ -278,7 +283,7 @@ def _differences_of(
     return [
         Difference(name, one, correct)
         for one, correct in pairs
-        if max(a.end_ns for a in (one, correct) if a is not None) >= since_ns
+        if (_is_open(one) or max(a.end_ns for a in (one, correct) if a is not None) >= since_ns)
         and (_differs(one, correct) or _numbers(one) != _numbers(correct))
     ]
 
@@ -289,11 +294,16 @@ def _differs(stored: Anomaly | None, right: Anomaly | None) -> bool:
     return differs(stored, right)
 
 
+def _is_open(anomaly: Anomaly | None) -> bool:
+    return anomaly is not None and anomaly.state is AnomalyState.OPEN
+
+
 def _numbers(anomaly: Anomaly | None) -> list[str] | None:
     """Return the numbers of the peak as texts, in which NaN equals NaN.
 
-    None for a retracted anomaly.
+    None for a retracted anomaly. An open one goes on by the numbers of its points, which late points shift.
     """
     if anomaly is None or not anomaly.points:
         return None
-    return [repr(getattr(anomaly, name)) for name in _NUMBERS]
+    names = (*_NUMBERS, *_POINT_NUMBERS) if _is_open(anomaly) else _NUMBERS
+    return [repr(getattr(anomaly, name)) for name in names]

@@ -27,13 +27,19 @@ from pipeline.config.schema import Config
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, AnomalyState, Counts, LateRecord, Partition, Position
-from pipeline.decode import series_key
+from pipeline.decode import Key, series_key
 from pipeline.engine.engine import Engine
 from pipeline.scoring.stream_scorer import BatchResult, PartitionOutcome, StreamScorer
-from pipeline.services.recent_points import RecentPoints
+from pipeline.services.recent_points import RecentPoints, Watched
 from pipeline.services.revised_points import revised_points
 from pipeline.services.revision import Difference
-from pipeline.services.series_replay import Continuation, SeriesReplay, differences_since, replay_series
+from pipeline.services.series_replay import (
+    NEVER_NS,
+    Continuation,
+    SeriesReplay,
+    differences_since,
+    replay_series,
+)
 from pipeline.services.state_checkpoints import StateCheckpoints
 from storage.results import anomalies, late_records
 from storage.results.late_records import LateEntry
@@ -57,11 +63,25 @@ LONGEST_REST_SECONDS = 0.2
 
 @dataclass(slots=True)
 class _Prepared:
-    """Series that were scored again, with the late points of each."""
+    """Series that were scored again.
+
+    late     series → its late points
+    watches  series → since when its points are kept; after another start some are missing
+    epochs   partition → epoch of its owner
+    """
 
     replay: SeriesReplay
     late: dict[str, list[LateEntry]]
+    watches: dict[str, Watched]
     epochs: dict[Partition, int]
+
+    def since_ns(self, name: str) -> int:
+        """Return the time of a series from which its verdicts can differ.
+
+        An earlier state holds late points of before it if they are scored again, after a damaged snapshot.
+        """
+        first_ns = min(one.record.time_ns for one in self.late[name])
+        return max(first_ns, self.replay.starts.get(name, NEVER_NS) + 1)
 
 
 @dataclass(slots=True)
@@ -97,10 +117,15 @@ class StreamRevision:
     def close(self) -> None:
         """Nothing is open."""
 
-    def on_snapshot(self, connection: Connection, position: Position) -> None:
-        """Mark the late points whose corrected state is part of the snapshot."""
+    def on_snapshot(self, connection: Connection, position: Position) -> set[Key]:
+        """Mark the late points whose corrected state is part of the snapshot.
+
+        Return the keys of the series of the others.
+        """
         if ids := self._applied.get((position.partition, position.epoch)):
             late_records.settle(connection, sorted(ids), time.time_ns())
+        names = late_records.pending_series(connection, self.name, position.partition)
+        return {series_key(self.config.streams[self.name], name) for name in names}
 
     def apply(self, engine: Engine) -> None:
         """Commit one prepared revision, and give the live series their corrected state."""
@@ -112,9 +137,9 @@ class StreamRevision:
             return
         prepared = self._ready[0]
         series = self._catch_up(prepared, engine)
-        since_ns = {name: min(one.record.time_ns for one in prepared.late[name]) for name in series}
+        since_ns = {name: prepared.since_ns(name) for name in series}
         try:
-            stored = self._stored(since_ns)
+            stored = self._stored(prepared.replay, since_ns)
         except StorageUnavailable:
             return
         due = differences_since(stored, prepared.replay, since_ns)
@@ -158,7 +183,7 @@ class StreamRevision:
         for name in names:
             slot = slots[name]
             if (
-                name in watched
+                watched.get(name) == prepared.watches[name]
                 and watched[name].slot == slot
                 and counts[name] == windows["seq"][slot]
                 and replay.newest[name] == windows["last_time"][slot]
@@ -168,12 +193,16 @@ class StreamRevision:
                 self._recent.forget(name)  # the thread asks for it again
         return found
 
-    def _stored(self, since_ns: Mapping[str, int]) -> list[Anomaly]:
+    def _stored(self, replay: SeriesReplay, since_ns: Mapping[str, int]) -> list[Anomaly]:
         """Return the anomalies of series since a time of each, also retracted ones."""
         if not since_ns:
             return []
+        # A late point can extend an anomaly that had ended before it.
+        since = since_ns.get
+        starts_ns = [a.start_ns for a in replay.anomalies() if a.end_ns >= since(a.series, a.end_ns + 1)]
+        oldest_ns = min([*since_ns.values(), *starts_ns])
         with self.database.read() as connection:
-            return anomalies.of_series(connection, self.name, list(since_ns), min(since_ns.values()))
+            return anomalies.of_series(connection, self.name, list(since_ns), oldest_ns)
 
     def _result(
         self, prepared: _Prepared, series: Sequence[str], due: Sequence[Difference], engine: Engine
@@ -234,10 +263,10 @@ class StreamRevision:
             return
         self.flush_history()
         rest(FLUSH_SECONDS)
-        anchors = {name: one.anchor_ns for name, one in self._recent.watched().items() if name in late}
-        if not anchors:
+        watches = {name: one for name, one in self._recent.watched().items() if name in late}
+        if not watches:
             return
-        newer = self._recent.of(list(anchors))
+        newer = self._recent.of(list(watches))
 
         def pause(seconds: float) -> None:
             rest(min(REST_RATIO * seconds, LONGEST_REST_SECONDS))
@@ -245,15 +274,14 @@ class StreamRevision:
         start = partial(self._checkpoints.start, engine.parts.ownership.positions.copy())
         keep = None
         if engine.parts.writers.outputs:
-            keep = min(one.record.time_ns for name in anchors for one in late[name])
+            keep = min(one.record.time_ns for name in watches for one in late[name])
         continued = Continuation(start, newer, pause, keep)
-        replay = replay_series(self.database, self.config, self.name, list(anchors), continued)
-        covered = {
-            name: late[name] for name, anchor in anchors.items() if replay.recorded.get(name, -1) >= anchor
-        }
+        replay = replay_series(self.database, self.config, self.name, list(watches), continued)
+        recorded = replay.recorded
+        covered = {n: late[n] for n, one in watches.items() if recorded.get(n, -1) >= one.anchor_ns}
         if covered:
             replay.feed(self._recent.of(list(covered), replay.newest), pause)
-            self._ready.append(_Prepared(replay, covered, epochs))
+            self._ready.append(_Prepared(replay, covered, watches, epochs))
 
     def _pending(self, epochs: dict[Partition, int]) -> list[LateEntry]:
         before = {key: ids.copy() for key, ids in self._applied.copy().items()}
@@ -293,7 +321,7 @@ class StreamRevision:
             name: rows
             for name, rows in by_series.items()
             if at_once
-            or now_ns - rows[-1].created_ns >= QUIET_NS
+            or not 0 <= now_ns - rows[-1].created_ns < QUIET_NS
             or now_ns - rows[0].created_ns >= LONGEST_WAIT_NS
         }
         return dict(list(due.items())[:MAX_SERIES])

@@ -19,7 +19,7 @@ from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.errors import DamagedState
 from pipeline.core.types import Partition, Position
 from pipeline.decode import series_key
-from pipeline.engine.snapshots import OPEN_KEY
+from pipeline.engine.snapshots import UNFIT_KEY
 from pipeline.models.champion import Champion
 from pipeline.scoring.series_table import metadata, series_keys
 from pipeline.scoring.stream_scorer import StreamScorer
@@ -56,7 +56,7 @@ class StateCheckpoints:
             folder = folder_of(self.name, partition, position.identity)
             if folder not in self._written:
                 self._written[folder] = max((one.created_ns for one in store.checkpoints(folder)), default=0)
-            if now_ns - self._written[folder] < CHECKPOINT_EVERY_NS:
+            if abs(now_ns - self._written[folder]) < CHECKPOINT_EVERY_NS:  # the clock may have been ahead
                 continue
             self._written[folder] = now_ns
             self._copy(store, folder, position)
@@ -72,13 +72,13 @@ class StateCheckpoints:
                 snapshot = snapshots.load(connection, position.stream, position.partition)
                 if snapshot is None or snapshot.size_bytes > MAX_CHECKPOINT_BYTES:
                     return
-                if OPEN_KEY not in snapshot.meta:
-                    return  # of an earlier version
+                if UNFIT_KEY not in snapshot.meta:
+                    return  # of an earlier version, or of a time without revisions
                 pages = list(snapshot.pages)[1:]  # the first one holds buffered records
         except DamagedState:
             return  # the next snapshot was written meanwhile
         parts = [CheckpointPage(page, series_keys(page)) for page in pages]
-        store.write(folder, snapshot.offset, snapshot.created_ns, parts, snapshot.meta[OPEN_KEY])
+        store.write(folder, snapshot.offset, snapshot.created_ns, parts, snapshot.meta[UNFIT_KEY])
 
     def start(
         self,
@@ -98,16 +98,18 @@ class StateCheckpoints:
         Returns:
             The time of the last point in the state of each series that has one, ns.
         """
-        by_place: dict[Partition, dict[str, list[LateEntry]]] = defaultdict(lambda: defaultdict(list))
+        by_series: dict[str, list[LateEntry]] = defaultdict(list)
+        places: dict[Partition, set[str]] = defaultdict(set)
         for one in late:
-            by_place[one.record.partition][one.record.series].append(one)
+            by_series[one.record.series].append(one)
+            places[one.record.partition].add(one.record.series)
         starts: dict[str, int] = {}
         store = CheckpointStore(self.config.history_path)
-        for partition, series in by_place.items():
+        for partition, names in places.items():
             if (position := owned.get(partition)) is None:
                 continue
             for checkpoint in store.checkpoints(folder_of(self.name, partition, position.identity)):
-                missing = {name: rows for name, rows in series.items() if name not in starts}
+                missing = {name: by_series[name] for name in names if name not in starts}
                 if not missing:
                     break
                 try:
@@ -138,17 +140,20 @@ class StateCheckpoints:
             if slot is None:
                 continue
             last_ns = int(scorer.series.state["windows"]["last_time"][slot])
-            if all(_is_known(one, checkpoint, last_ns) for one in series[name]):
+            if all(_is_known(one, partition, checkpoint, last_ns) for one in series[name]):
                 starts[name], slots[name] = last_ns, slot
         if slots:
             replay.load(scorer, slots)
         return starts
 
 
-def _is_known(late: LateEntry, checkpoint: Checkpoint, last_ns: int) -> bool:
-    """Return whether the state holds a late point, or ends before it."""
-    revised = late.revised_ns is not None and late.revised_ns <= checkpoint.created_ns
-    return revised or late.record.time_ns > last_ns
+def _is_known(late: LateEntry, partition: Partition, checkpoint: Checkpoint, last_ns: int) -> bool:
+    """Return whether the state of a series holds a late point, or ends before it.
+
+    A state that can be used holds all late points of its partition below its offset.
+    """
+    below = late.record.partition == partition and late.record.offset < checkpoint.offset
+    return below or late.record.time_ns > last_ns
 
 
 def _is_of_model(scorer: StreamScorer, page: bytes) -> bool:

@@ -44,6 +44,7 @@ from pipeline.windows.event_time_kernels import (
     LATE,
     NEVER,
     SCORED,
+    SUPERSEDED,
     admit_points,
     counters_to_rates,
     fill_gaps,
@@ -57,6 +58,7 @@ __all__ = [
     "LATE",
     "MAX_FILLED_POINTS",
     "SCORED",
+    "SUPERSEDED",
     "Admitted",
     "EventTimeProcessor",
     "PartitionBuffer",
@@ -75,7 +77,7 @@ EVENTS_VERSION = "events-1"
 class Admitted:
     """Outcome of N ready points.
 
-    outcome  (N,) uint8  SCORED, LATE or DUPLICATE
+    outcome  (N,) uint8  SCORED, LATE, DUPLICATE of a scored point, or SUPERSEDED by a later record
     points   M points for the detector: the scored ones, and the filled ones of gaps
     row      (M,) int64  index of the point among the N, −1 for a filled one
     seq      (M,) int64  number of the point in its series, from 1; a filled one has that of the real point before it

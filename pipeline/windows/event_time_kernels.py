@@ -10,7 +10,7 @@ from numba import njit
 from pipeline.core.trading_calendar import step_time, steps_between
 
 NEVER = np.iinfo(np.int64).min
-SCORED, LATE, DUPLICATE = 0, 1, 2
+SCORED, LATE, DUPLICATE, SUPERSEDED = 0, 1, 2, 3
 
 #: Columns of the state array ``cadence``.
 CADENCE_EVERY, CADENCE_CANDIDATE, CADENCE_VOTES = 0, 1, 2
@@ -78,7 +78,7 @@ def admit_points(
         s, t = slots[i], time[i]
         last = last_time[s]
         if t <= last or (len(superseded) > 0 and superseded[i]):
-            outcome[i] = LATE if t < last else DUPLICATE
+            outcome[i] = LATE if t < last else DUPLICATE if t == last else SUPERSEDED
             continue
         outcome[i] = SCORED
         before[i] = last

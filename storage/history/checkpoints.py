@@ -2,10 +2,10 @@
 
     <root>/<stream>/<topic>/<partition>/<log>/<offset>.c<created>.state
 
-A checkpoint is a copy of a snapshot: the state after every record below ``offset``, created at ``created``
-(ns). It is a ZIP archive without compression, whose check sums protect each part: the pages of the
-snapshot, and ``index.json`` with the keys of the series of each page and of those that must not start from
-here.
+A checkpoint is a copy of a snapshot: the state after every record below ``offset``, in the order of time,
+created at ``created`` (ns). It is a ZIP archive without compression, whose check sums protect each part: the
+pages of the snapshot, and ``index.json`` with the keys of the series of each page and of those that must not
+start from here.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from storage.history.segments import SegmentStore
 
 _NAME = re.compile(r"(\d+)\.c(\d+)\.state")
 _INDEX = "index.json"
+#: Form of the index. A file of another form is not used: in form 1, series of pending late points were fit.
+_FORM = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class CheckpointStore:
         names = [path.rpartition("/")[2] for path in fs.ls(below, detail=False)] if fs.exists(below) else []
         found = [(name, match) for name in names if (match := _NAME.fullmatch(name)) is not None]
         checkpoints = [Checkpoint(f"{folder}/{name}", int(m[1]), int(m[2])) for name, m in found]
-        return sorted(checkpoints, key=lambda one: one.created_ns, reverse=True)
+        return sorted(checkpoints, key=lambda one: (one.offset, one.created_ns), reverse=True)
 
     def write(
         self,
@@ -76,14 +78,15 @@ class CheckpointStore:
             offset: The state covers every record below it.
             created_ns: Time of the snapshot.
             pages: Pages of series.
-            unfit: Keys of series whose state is not all that counts at that time.
+            unfit: Keys of series whose state is not all that counts at that offset: they have an open
+                anomaly, or late points that are not part of it.
         """
         buffer, keys = BytesIO(), []
         with zipfile.ZipFile(buffer, "w") as archive:
             for number, page in enumerate(pages):
                 archive.writestr(str(number), page.data)
                 keys.append(page.keys)
-            archive.writestr(_INDEX, json.dumps({"keys": keys, "unfit": sorted(unfit)}))
+            archive.writestr(_INDEX, json.dumps({"form": _FORM, "keys": keys, "unfit": sorted(unfit)}))
         self._segments.put(f"{folder}/{offset}.c{created_ns}.state", buffer.getbuffer())
 
     def read(self, checkpoint: Checkpoint, wanted: Collection[str]) -> tuple[set[str], list[bytes]]:
@@ -95,7 +98,7 @@ class CheckpointStore:
         try:
             with fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive:
                 index: dict[str, Any] = json.loads(archive.read(_INDEX))
-                usable = set(wanted) - set(index["unfit"])
+                usable = set(wanted) - set(index["unfit"]) if index.get("form") == _FORM else set()
                 used = [str(n) for n, keys in enumerate(index["keys"]) if not usable.isdisjoint(keys)]
                 return usable, [archive.read(name) for name in used]
         except (zipfile.BadZipFile, KeyError) as error:

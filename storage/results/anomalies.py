@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy import Connection, Row, Select, delete, or_, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from pipeline.core.errors import InputError
@@ -120,11 +120,12 @@ def of_series(
         connection: A connection.
         stream: Name of the stream.
         series: Names of the series.
-        since_ns: Earliest end of an anomaly, None for all.
+        since_ns: Earliest end of a closed anomaly, None for all.
     """
     statement = _select().where(AnomalyRow.stream == stream).order_by(AnomalyRow.start_ns, AnomalyRow.id)
     if since_ns is not None:
-        statement = statement.where(AnomalyRow.end_ns >= since_ns)
+        recent = or_(AnomalyRow.end_ns >= since_ns, AnomalyRow.state == AnomalyState.OPEN.value)
+        statement = statement.where(recent)
     parts = [series[at : at + _AT_ONCE] for at in range(0, len(series), _AT_ONCE)]
     return [
         anomaly

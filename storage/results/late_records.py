@@ -74,12 +74,11 @@ def _record(row: Row[Any]) -> LateRecord:
 
 @dataclass(frozen=True, slots=True)
 class LateEntry:
-    """Stored late record; ``revised_ns`` is None until it has revised its series."""
+    """Stored late record."""
 
     id: int
     record: LateRecord
     created_ns: int
-    revised_ns: int | None = None
 
 
 def pending(
@@ -118,6 +117,13 @@ def added_after(
     return [_record(row) for row in connection.execute(statement)]
 
 
+def pending_series(connection: Connection, stream: str, partition: Partition) -> list[str]:
+    """Return the names of the series with late records that have revised nothing yet."""
+    statement = select(LateRow.series).distinct().where(LateRow.due_ns.is_not(None), LateRow.stream == stream)
+    here = and_(LateRow.topic == partition.topic, LateRow.partition == partition.number)
+    return list(connection.execute(statement.where(here)).scalars())
+
+
 def of_series(connection: Connection, stream: str, series: Sequence[str]) -> list[LateEntry]:
     """Return late records of series that have revised verdicts or may, by arrival."""
     statement = select(*LateRow.__table__.columns).where(LateRow.stream == stream)
@@ -128,8 +134,7 @@ def of_series(connection: Connection, stream: str, series: Sequence[str]) -> lis
 
 
 def _entry(row: Row[Any]) -> LateEntry:
-    revised_ns = None if row.due_ns is not None else row.revised_ns
-    return LateEntry(row.id, _record(row), row.created_ns, revised_ns)
+    return LateEntry(row.id, _record(row), row.created_ns)
 
 
 def settle(connection: Connection, ids: Sequence[int], now_ns: int) -> None:
@@ -139,6 +144,19 @@ def settle(connection: Connection, ids: Sequence[int], now_ns: int) -> None:
             LateRow.id.in_(ids[at : at + _AT_ONCE]), LateRow.due_ns.is_not(None)
         )
         connection.execute(statement.values(revised_ns=now_ns, due_ns=None))
+
+
+def reopen(connection: Connection, stream: str, partition: Partition) -> int:
+    """Make the revisions of a partition pending again, and return their number.
+
+    Its state was made again from the records, in which these points are late. Those that were too old
+    stay so.
+    """
+    statement = update(LateRow).where(
+        LateRow.stream == stream, LateRow.topic == partition.topic, LateRow.partition == partition.number
+    )
+    statement = statement.where(LateRow.due_ns.is_(None), LateRow.revised_ns > EXCLUDED_NS)
+    return connection.execute(statement.values(due_ns=0, revised_ns=None)).rowcount
 
 
 def prune(connection: Connection, before_ns: int, limit: int) -> int:

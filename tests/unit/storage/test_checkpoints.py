@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def test_only_the_pages_of_the_wanted_series_are_read(tmp_path: Path) -> None:
     store.delete(older)
     assert store.checkpoints("plant/t/0/x") == [newest]
     assert store.checkpoints("plant/t/1/x") == []
+
+
+def test_no_series_starts_from_an_index_of_the_first_form(tmp_path: Path) -> None:
+    """It does not tell which series lack late points."""
+    store = CheckpointStore(str(tmp_path))
+    store.write("plant/t/0/x", 7, 100, PAGES, [])
+    (one,) = store.checkpoints("plant/t/0/x")
+    with zipfile.ZipFile(tmp_path / one.path, "w") as archive:
+        archive.writestr("0", b"first")
+        archive.writestr("index.json", '{"keys": [["a", "b"]], "unfit": []}')
+    assert store.read(one, {"a"}) == (set(), [])
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pipeline.windows.event_time import (
     LATE,
     MAX_FILLED_POINTS,
     SCORED,
+    SUPERSEDED,
     Admitted,
     EventTimeProcessor,
 )
@@ -156,8 +157,10 @@ def test_the_rules_of_time_as_a_slow_machine_would_apply_them(points, lateness):
             before = last.get(name, -1)
             if time < before:
                 expected.append((offset, LATE))
-            elif time == before or again:
+            elif time == before:
                 expected.append((offset, DUPLICATE))
+            elif again:
+                expected.append((offset, SUPERSEDED))
             else:
                 expected.append((offset, SCORED))
                 last[name] = time
@@ -215,7 +218,7 @@ def test_samples_of_one_record_are_counted_by_its_head(first, second, points):
 
 def test_the_last_write_wins_until_the_point_is_scored():
     bench = run("aaaa", [5, 5, 5, 20], [1, 2, 3, 4], lateness="10s")
-    assert bench.outcomes() == [(0, DUPLICATE), (1, DUPLICATE), (2, SCORED), (3, SCORED)]
+    assert bench.outcomes() == [(0, SUPERSEDED), (1, SUPERSEDED), (2, SCORED), (3, SCORED)]
     bench = run("aaa", [5, 20, 5], [1, 2, 3], lateness="10s")
     assert bench.outcomes() == [(0, SCORED), (2, DUPLICATE), (1, SCORED)]
     assert run("aa", [5, 5], [1, 2]).outcomes() == [(0, SCORED), (1, DUPLICATE)]
