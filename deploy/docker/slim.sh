@@ -19,6 +19,30 @@ rm -f "$packages"/PIL/_avif*.so "$packages"/pillow.libs/libavif*
 # Databases and collections that are not used.
 rm -rf "$packages"/sqlalchemy/dialects/mssql "$packages"/sqlalchemy/dialects/mysql "$packages"/sqlalchemy/dialects/oracle
 rm -rf "$packages"/dask/dataframe "$packages"/dask/array
+# Other uses of libraries: building extensions, tests of processors, pages of Dask, CUDA (torch brings its own),
+# a second implementation of zstandard, the client of schema registries of confluent (ours is in pipeline/decode).
+rm -rf "$packages"/numpy/distutils "$packages"/numpy/_core/_simd.*.so \
+    "$packages"/sqlalchemy/testing "$packages"/tornado/test "$packages"/distributed/http/static \
+    "$packages"/matplotlib/sphinxext "$packages"/mpl_toolkits "$packages"/scipy/stats/_sobol_direction_numbers.npz \
+    "$packages"/scipy/io/_fast_matrix_market/_fmm_core.*.so \
+    "$packages"/pyarrow/src "$packages"/pyarrow/include "$packages"/numba/cuda "$packages"/zstandard/_cffi.*.so \
+    "$packages"/confluent_kafka/schema_registry "$packages"/confluent_kafka/avro
+# Of Arrow: clouds (storage goes through fsspec), ORC, encrypted Parquet, plans of Substrait. Debian has the time zones.
+rm -rf "$packages"/pyarrow/_gcsfs.*.so "$packages"/pyarrow/_azurefs.*.so "$packages"/pyarrow/_hdfs.*.so \
+    "$packages"/pyarrow/_orc.*.so "$packages"/pyarrow/_dataset_orc.*.so "$packages"/pyarrow/_substrait.*.so \
+    "$packages"/pyarrow/_parquet_encryption.*.so "$packages"/pyarrow/_dataset_parquet_encryption.*.so \
+    "$packages"/pyarrow/libarrow_python_parquet_encryption.* "$packages"/tzdata/zoneinfo
+# Charts are drawn by matplotlib, whose own library sets the texts; PIL writes the file.
+rm -f "$packages"/PIL/_imagingft.*.so "$packages"/PIL/_imagingcms.*.so "$packages"/PIL/_webp.*.so \
+    "$packages"/pillow.libs/libharfbuzz* "$packages"/pillow.libs/libfreetype* "$packages"/pillow.libs/libwebp* \
+    "$packages"/pillow.libs/liblcms2*
+# Lists of the files of packages are for pip.
+rm -f "$packages"/*.dist-info/RECORD
+# numpy and scipy bring the same runtime of Fortran.
+for library in "$packages"/scipy.libs/*; do
+    name=$(basename "$library")
+    if cmp -s "$library" "$packages/numpy.libs/$name"; then ln -sf "../numpy.libs/$name" "$library"; fi
+done
 # Arrow's RPC and its own access to S3 are not used (storage goes through fsspec). libarrow_substrait must stay: all
 # other libraries of pyarrow link to it.
 rm -f "$packages"/pyarrow/libarrow_flight.so* "$packages"/pyarrow/libarrow_python_flight.so* "$packages"/pyarrow/_flight*.so \

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.images import BuiltImage, build_image, missing_tools
+from tests.support.kafka_server import Topics
+from tests.support.postgres_server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
-#: The goal was 700 MB; 752 MB were measured (docs/lab-notes/deployment.md).
-MAX_DAEMON_BYTES = 780_000_000
+#: Goal of the project; docs/lab-notes/deployment.md has what was measured.
+MAX_DAEMON_BYTES = 700_000_000
+RECORDS, START = 400, 1_767_225_600
 INSTRUCTIONS = re.sub(r"\\\n", " ", DOCKERFILE.read_text(encoding="utf-8")).splitlines()
 
 
@@ -121,3 +127,52 @@ class TestBuiltImage:
         listed = daemon_image.run(tmp_path, "anomalies", "list", "-c", "forewatch.yaml", "--json")
         assert '"series"' in listed.stdout, listed.stderr
         assert "compiling" not in done.stderr
+
+    @pytest.mark.kafka
+    def test_the_daemon_commits_verdicts_of_a_broker(
+        self, daemon_image: BuiltImage, kafka_broker: str, topics: Topics, tmp_path: Path
+    ):
+        topic = topics.create(1)
+        values = [900 if row == RECORDS - 20 else row % 7 for row in range(RECORDS)]
+        topics.produce(topic, [b"%d,a,%d" % (START + row * 60, v) for row, v in enumerate(values)])
+        lib, log, port = tmp_path / "lib", tmp_path / "log", free_port()
+        config = {
+            "database": "sqlite:///forewatch.db",
+            "http": {"port": port},
+            "streams": {
+                "plant": {
+                    "source": {"kafka": {"brokers": [kafka_broker], "topics": [topic]}},
+                    "format": {
+                        "csv": {"series": "s", "time": "t", "values": ["v"], "header": ["t", "s", "v"]}
+                    },
+                    "limits": {"v": {"max": 100}},
+                }
+            },
+        }
+        lib.mkdir()
+        (lib / "forewatch.yaml").write_text(json.dumps(config))
+        with daemon_image.running(tmp_path, log, "run", "forewatch.yaml") as process:
+            end = time.monotonic() + 300
+            while scored_records(port) < RECORDS:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.5)
+            assert os.stat(f"/proc/{process.pid}").st_uid == 10001
+            root = Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
+            assert all("ro" in line.split()[5].split(",") for line in root if line.split()[4] == "/")
+            process.terminate()
+            assert process.wait(60) == 0
+        assert list((tmp_path / "cache").rglob("*.nbc")), "the compiled functions of the image are used"
+        listed = daemon_image.run(tmp_path, "anomalies", "list", "-c", "forewatch.yaml", "--json")
+        assert '"static_limit"' in listed.stdout, listed.stderr
+
+
+def scored_records(port: int) -> float:
+    """Return the records whose verdicts are committed, from the metrics of a daemon."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            page = answer.read().decode()
+    except OSError:
+        return 0
+    found = re.search(r'^forewatch_records_total\{.*outcome="scored".*\} (\S+)$', page, re.MULTILINE)
+    return float(found[1]) if found else 0

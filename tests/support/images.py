@@ -52,7 +52,28 @@ class BuiltImage:
     def run(
         self, folder: Path, *arguments: str, entrypoint: Sequence[str] = ("forewatch-entrypoint",)
     ) -> subprocess.CompletedProcess:
-        """Run a command as the user of the image; its volumes are ``lib`` and ``cache`` in ``folder``."""
+        """Run a command as the user of the image, and wait for its end."""
+        command = self.command(folder, *arguments, entrypoint=entrypoint)
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+    @contextmanager
+    def running(self, folder: Path, log: Path, *arguments: str) -> Iterator[subprocess.Popen]:
+        """Run a command in the background; it is killed at the end of the block."""
+        with log.open("w") as output:
+            process = subprocess.Popen(self.command(folder, *arguments), stdout=output, stderr=output)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def command(
+        self, folder: Path, *arguments: str, entrypoint: Sequence[str] = ("forewatch-entrypoint",)
+    ) -> list[str]:
+        """Return what runs a command in a root that is read-only.
+
+        Its process becomes that of the image. The volumes are ``lib`` and ``cache`` in ``folder``.
+        """
         for name in ("lib", "cache"):
             (folder / name).mkdir(exist_ok=True)
             os.chown(folder / name, 10001, 10001)
@@ -70,8 +91,7 @@ class BuiltImage:
             exec chroot --userspec={config["User"]} {root} sh -c 'cd /var/lib/forewatch && exec "$@"' - \
                 {shlex.join(environment)}
         """
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
-        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
 
 
 @contextmanager
