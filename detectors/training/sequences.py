@@ -79,15 +79,25 @@ def untrainable(sequences: TrainingSequences) -> dict[str, NDArray[np.int64]]:
     return {why: rows for why, rows in reasons.items() if len(rows)}
 
 
-def stacked(sequences: Sequence[NDArray[np.float64]]) -> TrainingSequences:
-    """Stack separate arrays without missing cadence steps."""
+def stacked(
+    sequences: Sequence[NDArray[np.float64]], times: Sequence[NDArray[np.int64]] = ()
+) -> TrainingSequences:
+    """Stack separate arrays without missing cadence steps.
+
+    ``times`` are those of their rows in ns; the cadence of an array is the median of its steps.
+    """
     first = np.r_[0, np.cumsum([len(sequence) for sequence in sequences])].astype(np.int64)
     x = (
         np.concatenate([np.asarray(sequence, np.float64) for sequence in sequences])
         if sequences
         else np.empty(0)
     )
-    return TrainingSequences(first, x, np.zeros(len(x), np.int32))
+    stacked_rows = TrainingSequences(first, x, np.zeros(len(x), np.int32))
+    if len(times):
+        steps = [int(np.median(np.diff(one))) if len(one) > 1 else 0 for one in times]
+        stacked_rows.time = np.concatenate(times)
+        stacked_rows.every = np.repeat(np.array(steps, np.int64), [len(one) for one in times])
+    return stacked_rows
 
 
 @dataclass(slots=True)

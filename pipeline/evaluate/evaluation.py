@@ -34,7 +34,7 @@ from pipeline.evaluate.layouts import Entry, Labelled
 from pipeline.evaluate.network_training import other_forecaster, train_on
 from pipeline.evaluate.score_store import Store
 from pipeline.evaluate.scoring_run import YARDSTICKS, Scores, score_series
-from pipeline.evaluate.stream_comparison import NETWORKS
+from pipeline.evaluate.stream_comparison import network_named
 from pipeline.observability.progress_bar import Progress, progress
 
 log = structlog.get_logger(__name__)
@@ -139,7 +139,7 @@ def check_names(task: EvaluationTask) -> None:
         raise InputError(f"no detector {task.detector}: {other_detector(task.detector, known)}")
     if task.preset not in PRESETS:
         raise InputError(f"no preset {task.preset}: {closest(task.preset, PRESETS)}")
-    if task.forecaster and task.forecaster not in NETWORKS:
+    if task.forecaster and network_named(task.forecaster) is None:
         raise InputError(f"no forecaster {task.forecaster}: {other_forecaster(task.forecaster)}")
     if task.forecaster and task.detector not in ("standard", "strong"):
         raise InputError(f"--forecaster {task.forecaster}: detector {task.detector} has no network")

@@ -15,7 +15,7 @@ from pipeline.config.diagnostics import closest
 from pipeline.core.errors import InputError
 from pipeline.core.extras import require_training
 from pipeline.evaluate.layouts import Labelled
-from pipeline.evaluate.stream_comparison import NETWORKS
+from pipeline.evaluate.stream_comparison import NETWORKS, network_named
 
 EPOCHS: Final = 20
 #: Rows of a series that are trained on at most, the newest before the measured ones.
@@ -39,7 +39,7 @@ def train_on(
 
     Args:
         series: Those to be scored; their first ``warm_up`` rows are trained on.
-        forecaster: Name in ``NETWORKS``, or "".
+        forecaster: Name as in ``network_named``, or "".
         tier: Detector in which it will run.
         preset: Kind of the numbers.
 
@@ -55,17 +55,22 @@ def train_on(
     from pipeline.training.trainer import FRESH_CHUNK_ROWS, FRESH_LEARNING_RATE
 
     parts: list[NDArray[np.float64]] = []
+    times: list[NDArray[np.int64]] = []
     for one in series:
-        rows = PRESETS[preset]().forward(one.values[max(0, one.warm_up - MAX_ROWS) : one.warm_up])
+        learned = slice(max(0, one.warm_up - MAX_ROWS), one.warm_up)
+        rows = PRESETS[preset]().forward(one.values[learned])
         parts += [np.ascontiguousarray(column) for column in rows.T]
+        times += [one.time[learned]] * rows.shape[1]
     tuning = FinetuneSettings(
         epochs=EPOCHS,
         learning_rate=FRESH_LEARNING_RATE,
         chunk=FRESH_CHUNK_ROWS,
         memory=TIERS[tier].input_memory_rows,
     )
-    module = stream_network(NETWORKS[forecaster], None)
-    result = finetune(module, stacked(parts), tuning)
+    network = network_named(forecaster)
+    assert network is not None  # ``check_names`` looked
+    module = stream_network(network, None)
+    result = finetune(module, stacked(parts, times), tuning)
     if not result.weights:
         raise InputError(f"--forecaster {forecaster}: the rows before the measured ones: {result.reason}")
     return module.tensors()

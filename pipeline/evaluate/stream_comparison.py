@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from detectors.base import DetectorSpec
 from detectors.forecasters.network_spec import (
+    ExtraInputs,
     Kind,
     NetworkSpec,
     default_activation,
     default_head,
+    with_inputs,
 )
 from pipeline.core.errors import InputError
 from pipeline.training.backtest import BacktestConfig, Trial, seasonal_naive
@@ -53,6 +55,20 @@ class StreamFigures:
     alarms: int
     microseconds: float
     state_bytes: int
+
+
+def network_named(name: str, zone: str = "", holidays: str = "") -> NetworkSpec | None:
+    """Return the network of a name, None if there is none.
+
+    Args:
+        name: Name in ``NETWORKS``, with groups of further inputs behind a plus: gru+calendar+lags.
+        zone: Time zone of these inputs; "": UTC.
+        holidays: Country of their holidays; "": none.
+    """
+    kind, *groups = name.split("+")
+    if kind not in NETWORKS or not set(groups) <= set(ExtraInputs):
+        return None
+    return with_inputs(NETWORKS[kind], groups, zone, holidays)
 
 
 def recall_of(name: str, gap: int = RECALL_STEPS) -> float:

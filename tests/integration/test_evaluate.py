@@ -168,6 +168,7 @@ def test_what_cannot_work_is_refused_before_the_work(dataset, tmp_path):
         ("--detector", "gru"): "it is a forecaster",
         ("--forecaster", "bidirectional"): "no forecaster bidirectional: bidirectional looks ahead",
         ("--forecaster", "gro"): "did you mean gru",
+        ("--forecaster", "gru+clock"): "no forecaster gru\\+clock",
         ("--forecaster", "gru", "--detector", "light"): "detector light has no network",
         ("--compare", "light", "r.json"): "two detectors or two JSON reports",
     }
@@ -180,11 +181,12 @@ def test_what_cannot_work_is_refused_before_the_work(dataset, tmp_path):
 def test_a_network_is_trained_on_the_rows_that_are_not_measured(dataset, monkeypatch):
     monkeypatch.setattr("pipeline.evaluate.network_training.EPOCHS", 3)
     packaged, network = (
-        evaluate(EvaluationTask(dataset, "labelled", limit=3, forecaster=name)) for name in ("", "gru")
+        evaluate(EvaluationTask(dataset, "labelled", limit=3, forecaster=name))
+        for name in ("", "gru+calendar+lags")
     )
     assert not network.errors
     assert packaged.task.key != network.task.key
-    assert report.document(network, summarise(network), {})["forecaster"] == "gru"
+    assert report.document(network, summarise(network), {})["forecaster"] == "gru+calendar+lags"
     expected = [np.nan_to_num(run.scores[0].expected) for run in (packaged, network)]
     assert not np.array_equal(*expected), "another network forecasts otherwise"
     pairs = zip(network.scores, network.series, strict=True)

@@ -23,7 +23,11 @@ def compare(
     stream: StreamName,
     forecaster: Annotated[
         list[str] | None,
-        typer.Option("--forecaster", metavar="KIND", help="Only this one; may be repeated."),
+        typer.Option(
+            "--forecaster",
+            metavar="KIND",
+            help="Only this one; may be repeated. With further inputs: gru+calendar+lags.",
+        ),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Most passes of a training.")] = 25,
     memory: Annotated[
@@ -35,7 +39,7 @@ def compare(
 
     Each is trained on the newest 1,200 recorded points of at most 48 series and measured on the last fifth:
     error relative to that of the last value, CPU time a point, bytes of state, weights, and how many steps
-    back it remembers. Those that can run live are also measured inside the detector of the stream, beside the
+    back it remembers. A name such as gru+calendar+lags adds inputs in the stream. Those that can run live are also measured inside the detector of the stream, beside the
     packaged LSTM: error relative to seasonal naive, and detection. Nothing of the stream changes.
     """
     from pipeline.config.loader import load_config
@@ -56,9 +60,10 @@ def compare(
     data = recorded_data(loaded, stream)
     values = matrix_of(data, MAX_SERIES, MAX_POINTS)
     names = forecaster or tuple(VARIANTS)
-    found = compare_forecasters(values, names, epochs=epochs, report=lambda name: print_note(f"{name} …"))
+    alone = list(dict.fromkeys(name.partition("+")[0] for name in names))
+    found = compare_forecasters(values, alone, epochs=epochs, report=lambda name: print_note(f"{name} …"))
     live = _in_stream(loaded.streams[stream], data, names, epochs)
-    recalled = _recalled(names) if memory else {}
+    recalled = _recalled(alone) if memory else {}
     _show(values.shape, stream, found, json, live=live, recalled=recalled)
 
 
@@ -66,20 +71,27 @@ def _in_stream(
     stream: Stream, data: TrainingData, names: Sequence[str], epochs: int
 ) -> dict[str, StreamFigures]:
     """Measure the packaged LSTM and the named networks inside the detector."""
-    from pipeline.evaluate.stream_comparison import NETWORKS, PACKAGED, network_figures, packaged_figures
+    from pipeline.evaluate.stream_comparison import (
+        PACKAGED,
+        network_figures,
+        network_named,
+        packaged_figures,
+    )
     from pipeline.models.champion import detector_spec
 
     if stream.detector not in ("standard", "strong"):
         print_note(f"detector {stream.detector} has no network: figures inside the detector are left out")
         return {}
-    spec, live = detector_spec(stream), [name for name in names if name in NETWORKS]
+    spec = detector_spec(stream)
+    clock = stream.local_timezone, stream.holidays or ""
+    live = {name: network for name in names if (network := network_named(name, *clock)) is not None}
     if not live:
         return {}
     print_note(f"{PACKAGED} in the stream …")
     found = {PACKAGED: packaged_figures(data, spec)}
-    for name in live:
+    for name, network in live.items():
         print_note(f"{name} in the stream …")
-        found[name] = network_figures(data, spec, NETWORKS[name], epochs=epochs)
+        found[name] = network_figures(data, spec, network, epochs=epochs)
     return found
 
 

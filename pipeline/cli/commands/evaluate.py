@@ -47,7 +47,8 @@ def evaluate(
         str,
         typer.Option(
             help="Train this network on the rows that are not measured, and use it in place of the packaged "
-            "LSTM: feedforward, rnn, lstm, gru, encoder_decoder, attention or deep_lstm."
+            "LSTM: feedforward, rnn, lstm, gru, encoder_decoder, attention or deep_lstm; with further inputs "
+            "gru+calendar+lags."
         ),
     ] = "",
     compare: Annotated[

@@ -100,12 +100,15 @@ def test_the_command_measures_networks_inside_the_detector(tmp_path, sqlite_temp
     write_history(config, {f"press-{i}": henon(np.random.default_rng(i), 1.0, 900) for i in range(3)})
     file = str(write_config(config, tmp_path / "forewatch.yaml"))
     command = ["compare", file, "--stream", "plant", "--forecaster", "gru", "--epochs", "6"]
+    command += ["--forecaster", "gru+calendar+lags"]
     done = CliRunner().invoke(app, [*command, "--json"])
     assert done.exit_code == 0, done.output
     shown = json.loads(done.stdout)
     live = shown["in_stream"]
     assert live["gru"]["seasonal_error"] < live["shared_lstm"]["seasonal_error"]
     assert live["gru"]["state_bytes"] == 128
+    assert live["gru+calendar+lags"]["state_bytes"] == 128 + 8 * 96 * 4 + 24
+    assert [one["forecaster"] for one in shown["forecasters"]] == ["gru"]
     assert 0 <= live["gru"]["detection"] <= 1
     assert shown["unexplained_after_100_steps"] == {}
 
