@@ -133,11 +133,10 @@ def test_vanishing_and_exploding_gradients_of_a_plain_rnn_are_reported_and_not_o
     assert reach(loud, x).exploding
 
 
-def echo(name: str, gap: int, updates: int, **options: Any) -> float:
+def echo(name: str, gap: int, updates: int, seed: int = 0, **options: Any) -> float:
     """Unexplained share of the recall task; see ``detectors.training.recall``."""
-    return unexplained_share(
-        build(name, hidden=16, head="many_to_one", output="point", **options), gap, updates
-    )
+    forecaster = build(name, hidden=16, head="many_to_one", output="point", seed=seed, **options)
+    return unexplained_share(forecaster, gap, updates)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +149,10 @@ def test_a_dependency_100_steps_back(name: str, solved: bool) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "leaky_relu"])
-def test_more_training_does_not_give_the_plain_rnn_a_memory(nonlinearity: str) -> None:
-    assert echo("rnn", 100, 1000, nonlinearity=nonlinearity) > 0.2
+def test_six_times_the_training_gives_the_plain_rnn_no_reliable_memory(nonlinearity: str) -> None:
+    """Some seeds remember after 1,000 updates (tanh: .17, .01, .30); of LSTMs most do after 160."""
+    assert max(echo("rnn", 100, 1000, seed, nonlinearity=nonlinearity) for seed in range(3)) > 0.2
+    assert np.median([echo("lstm", 100, 160, seed, span=128) for seed in range(3)]) < 0.1
 
 
 @pytest.mark.long
