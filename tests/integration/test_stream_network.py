@@ -118,7 +118,7 @@ def test_a_gru_is_trained_promoted_and_scores_the_same_after_a_kill(
     url, log = f"sqlite:///{tmp_path}/forewatch.db", tmp_path / "plant.csv"
     config = with_forecaster(
         config_of(url, tmp_path, epochs=8),
-        {"kind": "gru", "hidden": 24, "inputs": ["calendar", "lags"]},
+        {"kind": "gru", "hidden": 24, "inputs": ["lags"]},
         timezone="Europe/Berlin",
         source={"files": {"paths": [str(log)], "follow": True}},
         format={"csv": {"series": ["sensor"], "time": "ts", "values": ["temperature"]}},
@@ -138,7 +138,7 @@ def test_a_gru_is_trained_promoted_and_scores_the_same_after_a_kill(
     assert "forecast error" in model.evidence["backtest"]["text"]
     manifest = registry.manifest_of(model.path, model.sha256)
     assert manifest["network"]["kind"] == "gru"
-    assert manifest["network"]["inputs"] == "calendar,lags"
+    assert manifest["network"]["inputs"] == "lags"
     assert manifest["network"]["zone"] == "Europe/Berlin"
     assert manifest["network"]["state_bytes"] == 4 * 24 + 8 * 96 * 4 + 24
 
