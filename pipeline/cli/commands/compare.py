@@ -39,8 +39,9 @@ def compare(
 
     Each is trained on the newest 1,200 recorded points of at most 48 series and measured on the last fifth:
     error relative to that of the last value, CPU time a point, bytes of state, weights, and how many steps
-    back it remembers. A name such as gru+calendar+lags adds inputs in the stream. Those that can run live are also measured inside the detector of the stream, beside the
-    packaged LSTM: error relative to seasonal naive, and detection. Nothing of the stream changes.
+    back it remembers. Those that can run live are also measured inside the detector of the stream, beside the
+    packaged LSTM: error relative to seasonal naive, and detection; there a name such as gru+calendar+lags
+    adds inputs. Nothing of the stream changes.
     """
     from pipeline.config.loader import load_config
     from pipeline.core.extras import require_training
