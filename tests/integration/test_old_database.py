@@ -37,6 +37,8 @@ from storage.results import anomalies, dead_letters, faults, labels, late_record
 from storage.sql.database import Database
 from storage.stream_state import positions, snapshots
 from tests.integration.test_cli_process import Shell
+from tests.support.moved_database import page_commands
+from tests.support.postgres_server import create_database, drop_database, tools_path
 from tests.support.receiver import Received, Receiver
 
 OLD = Path(__file__).resolve().parents[1] / "fixtures" / "v0_1_0"
@@ -165,6 +167,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Pat
     return found
 
 
+def load_old_rows(url: str) -> None:
+    """Make the tables and rows of 0.1.0 in an empty PostgreSQL."""
+    with psycopg.connect(
+        make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
+    ) as connection:
+        connection.execute(gzip.decompress((OLD / "postgresql.sql.gz").read_bytes()))  # type: ignore[arg-type]
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def left(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -175,10 +185,7 @@ def left(
         unzip(OLD / "forewatch.db.gz", tmp_path / "forewatch.db")
     else:
         url = shown = request.getfixturevalue("postgres_url")
-        with psycopg.connect(
-            make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
-        ) as connection:
-            connection.execute(gzip.decompress((OLD / "postgresql.sql.gz").read_bytes()))  # type: ignore[arg-type]
+        load_old_rows(url)
     for name in ("models", "history"):
         shutil.copytree(OLD / name, tmp_path / name)
     put_input(tmp_path)
@@ -192,7 +199,56 @@ def left(
         database.close()
 
 
+@pytest.fixture
+def moved(
+    postgres_server,
+    postgres_template: str,
+    postgres_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[tuple[Shell, Receiver, Database]]:
+    """The database of 0.1.0, restored in place of one of today by the commands of the page."""
+    monkeypatch.setenv("PATH", tools_path())
+    load_old_rows(postgres_url)
+    old, new = tmp_path / "old-machine", tmp_path / "new-machine"
+    for folder in (old, new):
+        folder.mkdir()
+        put_input(folder)
+    put_config(old, postgres_url, 9)
+    for command in page_commands("backup"):
+        Shell(old).run(*command.split())
+    shutil.copytree(old / "backups", new / "backups")
+    for name in ("models", "history"):
+        shutil.copytree(OLD / name, new / name)
+    monkeypatch.chdir(new)
+    url = create_database(postgres_server, postgres_template)
+    with Receiver() as receiver:
+        put_config(new, url, receiver.port)
+        shell = Shell(new)
+        for name in ("restore", "upgrade"):
+            for command in page_commands(name):
+                shell.run(*command.split())
+        database = Database(url)
+        yield shell, receiver, database
+        database.close()
+    drop_database(postgres_server, url)
+
+
+@pytest.mark.postgres
+def test_a_backup_of_an_old_schema_goes_on_on_a_new_machine(moved, uninterrupted):
+    _, _, database = moved
+    with database.read() as connection:
+        viewed = connection.exec_driver_sql("SELECT count(*) FROM forewatch_anomalies").scalar_one()
+    assert viewed == len(of(database)) > 0
+    goes_on(moved, uninterrupted)
+
+
 def test_the_daemon_of_today_goes_on(left, uninterrupted):
+    goes_on(left, uninterrupted)
+
+
+def goes_on(left: tuple[Shell, Receiver, Database], uninterrupted: Uninterrupted) -> None:
+    """Let the daemon of today go on, and compare its verdicts with those of one that never stopped."""
     shell, receiver, database = left
     before, known, waiting = at(database), of(database), Waiting(database)
     with structlog.testing.capture_logs() as said, running(load_config(Path("forewatch.yaml"))):
