@@ -1,6 +1,7 @@
 """Requests made from the OpenAPI document, to a real server: no error, and answers as described.
 
-A run takes about 20 s: each operation gets some requests that fit the document and some that do not.
+A run takes about 20 s: each operation gets some requests that fit the document and some that do not. The long
+one sends many more: ``python -m pytest -q -m long tests/contract/test_openapi.py``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.support.api_servers import Site, served
 load_all_checks()
 
 REQUESTS_PER_OPERATION = 6
+REQUESTS_OF_A_LONG_RUN = 100
 LIMITS = {"requests_per_minute": 1_000_000, "failures_per_minute": 1_000_000}
 #: Rules that no schema states are refused with 422, such as an end in the past. Of a repeated parameter the
 #: last one counts.
@@ -58,20 +60,18 @@ def headers(site: Site) -> dict[str, str]:
     return {"Authorization": f"Bearer {site.key('admin')}"}
 
 
-@pytest.mark.parametrize("name", sorted(OPERATIONS))
-@pytest.mark.parametrize(
-    "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value
-)
-def test_every_operation_answers_as_the_document_says(site, headers, name, mode):
+def send(site: Site, headers: dict[str, str], case_of, requests: int) -> None:
+    """Send requests, the same ones in every run, and check the answers."""
+
     @settings(
-        max_examples=REQUESTS_PER_OPERATION,
+        max_examples=requests,
         deadline=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
         derandomize=True,
         database=None,
     )
-    @given(case=OPERATIONS[name].as_strategy(generation_mode=mode))
+    @given(case=case_of)
     def answers(case) -> None:
         case.call_and_validate(
             base_url=f"{site.url}/api/v1",
@@ -80,3 +80,21 @@ def test_every_operation_answers_as_the_document_says(site, headers, name, mode)
         )
 
     answers()
+
+
+MODES = pytest.mark.parametrize(
+    "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value
+)
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@MODES
+def test_every_operation_answers_as_the_document_says(site, headers, name, mode):
+    send(site, headers, OPERATIONS[name].as_strategy(generation_mode=mode), REQUESTS_PER_OPERATION)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@MODES
+def test_many_requests_to_every_operation(site, headers, name, mode):
+    send(site, headers, OPERATIONS[name].as_strategy(generation_mode=mode), REQUESTS_OF_A_LONG_RUN)

@@ -43,13 +43,13 @@ export function EvidenceCard({ kind, card }: { kind: string; card: Card }): JSX.
     <div class="evidence-charts">
       <Bars title="Forecast error" note="shorter is better" bars={[...pair(card, (one) => one.mase, (value) => numberText(value, 3)),
         { name: "a season ago", value: card.naive_mase, kind: "naive", text: numberText(card.naive_mase, 3) }]} />
-      <Bars title="Points as rare as 1 in 100" note="the line is right" bars={pair(card, share, percent)} wanted={{ value: 0.01, text: "1 %" }} />
+      <Bars title="Points as rare as 1 in 100" note="closest to the line is best" bars={pair(card, share, percent)} wanted={{ value: 0.01, text: "1 %" }} />
       <Bars title="Points inside the interval" note="longer is better" bars={pair(card, (one) => one.covered, percent)} />
       {kinds.length > 0 && <Bars title="Added changes that are found" note={`longer is better; ${kinds.map((one) => CHANGES[one] ?? one).join(", ")}`} bars={pair(card, mean, percent)} />}
       <Bars title="Alarms" note="fewer is better, if none that matters is missed" bars={pair(card, (one) => one.alarms, countText)} />
       <Bars title="Time for a point" note="shorter is better" bars={pair(card, (one) => one.microseconds, (value) => `${numberText(value, 3)} µs`)} />
     </div>
-    <ul class="reasons">{card.in_favour.map((one) => <li key={one}><span class="done">＋</span> <Name long text={one} /></li>)}{card.against.map((one) => <li key={one}><span class="failed">－</span> <Name long text={one} /></li>)}
+    <ul class="reasons">{card.in_favour.map((one) => <li key={one}><span class="done">+</span> <Name long text={one} /></li>)}{card.against.map((one) => <li key={one}><span class="failed">−</span> <Name long text={one} /></li>)}
       {!card.in_favour.length && !card.against.length && <li class="muted">Nothing is better than with the champion.</li>}</ul>
   </section>;
 }
