@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,36 @@ SERVER.set_forkserver_preload(["tests.faults.skewed_clock", "tests.faults.warm"]
 Constants = Mapping[tuple[str, str], float]
 
 
-def live(config: Path, folder: Path, trap: Trap | None, clock: Path | None, constants: Constants) -> None:
+@dataclass(frozen=True)
+class Surroundings:
+    """What a member meets that others do not.
+
+    clock      file with the seconds by which its clock is wrong
+    constants  those of the product that it changes
+    network    name of its network namespace
+    """
+
+    clock: Path | None = None
+    constants: Constants = field(default_factory=dict)
+    network: str | None = None
+
+
+def live(config: Path, folder: Path, trap: Trap | None, surroundings: Surroundings) -> None:
     """Run one member in the child process."""
+    if surroundings.network is not None:
+        from tests.support.network_namespaces import enter_namespace
+
+        enter_namespace(surroundings.network)
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     diary = Diary(folder / "diary")
     diary.keep()
-    if clock is not None:
+    if surroundings.clock is not None:
         from tests.faults.skewed_clock import CLOCK
 
-        CLOCK.file = clock
-    for (module, name), value in constants.items():
+        CLOCK.file = surroundings.clock
+    for (module, name), value in surroundings.constants.items():
         setattr(importlib.import_module(module), name, value)
     if trap is not None:
         arm(trap)
@@ -52,18 +71,14 @@ def live(config: Path, folder: Path, trap: Trap | None, clock: Path | None, cons
 
 
 class Member:
-    """The parent's side of one member. ``folder`` gets its output and its diary.
-
-    ``clock``: file with the seconds by which its clock is wrong.
-    """
+    """The parent's side of one member. ``folder`` gets its output and its diary."""
 
     def __init__(
         self,
         config: Path,
         folder: Path,
         trap: Trap | None = None,
-        clock: Path | None = None,
-        constants: Constants | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
@@ -72,7 +87,7 @@ class Member:
         self.thawed: float | None = None
         self.bored = False  # it was killed because its trap did not spring
         self._process: Any = SERVER.Process(
-            target=live, args=(config, folder, trap, clock, constants or {}), name=folder.name
+            target=live, args=(config, folder, trap, surroundings or Surroundings()), name=folder.name
         )
         self._process.start()
         self._looked = psutil.Process(self._process.pid)
@@ -121,9 +136,7 @@ class Member:
         return bool(caught >> (signal.SIGTERM - 1) & 1)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        diary = self.folder / "diary"
-        lines = diary.read_text().splitlines() if diary.exists() else []
-        return [event for line in lines if (event := json.loads(line))["event"] == kind]
+        return events_of(self.folder / "diary", kind)
 
     def output(self) -> str:
         path = self.folder / "output"
@@ -131,6 +144,12 @@ class Member:
 
     def until(self, condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
         wait_for(condition, what, timeout, lambda: self.output())
+
+
+def events_of(diary: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the events of a kind in a diary, which may not exist yet."""
+    lines = diary.read_text().splitlines() if diary.exists() else []
+    return [event for line in lines if (event := json.loads(line))["event"] == kind]
 
 
 def wait_for(

@@ -32,7 +32,7 @@ from storage.sql.database import Database
 from storage.stream_state import positions
 from storage.tables.stream import LateRow
 from tests.faults.feed import Log, config_tree
-from tests.faults.member import Constants, Member, wait_for
+from tests.faults.member import Constants, Member, Surroundings, events_of, wait_for
 from tests.faults.traps import PHASES, Trap
 from tests.support.kafka_server import Topics
 
@@ -107,6 +107,7 @@ class Stage:
         self.troubles = NoTroubles()
         self.strangers: list[Member] = []  # members of another config; they own nothing
         self.constants: Constants = {}  # of the members
+        self.workers: Path | None = None  # folder of the diaries of workers, which are no members
         self.phases: Sequence[str] = PHASES  # in which members die
         self.clocks: Path | None = None  # folder of the offsets of the members' clocks
         self.outages: list[tuple[float, float]] = []  # of a server, on the monotonic clock
@@ -125,10 +126,11 @@ class Stage:
         path.write_text(json.dumps(config_tree(database, {"kafka": self.kafka}, storage=storage, **changes)))
         return path
 
-    def member(self, trap: Trap | None = None) -> Member:
+    def member(self, trap: Trap | None = None, network: str | None = None) -> Member:
         name = f"member{next(self._number)}"
         clock = None if self.clocks is None else self.clocks / name
-        self.members.append(Member(self.config, self.folder / name, trap, clock, self.constants))
+        surroundings = Surroundings(clock, self.constants, network)
+        self.members.append(Member(self.config, self.folder / name, trap, surroundings))
         return self.members[-1]
 
     # ------------------------------------------------------------------------------------------------ records
@@ -225,7 +227,13 @@ class Stage:
 
     def fenced_commits(self) -> int:
         """Return how many commits were refused because their partition had another owner."""
-        return sum(len(member.events("fenced")) for member in self.members)
+        return len(self._events("fenced"))
+
+    def _events(self, kind: str) -> list[dict[str, Any]]:
+        """Return the events of a kind of all members and workers."""
+        diaries = [] if self.workers is None else sorted(self.workers.glob("diary-*"))
+        of_workers = [event for diary in diaries for event in events_of(diary, kind)]
+        return [event for member in self.members for event in member.events(kind)] + of_workers
 
     def _in_outage(self, takeover: dict[str, Any]) -> bool:
         """Return True if a server was away during a takeover."""
@@ -350,10 +358,9 @@ class Stage:
         A member replaces the state of a series by its revision.
         """
         until: dict[str, float] = {}
-        for member in self.members:
-            for event in member.events("state corrected"):
-                for series, newest in event["series"].items():
-                    until[series] = min(newest, until.get(series, math.inf))
+        for event in self._events("state corrected"):
+            for series, newest in event["series"].items():
+                until[series] = min(newest, until.get(series, math.inf))
         self.figures.troubles["corrected states"] += len(until)
         return lambda series: until.get(series, math.inf)
 

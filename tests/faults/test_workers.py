@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from storage.tables.stream import PositionRow
 from tests.faults.feed import make_log
 from tests.faults.stage import Stage
 from tests.faults.traps import PHASES
@@ -23,7 +25,8 @@ class Scene:
     """A stage whose members are the workers of one daemon after the other."""
 
     def __init__(self, folder: Path, topics: Topics, url: str, seconds: int, phases: list[str]) -> None:
-        self.stage = Stage(folder, topics, url, [make_log(n, seconds) for n in range(4)], revise="0s")
+        self.stage = Stage(folder, topics, url, [make_log(n, seconds) for n in range(4)])
+        self.stage.workers = folder
         self.port = free_port()
         tree = json.loads(self.stage.config.read_text())
         self.stage.config.write_text(json.dumps(tree | {"workers": 2, "http": {"port": self.port}}))
@@ -35,6 +38,14 @@ class Scene:
         environment = {"PYTHONPATH": str(ARMED), "FOREWATCH_TEST_PHASES": str(self.phases)}
         log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}"
         return SupervisedDaemon(self.stage.config, log, self.port, **environment)
+
+    def owners(self) -> set[int]:
+        """Return the process ids of the owners of the partitions."""
+        with self.stage.database.read() as connection:
+            return {
+                int(owner.rpartition(":")[2])
+                for owner in connection.execute(select(PositionRow.owner)).scalars()
+            }
 
     def deaths(self, running: SupervisedDaemon) -> int:
         return sum(line["exit_code"] == -9 for line in running.lines("worker ended; it is started again"))
@@ -93,3 +104,33 @@ def test_workers_die_in_every_phase(tmp_path: Path, topics: Topics, schema_url: 
         check_nothing_lost(scene)
     finally:
         scene.stage.close()
+
+
+@pytest.mark.timeout(400)
+def test_a_frozen_worker_loses_its_partitions_and_comes_back(tmp_path: Path, topics: Topics, schema_url: str):
+    scene = Scene(tmp_path / "scene", topics, schema_url, 150, [])
+    stage = scene.stage
+    running = scene.start()
+    try:
+        running.until(running.ready, "both workers are ready")
+        _read_share(stage, 0.3)
+        frozen, other = running.workers()
+        running.until(lambda: scene.owners() == {frozen.pid, other.pid}, "each owns partitions")
+        frozen.suspend()
+        running.until(lambda: scene.owners() == {other.pid}, "the other one owns all partitions")
+        _read_share(stage, 0.6)
+        frozen.resume()
+        running.until(lambda: scene.owners() == {frozen.pid, other.pid}, "each owns partitions again")
+        stage.until_drained()
+        running.until(running.ready, "both workers are ready")
+        assert [one.pid for one in running.workers()] == [frozen.pid, other.pid], "none was replaced"
+        running.leave()
+        check_nothing_lost(scene)
+    finally:
+        running.close()
+        stage.close()
+
+
+def _read_share(stage: Stage, share: float) -> None:
+    stage.allow(share)
+    stage.until_read(sum(round(len(log.values) * share) for log in stage.logs))

@@ -1,6 +1,7 @@
 """Run at the start of each interpreter of a daemon under test: a worker takes the next phase and dies there.
 
-The file of ``FOREWATCH_TEST_PHASES`` has one phase a line; each worker removes the first one.
+The file of ``FOREWATCH_TEST_PHASES`` has one phase a line; each worker removes the first one. Beside it each
+worker keeps a diary (``diary-PID``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ def _next_phase(path: Path) -> str:
 
 
 _path = os.environ.get("FOREWATCH_TEST_PHASES")
-if _path and "pipeline.daemon.worker_main" in sys.orig_argv and (_phase := _next_phase(Path(_path))):
-    from tests.faults.traps import Trap, arm
+if _path and "pipeline.daemon.worker_main" in sys.orig_argv:
+    from tests.faults.traps import Diary, Trap, arm
 
-    arm(Trap(_phase))
+    Diary(Path(_path).with_name(f"diary-{os.getpid()}")).keep()
+    if _phase := _next_phase(Path(_path)):
+        arm(Trap(_phase))
