@@ -215,7 +215,7 @@ def _start_text(alert: Alert) -> str:
     began = moment(alert.opened)
     shown = show_local_time(began, alert.timezone)
     if alert.count == 1 and alert.anomalies and alert.anomalies[0].points == 1:
-        return f"{shown}, a single reading"
+        return f"{shown}, {'one reading so far' if alert.open_count else 'a single reading'}"
     if alert.resolved is not None:
         ended = moment(alert.resolved)
         return f"{shown}, ended {show_local_time(ended, alert.timezone)} after {duration_text(ended - began)}"

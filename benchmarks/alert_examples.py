@@ -1,0 +1,256 @@
+"""Alerts of plain faults as people get them: text, mail and picture.
+
+    python -m benchmarks.alert_examples FOLDER            # all of them
+    python -m benchmarks.alert_examples --page            # docs/explanation/examples-of-alerts.md
+
+A stream of each preset has one series for each fault. The records go through decoder, event time, detector
+and tracker as in the daemon, one row of each series at a time. The message is that of the first row at which the
+anomaly is at least a warning, and that of its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.demo_verdicts import event_detector
+from benchmarks.fault_shapes import EVERY_S, FAULT_ROW, PER_DAY, START_S, Source, edge, market, plant
+from detectors import build
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.chart import ChartRenderer
+from pipeline.alerts.messages.html import html_of
+from pipeline.alerts.messages.payload import Payload
+from pipeline.alerts.outbox import encode_anomaly
+from pipeline.alerts.routing.composer import NotificationContext, compose
+from pipeline.alerts.routing.rules import StreamRules
+from pipeline.config.schema import Stream
+from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
+from pipeline.demo.setting import demo_streams
+from pipeline.demo.simulate import Batches
+from pipeline.models.champion import detector_spec, provenance
+from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.sources.base import Records
+from storage.alerting.alerts import AlertMember, AlertRecord
+from storage.alerting.states import AlertKind, MemberState
+
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "examples-of-alerts.md"
+PICTURES = PAGE.parent / "pictures"
+#: Faults of the page, by stream.
+SHOWN_FAULTS = {
+    "plant": ("spike", "drift", "slow drift", "stuck value", "no shift", "over its limit"),
+    "edge": ("flood", "silence", "fewer peers"),
+    "market": ("bad tick", "volatility burst", "trend", "stuck quote"),
+    "batches": ("cooling after draining", "batch without rinsing", "batch that stops"),
+}
+PAGE_HEAD = """# Examples of alerts
+
+Messages about plain faults in simulated series, as they are sent at the first reading of at least severity
+*warning*, without their commands. The pictures were drawn at the end of each anomaly.
+`python -m benchmarks.alert_examples --page` makes this page; with a folder it writes the alerts of all
+faults. What each line means stands in [How alerts work](alerts.md#what-a-message-says).
+"""
+SHOWN = (Severity.WARNING, Severity.MAJOR, Severity.CRITICAL)
+
+
+@dataclass
+class Example:
+    """The anomaly of one fault: when it was first a message, and at its end."""
+
+    fault: str
+    opened: Anomaly
+    ended: Anomaly
+
+
+class Recorder:
+    """Scored points of a stream, as recorded history gives them to a picture."""
+
+    def __init__(self, channels: tuple[str, ...]) -> None:
+        """Start without points."""
+        self._channels = channels
+        self._rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+
+    def add(self, scored: Any, names: list[str | None]) -> None:
+        """Add the points of a batch."""
+        verdicts = scored.verdicts
+        for i, slot in enumerate(scored.points.slot.tolist()):
+            if scored.offset[i] >= 0:
+                numbers = (scored.points.values, verdicts.expected, verdicts.lower, verdicts.upper)
+                self._rows[names[slot] or ""].append(
+                    (int(scored.points.time[i]), bool(verdicts.flag[i]), *(x[i].tolist() for x in numbers))
+                )
+
+    def read(self, stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> pa.Table:
+        """Return a table as ``HistoryReader.read`` does."""
+        rows = [one for one in self._rows[series] if since_ns <= one[0] < until_ns]
+        known: dict[str, list[Any]] = {"time": [one[0] for one in rows], "flag": [one[1] for one in rows]}
+        for c, channel in enumerate(self._channels):
+            for k, kind in enumerate(("value", "expected", "lower", "upper")):
+                known[f"{kind}:{channel}"] = [one[2 + k][c] for one in rows]
+        return pa.table({name: known[name] for name in ("time", *columns)})
+
+
+def run(source: Source) -> tuple[list[Example], Recorder]:
+    """Return the anomalies of a source that are messages, and its scored points."""
+    stream = source.stream
+    detector = build(detector_spec(stream))
+    scorer = StreamScorer(provenance(source.name, stream, detector), stream, detector)
+    return follow(source.name, scorer, source.records(), lambda anomaly: source.faults[anomaly.series])
+
+
+def follow(
+    name: str, scorer: StreamScorer, ticks: Iterator[list[bytes]], fault_of: Callable[[Anomaly], str]
+) -> tuple[list[Example], Recorder]:
+    """Score records tick by tick, and keep each anomaly at its first message and at its end.
+
+    Args:
+        name: Name of the stream.
+        scorer: Its scorer.
+        ticks: Records of each time.
+        fault_of: Returns the name of the fault of an anomaly.
+    """
+    opened: dict[Any, Anomaly] = {}
+    ended: dict[Any, Anomaly] = {}
+    recorder = Recorder(scorer.provenance.channels)
+    offset, waiting = 0, []
+    for row, values in enumerate(ticks):
+        waiting += values
+        if (row % PER_DAY and row < FAULT_ROW - 1) or not waiting:
+            continue
+        n = len(waiting)
+        offsets = np.arange(offset, offset + n)
+        batch = Records(Partition(name, 0), offset, offset + n, offsets, np.full(n, -1), waiting, [None] * n)
+        offset, waiting = offset + n, []
+        result = scorer.process([batch])
+        if result.scored is not None:
+            recorder.add(result.scored, scorer.names())
+        for anomaly in result.anomalies if row >= FAULT_ROW else ():
+            if anomaly.severity in SHOWN:
+                opened.setdefault(anomaly.id, deepcopy(anomaly))
+            ended[anomaly.id] = deepcopy(anomaly)
+    found = [Example(fault_of(one), one, ended[key]) for key, one in opened.items()]
+    return sorted(found, key=lambda one: one.opened.start_ns), recorder
+
+
+def batches() -> tuple[list[Example], Recorder, Stream]:
+    """Return the alerts of wrong orders of the steps of batches."""
+    world = Batches(1)
+    stream = Stream.model_validate(demo_streams(None)[world.stream] | {"timezone": "Europe/Berlin"})
+    detector = event_detector(world, stream)
+    scorer = StreamScorer(provenance(world.stream, stream, detector), stream, detector)
+    turns = {FAULT_ROW + 150 * i for i in range(9)}
+    kinds: list[tuple[int, str, str]] = []
+
+    def ticks() -> Iterator[list[bytes]]:
+        for row in range(FAULT_ROW + 9 * 150):
+            if row in turns:
+                world.inject()
+                kinds.append((START_S + row * EVERY_S, *(world.fault or ("", ""))))
+            yield [value for _, value in world.tick(START_S + row * EVERY_S)]
+
+    def fault_of(anomaly: Anomaly) -> str:
+        before = [
+            kind for at, kind, mixer in kinds if at * 10**9 <= anomaly.start_ns and mixer == anomaly.series
+        ]
+        return before[-1] if before else "none"
+
+    found, recorder = follow(world.stream, scorer, ticks(), fault_of)
+    return found, recorder, stream
+
+
+def message(name: str, stream: Stream, anomaly: Anomaly) -> Payload:
+    """Return the message about an anomaly as the router writes it.
+
+    Args:
+        name: Name of the stream.
+        stream: Its configuration.
+        anomaly: The anomaly.
+    """
+    closed = anomaly.state is AnomalyState.CLOSED
+    member = AlertMember(
+        anomaly.id, anomaly.id, name, anomaly.series, MemberState.CLOSED if closed else MemberState.OPEN,
+        anomaly.severity.value, anomaly.surprise, anomaly.start_ns, anomaly.end_ns, encode_anomaly(anomaly),
+    )  # fmt: skip
+    record = AlertRecord(
+        anomaly.id, name, AlertKind.DATA, "default", anomaly.series, f"{name}/{anomaly.series}", anomaly.labels,
+        anomaly.start_ns, anomaly.end_ns, anomaly.end_ns, anomaly.severity.value,
+    )  # fmt: skip
+    record.count, record.resolved_ns = 1, anomaly.end_ns if closed else None
+    context = NotificationContext([member], 1, int(not closed), timezone=stream.local_timezone)
+    rules = StreamRules(name, stream.alerts, ())
+    kind: Any = "resolved" if closed else "opened"
+    return compose(record, kind, 1, context, rules.behaviour("default"), stream.alerts, anomaly.end_ns)
+
+
+def write_all(folder: Path) -> None:
+    """Write every alert as text, mail and picture to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, stream, found, recorder in sources():
+        texts = []
+        for n, one in enumerate(found):
+            first, last = (message(name, stream, anomaly) for anomaly in (one.opened, one.ended))
+            stem = folder / f"{name}-{n:02d}-{one.fault.replace(' ', '-')}"
+            texts += [f"### {one.fault}", *(f"{m.data.title}\n\n{m.data.text}\n" for m in (first, last))]
+            if (picture := ChartRenderer(recorder.read)(last)) is not None:
+                stem.with_suffix(".png").write_bytes(picture)
+            stem.with_suffix(".html").write_text(html_of(first.data, stem.with_suffix(".png").name))
+        (folder / f"{name}.txt").write_text("\n".join(texts))
+        print(f"{name}: {len(found)} alerts")
+
+
+def write_page() -> None:
+    """Write the page of the documentation and its pictures."""
+    parts = [PAGE_HEAD]
+    for name, stream, found, recorder in sources():
+        for fault in SHOWN_FAULTS[name]:
+            one = next((one for one in found if one.fault == fault), None)
+            if one is None:
+                raise SystemExit(f"{name}: {fault} raises no alert")
+            first, last = (message(name, stream, anomaly) for anomaly in (one.opened, one.ended))
+            parts.append(f"## {name}: {fault}\n")
+            if (picture := ChartRenderer(recorder.read)(last)) is not None:
+                file = f"alert-{name}-{fault.replace(' ', '-')}.png"
+                (PICTURES / file).write_bytes(picture)
+                parts.append(f"![{name}: {fault}](pictures/{file})\n")
+            parts.append(f"```text\n{first.data.title}\n\n{_without_commands(first)}\n```\n")
+            parts.append(f"At its end: *{last.data.title}*\n")
+    PAGE.write_text("\n".join(parts))
+
+
+def _without_commands(payload: Payload) -> str:
+    return "\n".join(f"{line.label}: {line.text}" for line in text.lines(payload.data))
+
+
+def sources() -> Iterator[tuple[str, Stream, list[Example], Recorder]]:
+    """Yield the streams with their alerts and points."""
+    for make in (plant, edge, market):
+        source = make()
+        found, recorder = run(source)
+        yield source.name, source.stream, found, recorder
+    found, recorder, stream = batches()
+    yield "batches", stream, found, recorder
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--page", action="store_true")
+    given = parser.parse_args()
+    if given.page:
+        write_page()
+    if given.folder is not None:
+        write_all(given.folder)
+
+
+if __name__ == "__main__":
+    main()
