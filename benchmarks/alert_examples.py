@@ -4,8 +4,8 @@
     python -m benchmarks.alert_examples --page            # docs/explanation/examples-of-alerts.md
 
 A stream of each preset has one series for each fault. The records go through decoder, event time, detector
-and tracker as in the daemon, one row of each series at a time. The message is that of the first row at which the
-anomaly is at least a warning, and that of its end.
+and tracker as in the daemon, one row of each series at a time. The message is that of the first row at which
+the anomaly is at least a warning, and that of its end.
 """
 
 from __future__ import annotations
@@ -88,7 +88,15 @@ class Recorder:
                 )
 
     def read(self, stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> pa.Table:
-        """Return a table as ``HistoryReader.read`` does."""
+        """Return a table as ``HistoryReader.read`` does.
+
+        Args:
+            stream: Name of the stream, of which there is one.
+            series: Name of the series.
+            since_ns: First time.
+            until_ns: Time before which rows are returned.
+            columns: Columns beside the time.
+        """
         rows = [one for one in self._rows[series] if since_ns <= one[0] < until_ns]
         known: dict[str, list[Any]] = {"time": [one[0] for one in rows], "flag": [one[1] for one in rows]}
         for c, channel in enumerate(self._channels):
@@ -108,7 +116,7 @@ def run(source: Source) -> tuple[list[Example], Recorder]:
 def follow(
     name: str, scorer: StreamScorer, ticks: Iterator[list[bytes]], fault_of: Callable[[Anomaly], str]
 ) -> tuple[list[Example], Recorder]:
-    """Score records tick by tick, and keep each anomaly at its first message and at its end.
+    """Return each anomaly at its first message and at its end, and the points.
 
     Args:
         name: Name of the stream.
@@ -179,7 +187,8 @@ def message(name: str, stream: Stream, anomaly: Anomaly) -> Payload:
         anomaly.severity.value, anomaly.surprise, anomaly.start_ns, anomaly.end_ns, encode_anomaly(anomaly),
     )  # fmt: skip
     record = AlertRecord(
-        anomaly.id, name, AlertKind.DATA, "default", anomaly.series, f"{name}/{anomaly.series}", anomaly.labels,
+        anomaly.id, name, AlertKind.DATA, "default", anomaly.series, f"{name}/{anomaly.series}",
+        anomaly.labels,
         anomaly.start_ns, anomaly.end_ns, anomaly.end_ns, anomaly.severity.value,
     )  # fmt: skip
     record.count, record.resolved_ns = 1, anomaly.end_ns if closed else None

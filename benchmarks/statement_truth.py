@@ -66,7 +66,7 @@ def untrue(anomaly: Anomaly) -> str:
 
 
 def anomalies_of(case: Case, tier: str) -> list[Anomaly]:
-    """Return the anomalies of a case in their last revision, as the daemon tracks them."""
+    """Return the anomalies of a case, each in its last revision."""
     columns = [case.values, "time", "series"]
     table, fields, _ = make_table(case.frame, *columns)
     scorer = build_scorer({"format": {"csv": fields}, "detector": tier} | case.keys)
@@ -82,7 +82,7 @@ def anomalies_of(case: Case, tier: str) -> list[Anomaly]:
 
 
 def cases(data: Path, limit: int) -> Iterator[Case]:
-    """Yield the worlds of this repository, the open worlds and ``limit`` series of each data set."""
+    """Yield all worlds, and ``limit`` series of each data set."""
     for make in WORLDS:
         world = make(1)
         yield Case(
