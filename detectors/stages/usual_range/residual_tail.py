@@ -179,8 +179,8 @@ def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untype
 @row_kernel
 def _settle(head, expected):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Learn whether the series stayed at a new level after its large residuals."""
-    if head[TAIL_MOVE] > 0 and head[TAIL_EVENT_SINCE] >= SETTLED_ROWS:
-        stayed = abs(expected - head[TAIL_BASE]) > BACK_SHARE * head[TAIL_MOVE]
+    if head[TAIL_MOVE] != 0 and head[TAIL_EVENT_SINCE] >= SETTLED_ROWS:
+        stayed = (expected - head[TAIL_BASE]) / head[TAIL_MOVE] > BACK_SHARE
         head[TAIL_STAYED] += ((1 if stayed else 0) - head[TAIL_STAYED]) / MEMORY_OF_EVENTS
         head[TAIL_MOVE] = 0
 
@@ -264,7 +264,7 @@ def residual_ratio(events, head, residual, expected, local, doubtful):  # type: 
             if not often and not is_recurrent(events, int(head[TAIL_EVENTS]), size, (up, phase, day), window):
                 ratio = size / limit
         if size > limit and head[TAIL_MOVE] == 0:
-            head[TAIL_BASE], head[TAIL_MOVE] = expected, size
+            head[TAIL_BASE], head[TAIL_MOVE] = expected, residual
         _keep_event(events, head, size, phase, day + (DAYS_KEPT if up else 0))
     head[TAIL_EXCEEDED] -= head[TAIL_EXCEEDED] / EXCEEDED_MEMORY_ROWS
     return ratio
