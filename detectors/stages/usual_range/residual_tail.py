@@ -9,7 +9,8 @@ make the noise heavy-tailed; extremes that come alone do. The weight of ξ falls
 extremes within ``CLUSTER_ROWS`` of another rises from ``SINGLE_SHARE`` to ``CLUSTERED_SHARE``
 (the extremal index; Leadbetter 1983).
 
-A residual beyond the limit is unusual unless it recurs at its time of day, see ``is_recurrent``. A burst at
+A residual beyond the limit is unusual unless it leads back to where the series was before its last move (the
+end of an event is no event of its own), or recurs at its time of day, see ``is_recurrent``. A burst at
 a random time of day is unusual, however often one comes: the limit answers for its share of the rows. In a
 series that mostly stays at the new level after a large residual, such as a machine with load modes, residuals
 are no alarms: level and step of the value judge its moves.
@@ -56,9 +57,13 @@ MIN_SIZE = np.float32(1e-30)
 (TAIL_ROWS, TAIL_LOWEST, TAIL_SINCE, TAIL_EXTREMES, TAIL_CLUSTERED, TAIL_LIMIT, TAIL_GATE, TAIL_EXCEEDED) = (
     range(8)
 )
-TAIL_EVENTS, TAIL_EVENT_SINCE = 8, 9  # events so far (cut to 2 · EVENTS), rows since the last one
-#: Share of events that stayed; forecast before the first large residual, and its size (0: none is unsettled).
+#: Events so far (cut to 2 · EVENTS) and ``KIND_STEP`` times the kind of the last move; rows since the last event.
+TAIL_EVENTS, TAIL_EVENT_SINCE = 8, 9
+#: Share of events that stayed; forecast before the first large residual, and that residual (0: no last move).
 TAIL_STAYED, TAIL_BASE, TAIL_MOVE = 10, 11, 12
+#: Kinds of the last move: not settled yet; settled at a new level; the return from one, not settled yet.
+BEGUN, STAYED, RETURN = range(3)
+KIND_STEP = 32
 TEN = np.float32(10)
 
 
@@ -162,7 +167,7 @@ def _size_step(size):  # type: ignore[no-untyped-def]  # noqa: ANN001
 def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep a large residual: a new event, or a larger size of the one that lasts."""
     step = _size_step(size)
-    seen, lasts = int(head[TAIL_EVENTS]), False
+    seen, lasts = _events_seen(head), False
     if head[TAIL_EVENT_SINCE] <= CLUSTER_ROWS:
         for back in range(1, min(seen, 2) + 1):  # the newest event of each side
             at = (seen - back) % EVENTS
@@ -172,17 +177,51 @@ def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untype
     if not lasts:
         at = seen % EVENTS
         events[at, EVENT_DAY], events[at, EVENT_PHASE], events[at, EVENT_SIZE] = coded_day, phase, step
-        head[TAIL_EVENTS] = seen + 1 if seen < EVENTS else at + 1 + EVENTS
+        kind = head[TAIL_EVENTS] - seen
+        head[TAIL_EVENTS] = kind + (seen + 1 if seen < EVENTS else at + 1 + EVENTS)
     head[TAIL_EVENT_SINCE] = 0
 
 
 @row_kernel
+def _events_seen(head):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    return int(head[TAIL_EVENTS]) % KIND_STEP
+
+
+@row_kernel
+def _kind_of_move(head):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    return int(head[TAIL_EVENTS]) // KIND_STEP
+
+
+@row_kernel
+def _set_move(head, kind, base, move):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    head[TAIL_EVENTS] = KIND_STEP * kind + _events_seen(head)
+    head[TAIL_BASE], head[TAIL_MOVE] = base, move
+
+
+@row_kernel
 def _settle(head, expected):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Learn whether the series stayed at a new level after its large residuals."""
-    if head[TAIL_MOVE] != 0 and head[TAIL_EVENT_SINCE] >= SETTLED_ROWS:
-        stayed = (expected - head[TAIL_BASE]) / head[TAIL_MOVE] > BACK_SHARE
+    """Learn whether the series stayed at a new level after its large residuals.
+
+    It stayed if its forecast has gone the way of the first of them by ``BACK_SHARE`` of it. A wander of the
+    forecast, such as that of a season, goes either way.
+    """
+    kind, base, move = _kind_of_move(head), head[TAIL_BASE], head[TAIL_MOVE]
+    if move != 0 and kind != STAYED and head[TAIL_EVENT_SINCE] >= SETTLED_ROWS:
+        stayed = (expected - base) / move > BACK_SHARE
         head[TAIL_STAYED] += ((1 if stayed else 0) - head[TAIL_STAYED]) / MEMORY_OF_EVENTS
-        head[TAIL_MOVE] = 0
+        if stayed and kind == BEGUN:
+            _set_move(head, STAYED, base, move)
+        else:
+            _set_move(head, BEGUN, base, np.float32(0))
+
+
+@row_kernel
+def _ends_move(head, residual, expected):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Say whether a residual leads back to where the series was before its last move."""
+    move = head[TAIL_MOVE]
+    if _kind_of_move(head) == RETURN or residual * move >= 0:
+        return False
+    return abs(expected + residual - head[TAIL_BASE]) <= BACK_SHARE * abs(move)
 
 
 @row_kernel
@@ -261,10 +300,12 @@ def residual_ratio(events, head, residual, expected, local, doubtful):  # type: 
                 head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS
             often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE or head[TAIL_STAYED] > MAX_STAYED_SHARE
             window = DOUBTFUL_WINDOW if doubtful else WINDOW
-            if not often and not is_recurrent(events, int(head[TAIL_EVENTS]), size, (up, phase, day), window):
+            usual = often or _ends_move(head, residual, expected)
+            if not usual and not is_recurrent(events, _events_seen(head), size, (up, phase, day), window):
                 ratio = size / limit
-        if size > limit and head[TAIL_MOVE] == 0:
-            head[TAIL_BASE], head[TAIL_MOVE] = expected, residual
+        if size > limit and (head[TAIL_MOVE] == 0 or _kind_of_move(head) == STAYED):
+            kind = RETURN if _ends_move(head, residual, expected) else BEGUN
+            _set_move(head, kind, np.float32(expected), np.float32(residual))
         _keep_event(events, head, size, phase, day + (DAYS_KEPT if up else 0))
     head[TAIL_EXCEEDED] -= head[TAIL_EXCEEDED] / EXCEEDED_MEMORY_ROWS
     return ratio
