@@ -17,6 +17,9 @@ from detectors.stages.usual_range.quantities import MODELS, QUANTITIES
     COL_CHANGE, COL_CHANGE_EVIDENCE, COL_CHANGE_DONE, COL_ALTERNATIVE, COL_MAXIMUM,
 ) = range(27)  # of "usual.head"  # fmt: skip
 HEAD_COLUMNS = 27
+#: The alarm rate of a series faster than a minute is one of minutes, down to a cadence of a second: an
+#: engineer counts alarms by the week, and neighbouring rows say much the same.
+MINUTE_NS, SECOND_NS = 60_000_000_000, 1_000_000_000
 TIME_LAST, TIME_VISIT = range(2)  # of "usual.time": the last row in ns, number of the bin since the epoch
 
 

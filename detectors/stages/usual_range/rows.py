@@ -31,6 +31,8 @@ from detectors.stages.usual_range.lane import (
     COL_STILL,
     COL_VISIT_OUTSIDE,
     COL_VISITS,
+    MINUTE_NS,
+    SECOND_NS,
     TIME_LAST,
     lane_of,
 )
@@ -67,7 +69,6 @@ from detectors.stages.usual_range.quantities import (
 )
 from detectors.stages.usual_range.visits import DAY_NS, fill_floor, load_ranges, next_visit
 
-MINUTE_NS = 60_000_000_000  # cadence of a series whose cadence is not known yet
 #: A step over a gap of more cadences is not judged; daily bars have weekends and holidays between them.
 GAP_CADENCES, GAP_DAILY_CADENCES = 2.5, 5.5
 LEVEL_ROWS, SLOW_STEP_ROWS, RELATION_ROWS = 8.0, 40.0, 4.0
@@ -182,12 +183,15 @@ def _model_of(model, ranges, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @inlined_kernel
-def _judge_residual(lane, settings, rows, i, base):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _judge_residual(lane, settings, rows, every, base, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the ratio of the forecast residual of row ``i``, and learn it."""
     residual, doubtful = rows.residual[i], lane.head[COL_ALTERNATIVE] != 0
     expected = rows.v[i] - residual
     ratio = tail.residual_ratio(lane.events, lane.tail_head, residual, expected, rows.local[i], doubtful)
-    tail.learn_residual(lane.tail, lane.tail_head, abs(residual), settings.decades, base)
+    decades = settings.decades
+    if every < MINUTE_NS:
+        decades += np.float32(np.log10(MINUTE_NS / max(every, SECOND_NS)))
+    tail.learn_residual(lane.tail, lane.tail_head, abs(residual), decades, base)
     return ratio
 
 
@@ -277,7 +281,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             weekend = m == MODEL_WEEKLY and h[COL_CELL] >= layout.bins
             found.basis[i], told = m + 1 + int(weekend), known
     if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
-        ratio = _judge_residual(lane, settings, rows, i, base)
+        ratio = _judge_residual(lane, settings, rows, every, base, i)
         outside = bool(outside or ratio > 1)
         known = own_tail.evidence_of(settings.evidence, Q_FORECAST, ratio)
         evidence = max(evidence, known)

@@ -23,7 +23,16 @@ from detectors.local_time import holiday_days, local_ns, possible_clock_changes
 from detectors.stages.robust_scale import COL_ANCHOR
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
-from detectors.stages.usual_range.lane import HEAD_COLUMNS, Found, Lane, Rows, Settings, new_work
+from detectors.stages.usual_range.lane import (
+    HEAD_COLUMNS,
+    MINUTE_NS,
+    SECOND_NS,
+    Found,
+    Lane,
+    Rows,
+    Settings,
+    new_work,
+)
 from detectors.stages.usual_range.limits import initial_limits
 from detectors.stages.usual_range.own_tail import fall_stride, initial_own, width_factor
 from detectors.stages.usual_range.phase_profile import initial_profile
@@ -185,7 +194,7 @@ class UsualRange:
             (batch.v - expected).astype(np.float32, copy=False),
             batch.split,
             np.ascontiguousarray(batch.step, np.float32),
-            np.repeat(sensitivity(np.maximum(min_alarm_rate, self.alarm_rate), c), c),
+            np.repeat(sensitivity(np.maximum(min_alarm_rate, self._alarm_rate(points.every)), c), c),
         )
         found = _not_judged(m)
         if m:
@@ -195,6 +204,11 @@ class UsualRange:
         if self.relation is not None:
             _blame(found, shape)
         return ChannelRatios(*(getattr(found, one.name).reshape(shape) for one in fields(ChannelRatios)))
+
+    def _alarm_rate(self, every: NDArray[np.int64]) -> Floats:
+        """Return the alarm rate a row of series of this cadence."""
+        rows_of_a_minute = np.where(every > 0, np.clip(every, SECOND_NS, MINUTE_NS), MINUTE_NS) / MINUTE_NS
+        return np.asarray(self.alarm_rate * rows_of_a_minute)
 
     def _arrays(self, state: State) -> tuple[NDArray[Any], ...]:
         """Return the arrays of ``Lane`` in its order; an array that this tier does not keep is empty."""

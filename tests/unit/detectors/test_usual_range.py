@@ -12,13 +12,13 @@ import pytest
 from detectors import DetectorSpec, Limits, build, contract
 from detectors.base import CAUSES, Points
 from detectors.composite.detector import CompositeDetector
-from detectors.composite.tiers import former_ranking_tier
+from detectors.composite.tiers import USUAL_RANGE_SIZES, former_ranking_tier
 from detectors.composite.usual_range_decision import _confirm
 from detectors.forecasters import shared_lstm_numba
 from detectors.forecasters.shared_lstm_numba import FrozenLSTM
 from detectors.local_time import holiday_days, local_ns, possible_clock_changes
 from detectors.stages.usual_range import residual_tail
-from detectors.stages.usual_range.stage import sensitivity
+from detectors.stages.usual_range.stage import UsualRange, sensitivity
 
 MINUTE_NS = contract.MINUTE_NS
 EVERY_NS, ROWS_PER_DAY, DAYS = 10 * MINUTE_NS, 144, 24
@@ -172,6 +172,67 @@ def test_a_series_that_moves_between_levels_has_no_unusual_residuals():
     found = residual_ratios(24, lambda day: hours[day], stays=True)
     assert found[5] > 1
     assert (found[16:] < 1).all()
+
+
+def test_a_forecast_that_wanders_does_not_hide_spikes():
+    """A season moves the forecast by as much as a spike within the rows after which a spike is settled."""
+    rng, hours = np.random.default_rng(3), np.random.default_rng(5).uniform(0, 24, 24)
+    tail = residual_tail.initial_tail(1)
+    counts, head, events = (tail[f"usual.{name}"][0] for name in ("tail", "tail_head", "events"))
+    found = np.zeros(24)
+    for row in range(24 * 1_440):
+        day = row // 1_440
+        residual = np.float32(30 if row % 1_440 == int(60 * hours[day]) else rng.normal())
+        expected, local = np.float32(200 * np.sin(row / 60)), MONDAY_NS + row * MINUTE_NS
+        ratio = residual_tail.residual_ratio(events, head, residual, expected, local, False)
+        residual_tail.learn_residual(counts, head, abs(residual), np.float32(4.5), np.float32(1e-3))
+        found[day] = max(found[day], ratio)
+    assert (found[12:] > 1).mean() >= 0.8
+
+
+@pytest.mark.parametrize("hours_away", [0.1, 6], ids=["while-it-lasts", "after-hours"])
+def test_the_return_from_an_excursion_is_usual_and_what_comes_after_it_is_not(hours_away):
+    state = residual_tail.initial_tail(1)
+    events, head = state["usual.events"][0], state["usual.tail_head"][0]
+    head[[residual_tail.TAIL_LIMIT, residual_tail.TAIL_ROWS]] = 5, 10_000
+    row = 0
+
+    def ratio_of(residual: float, expected: float) -> float:
+        local = MONDAY_NS + row * MINUTE_NS
+        numbers = np.float32(residual), np.float32(expected), local
+        return residual_tail.residual_ratio(events, head, *numbers, False)
+
+    def quiet(rows: int, level: float) -> None:
+        nonlocal row
+        for _ in range(rows):
+            row += 1
+            assert ratio_of(0.1, level) == 0
+
+    quiet(100, 20)
+    assert ratio_of(40, 20) > 1  # from 20 to 60
+    quiet(int(60 * hours_away), 60)
+    assert ratio_of(-40, 60) == 0  # and back
+    quiet(100, 20)
+    assert ratio_of(-15, 20) > 1  # a dip
+    quiet(400, 20)
+    assert ratio_of(40, 20) > 1  # again, not the way back of the return
+
+
+def test_a_series_faster_than_a_minute_has_alarms_at_the_rate_of_minutes():
+    stage = UsualRange(DetectorSpec(tier="standard", channels=("v",)), USUAL_RANGE_SIZES["standard"])
+    every = np.array([1_000, MINUTE_NS // 60, MINUTE_NS // 6, MINUTE_NS, 5 * MINUTE_NS, 0], np.int64)
+    assert stage._alarm_rate(every) == pytest.approx([1e-4 / 60, 1e-4 / 60, 1e-4 / 6, 1e-4, 1e-4, 1e-4])
+    noise = np.random.default_rng(1).normal(0, 1, 9_000)
+    limits = []
+    for cadence in (MINUTE_NS, MINUTE_NS // 60):
+        points = points_of(noise[:, None])
+        points.every[:] = cadence
+        points.time[:] = MONDAY_NS + np.arange(len(points)) * cadence
+        detector = build(DetectorSpec(tier="standard", channels=("v",), decision="usual_range"))
+        state = detector.initial(1)
+        detector.step(state, points)
+        limits.append(state["usual.tail_head"][0, 0, residual_tail.TAIL_LIMIT])
+    assert limits[1] > 1.1 * limits[0]
 
 
 def test_a_residual_at_the_usual_time_is_unusual_if_it_is_much_larger():
