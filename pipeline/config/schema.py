@@ -166,7 +166,10 @@ class Stream(ConfigModel):
         0.0, ge=0, description="smallest deviation, relative to the expected value, that can be flagged"
     )
     alarm_rate: float = Field(
-        ALARM_RATES["normal"], gt=0, lt=1, description="target share of alarms among normal points; among normal minutes, where points come faster"
+        ALARM_RATES["normal"],
+        gt=0,
+        lt=1,
+        description="target share of alarms among normal points (minutes, where points come faster)",
     )
     sensitivity: Literal["low", "normal", "high"] | None = Field(
         None,

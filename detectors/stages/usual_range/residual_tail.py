@@ -22,6 +22,7 @@ import numpy as np
 
 from detectors.base import State
 from detectors.jit import log2, log10, row_kernel
+from detectors.stages.usual_range.lane import MINUTE_NS, SECOND_NS
 
 BINS, BINS_PER_OCTAVE = 40, 4
 HALVING_ROWS = 40_000  # counts are halved at this many rows
@@ -57,7 +58,7 @@ MIN_SIZE = np.float32(1e-30)
 (TAIL_ROWS, TAIL_LOWEST, TAIL_SINCE, TAIL_EXTREMES, TAIL_CLUSTERED, TAIL_LIMIT, TAIL_GATE, TAIL_EXCEEDED) = (
     range(8)
 )
-#: Events so far (cut to 2 · EVENTS) and ``KIND_STEP`` times the kind of the last move; rows since the last event.
+#: Events so far (cut to 2 · EVENTS), and ``KIND_STEP`` times the kind of the last move; rows since an event.
 TAIL_EVENTS, TAIL_EVENT_SINCE = 8, 9
 #: Share of events that stayed; forecast before the first large residual, and that residual (0: no last move).
 TAIL_STAYED, TAIL_BASE, TAIL_MOVE = 10, 11, 12
@@ -74,6 +75,14 @@ def initial_tail(slots: int) -> State:
         "usual.tail_head": np.zeros((slots, 13), np.float32),
         "usual.events": np.zeros((slots, EVENTS, 3), np.int8),
     }
+
+
+@row_kernel
+def decades_at(decades, every):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the decades of a row, given those of a minute or a slower row."""
+    if every >= MINUTE_NS:
+        return decades
+    return decades + np.float32(np.log10(MINUTE_NS / max(every, SECOND_NS)))
 
 
 @row_kernel

@@ -32,7 +32,6 @@ from detectors.stages.usual_range.lane import (
     COL_VISIT_OUTSIDE,
     COL_VISITS,
     MINUTE_NS,
-    SECOND_NS,
     TIME_LAST,
     lane_of,
 )
@@ -188,10 +187,9 @@ def _judge_residual(lane, settings, rows, every, base, i):  # type: ignore[no-un
     residual, doubtful = rows.residual[i], lane.head[COL_ALTERNATIVE] != 0
     expected = rows.v[i] - residual
     ratio = tail.residual_ratio(lane.events, lane.tail_head, residual, expected, rows.local[i], doubtful)
-    decades = settings.decades
-    if every < MINUTE_NS:
-        decades += np.float32(np.log10(MINUTE_NS / max(every, SECOND_NS)))
-    tail.learn_residual(lane.tail, lane.tail_head, abs(residual), decades, base)
+    tail.learn_residual(
+        lane.tail, lane.tail_head, abs(residual), tail.decades_at(settings.decades, every), base
+    )
     return ratio
 
 
@@ -302,9 +300,7 @@ def _state_rarity(lane, layout, settings, rows, i, result):  # type: ignore[no-u
     found.rarity[i] = own_tail.rarity_of(own, evidence, seen)
     found.stated_rarity[i] = own_tail.rarity_of(own, told, seen)
     own_tail.learn_evidence(own, evidence, seen, outside)
-    unit = max(rows.step[i], base)
-    if np.isnan(unit):
-        unit = base
+    unit = base if np.isnan(rows.step[i]) else max(rows.step[i], base)
     half = own_tail.half_width(own, unit)
     for j in range(len(layout.quantity)):
         width = lane.pool[j, 1] - lane.pool[j, 0]

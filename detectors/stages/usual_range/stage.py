@@ -42,6 +42,7 @@ from detectors.stages.usual_range.residual_tail import initial_tail
 from detectors.stages.usual_range.rows import judge_rows
 
 REFERENCE_ALARM_RATE = 1e-4
+SENSITIVITY_OF_PRICES = 5.0  # prices have the same quantities in each tier
 MIN_SENSITIVITY = 1.0
 EXTREME_HOURS = 3  # length of the window of HIGHEST and LOWEST
 #: The limit of the forecast residual is read half a decade beyond the alarm rate: the residual is one of
@@ -119,6 +120,7 @@ class UsualRange:
         channels = len(spec.channels)
         self.timezone, self.channels, self.sizes = spec.timezone, channels, sizes
         self.interval, self.alarm_rate = spec.interval, spec.alarm_rate
+        self.reference_sensitivity = SENSITIVITY_OF_PRICES if spec.preset == "stock" else sizes.sensitivity
         related = channels > 1 and spec.preset != "stock"
         self.relation = Relation(channels) if related and q.Q_RELATION in sizes.quantities else None
         self.map = read_rarity_map(spec.tier) if rarity_map is None else rarity_map
@@ -195,7 +197,7 @@ class UsualRange:
             (batch.v - expected).astype(np.float32, copy=False),
             batch.split,
             np.ascontiguousarray(batch.step, np.float32),
-            np.repeat(sensitivity(rate, c, self.sizes.sensitivity), c),
+            np.repeat(sensitivity(rate, c, self.reference_sensitivity), c),
         )
         found = _not_judged(m)
         if m:
