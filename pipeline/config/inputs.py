@@ -58,8 +58,8 @@ class FilesSourceConfig(ConfigModel):
 
     paths: list[str] = Field(
         min_length=1,
-        description="paths or glob patterns of .csv, .tsv, .txt, .parquet, .avro, .jsonl or .ndjson files; "
-        "text may be compressed: .csv.gz, .csv.zst",
+        description="paths or glob patterns of .csv, .tsv, .txt, .parquet, .avro, .json, .jsonl, .ndjson "
+        "or .lp files; text may be compressed: .csv.gz, .csv.zst",
     )
     follow: bool = Field(False, description="keep reading new files and appended rows")
 
@@ -128,10 +128,10 @@ class RecordFormat(ConfigModel):
         description="field of the event time: an epoch, ISO 8601 or another common spelling; a list of "
         "fields is joined by a space: [Date, Time]"
     )
-    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso", "spreadsheet"] = Field(
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso", "spreadsheet", "ticks", "filetime"] = Field(
         "auto",
         description="unit of numeric times; auto derives it from the size of the number; spreadsheet: days "
-        "since 1899-12-30",
+        "since 1899-12-30; ticks: of .NET; filetime: of Windows",
     )
     time_format: str | None = Field(
         None, description="format of times written as text, as in Python's strptime: '%d.%m.%Y %H:%M:%S'"

@@ -66,7 +66,9 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 _COMMENT_COLUMN, _MAX_WIDTH = 48, 140
-_BARE = re.compile(r"[\w./*+@][\w ./*:+@-]*")
+_NUMBER = re.compile(r"[+-]?[\d._]+(?:e[+-]?\d+)?|0[xo][0-9a-f]+|[+-]?\.inf|\.nan", re.IGNORECASE)
+_WORDS_OF_YAML = ("true", "false", "null", "yes", "no", "on", "off", "y", "n", "~")
+_BARE = re.compile(r"[\w./+][\w ./*:+@-]*")
 
 
 def template(preset: str) -> str:
@@ -132,14 +134,22 @@ def _default(field: FieldInfo) -> Any:
 def _inline(value: Any) -> str:
     """Format a value as YAML in one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_inline(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_text(str(key))}: {_inline(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_inline, value)) + "]"
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, str):
-        return value if _BARE.fullmatch(value) else json.dumps(value)
+        return _text(value)
     return f"{value:.10g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _text(text: str) -> str:
+    """Return a text in quotes, unless YAML reads it as itself without them."""
+    bare = _BARE.fullmatch(text) and ": " not in text and text[-1] not in ": "
+    if bare and text.lower() not in _WORDS_OF_YAML and not _NUMBER.fullmatch(text):
+        return text
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _commented_line(text: str, meaning: str) -> str:

@@ -184,7 +184,7 @@ def _avro(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 
 
 def _holds_records(path: str) -> bool:
-    return ".jsonl" in path or ".ndjson" in path or path.endswith(".avro")
+    return any(ending in path for ending in (".json", ".ndjson", ".lp")) or path.endswith(".avro")
 
 
 def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -197,7 +197,7 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     if columnar and isinstance(stream.format.chosen, JsonFormat):
         yield Finding(
             (*at, stream.format.name),
-            "files, telemetry and SQL have columns, not such records (except .jsonl, .ndjson and .avro)",
+            "files (but .json, .jsonl, .ndjson, .lp, .avro), telemetry and SQL have columns",
             "write `csv:` with the names of the columns",
         )
     if (

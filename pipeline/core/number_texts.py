@@ -21,8 +21,8 @@ class NotANumberError(ValueError):
 class NumberRules:
     """Spelling of the numbers of a format.
 
-    ``missing`` are the values that mean that there is none, ``units`` the texts that may follow a number,
-    each with its factor.
+    ``missing`` are the values that mean that there is none, ``units`` the texts that may follow or precede a
+    number, each with its factor.
     """
 
     decimal: str = "."
@@ -38,7 +38,10 @@ class NumberRules:
         object.__setattr__(self, "missing_numbers", tuple(sorted(numbers)))
         longest = sorted(self.units, key=len, reverse=True)
         unit = "|".join(map(re.escape, longest))
-        object.__setattr__(self, "_unit", re.compile(rf"(.*?[0-9.,])\s*({unit})") if longest else None)
+        shape_of_unit = (
+            rf"(?P<bare>.*?[0-9.,])\s*(?P<unit>{unit})|(?P<before>{unit})\s*(?P<after>[0-9.,+-].*)"
+        )
+        object.__setattr__(self, "_unit", re.compile(shape_of_unit) if longest else None)
         point, group = re.escape(self.decimal), re.escape(self.thousands or "")
         whole = rf"(?:[0-9]{{1,3}}(?:{group}[0-9]{{3}})+|[0-9]+)" if group else r"[0-9]*"
         shape = rf"[+-]?{whole}(?:{point}[0-9]*)?(?:[eE][+-]?[0-9]+)?"
@@ -66,7 +69,8 @@ class NumberRules:
             return -math.inf if text.startswith("-") else math.inf
         factor, bare = 1.0, text
         if self._unit is not None and (found := self._unit.fullmatch(text)):
-            bare, factor = found[1].strip(), self.units[found[2]]
+            bare = (found["bare"] or found["after"]).strip()
+            factor = self.units[found["unit"] or found["before"]]
         if not self.plain:
             if not self._shape.fullmatch(bare):
                 raise NotANumberError(self._advice(text))

@@ -1,7 +1,8 @@
 """Spellings of a time that are neither an epoch nor ISO 8601.
 
-Covered are a zone as a word (``2026-03-01 00:00:00 UTC``, ``…Z[UTC]``), the hour 24, AM and PM, names of
-months, RFC 2822, ``2026/03/01``, ``13.03.2026``, and compact digits. A date such as 03/04/2026 has two
+Covered are a zone as a word (``2026-03-01 00:00:00 UTC``, ``… CET``, ``…Z[UTC]``), the hour 24, AM and PM,
+names of months, RFC 2822, ``2026/03/01``, ``13.03.2026``, ``14-Mar-26``, ``/Date(1773446400000)/``, and
+compact digits. A date such as 03/04/2026 has two
 readings, and is refused.
 """
 
@@ -18,6 +19,12 @@ _MONTHS = {
 _MAX_CHARACTERS = 80
 _BRACKET = re.compile(r"\[([A-Za-z0-9_+\-/]+)\]$")
 _UTC_WORD = re.compile(r"\s*(?:UTC|GMT|Z)$", re.IGNORECASE)
+#: Zones of RFC 2822, and European ones: hours ahead of UTC.
+_ZONES = {"CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "WET": 0, "WEST": 1, "MSK": 3, "JST": 9}
+_ZONES |= {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+_ZONE_WORD = re.compile(rf"(?<=[\d\sMm])\s*({'|'.join(_ZONES)})$")
+#: Milliseconds as Microsoft's JSON has them.
+_DATE_CALL = re.compile(r"/Date\((-?\d{1,15})(?:[+-]\d{4})?\)/")
 _OFFSET = re.compile(r"\s*([+-])(\d\d):?(\d\d)$")
 _CLOCK = (
     r"(?:[T ,:]+(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
@@ -31,7 +38,7 @@ _DATES = tuple(
         r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
         r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})",
         r"(?P<first>\d{1,2})([-/])(?P<other>\d{1,2})\2(?P<year>\d{4})",
-        _DAY_NAME + r"(?P<day>\d{1,2})[-/ .]+" + _MONTH_NAME + r"[-/ ,]+(?P<year>\d{4})",
+        _DAY_NAME + r"(?P<day>\d{1,2})[-/ .]+" + _MONTH_NAME + r"[-/ ,]+(?P<year>\d{4}|\d\d)",
         _DAY_NAME + _MONTH_NAME + r"\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+(?P<year>\d{4})",
     )
 )
@@ -63,8 +70,12 @@ def read_spelling(text: str) -> Spelled | None:
     if bracket := _BRACKET.search(text):
         text, zone = text[: bracket.start()], bracket[1]
     offset: timedelta | None = None
+    if call := _DATE_CALL.fullmatch(text.strip()):
+        return _since_1970(int(call[1]))
     if word := _UTC_WORD.search(text):
         text, offset = text[: word.start()], timedelta()
+    elif word := _ZONE_WORD.search(text):
+        text, offset = text[: word.start()], timedelta(hours=_ZONES[word[1]])
     elif (found := _OFFSET.search(text)) and (":" in text[: found.start()] or "T" in text[: found.start()]):
         sign = -1 if found[1] == "-" else 1
         text, offset = text[: found.start()], sign * timedelta(hours=int(found[2]), minutes=int(found[3]))
@@ -80,6 +91,13 @@ def read_spelling(text: str) -> Spelled | None:
             return Spelled(there, nanoseconds, True)
         return Spelled(moment, nanoseconds, False)
     except (ValueError, OverflowError, OSError, LookupError):
+        return None
+
+
+def _since_1970(milliseconds: int) -> Spelled | None:
+    try:
+        return Spelled(datetime(1970, 1, 1) + timedelta(milliseconds=milliseconds), 0, True)
+    except OverflowError:
         return None
 
 
@@ -137,7 +155,9 @@ def _local(text: str) -> tuple[datetime, int] | None:
             micro, nano = _fraction(parts["fraction"])
             day, month = day_and_month
             clock = _hour(parts), int(parts["minute"] or 0), int(parts["second"] or 0)
-            return datetime(int(parts["year"]), month, day, *clock, micro) + shift, nano
+            year_digits = str(parts["year"])
+            full_year = int(year_digits) + 2000 * (len(year_digits) == 2)
+            return datetime(full_year, month, day, *clock, micro) + shift, nano
     return None
 
 

@@ -34,6 +34,10 @@ PLAUSIBLE_NS = 631_152_000 * SECOND_NS
 #: Numbers of digits of a compact date: to the day, the minute and the second.
 _COMPACT_DIGITS = (8, 12, 14)
 _SPREADSHEET_EPOCH_DAYS = 25_569
+#: Steps of 100 ns since the year 1 (.NET) or 1601 (Windows), at 1970.
+_HUNDREDS_AT_EPOCH = {"ticks": 621_355_968_000_000_000, "filetime": 116_444_736_000_000_000}
+#: Ticks of .NET of the years 1997 to 2060: rather these than nanoseconds of the first months of 1990.
+_TICKS_OF_NOW = (630 * 10**15, 650 * 10**15)
 _DAY_NS = 86_400 * SECOND_NS
 
 SCALES = {"s": SECOND_NS, "ms": 1_000_000, "us": 1000, "ns": 1}
@@ -55,7 +59,7 @@ def parse_times(
 
     Args:
         times: The column; what is neither number nor text (None, true) is unreadable.
-        unit: auto, s, ms, us, ns, iso or spreadsheet.
+        unit: auto, s, ms, us, ns, iso, spreadsheet, ticks or filetime.
         zone: Time zone of times without one.
         form: Format of texts, as ``strptime`` has it; None for the common spellings.
     """
@@ -105,10 +109,13 @@ def parse_epochs(
     """
     if unit == "spreadsheet":
         return _serial_days(numbers, zone)
+    if unit in _HUNDREDS_AT_EPOCH:
+        since = np.asarray(numbers).astype(np.int64) - _HUNDREDS_AT_EPOCH[unit]
+        return np.where((since >= 0) & (since < END_NS // 100), since * 100, ABSURD)
     out = _by_size(numbers, unit)
     if unit in SCALES:
         return out
-    early = out < PLAUSIBLE_NS
+    early = (out < PLAUSIBLE_NS) | ((numbers >= _TICKS_OF_NOW[0]) & (numbers < _TICKS_OF_NOW[1]))
     if not early.any():
         return out
     rows = np.flatnonzero(early & (out >= 0))

@@ -166,3 +166,23 @@ class Columns:
             values=arrays["values"],
             extra={name[6:]: column for name, column in arrays.items() if name.startswith("extra.")},
         )
+
+
+def in_time_order(columns: Columns) -> Columns:
+    """Return points whose samples of one record are in the order of time.
+
+    They came together, so none of them is late for another one. Records keep their order.
+    """
+    same_record = columns.offsets[1:] == columns.offsets[:-1]
+    if not bool((same_record & (columns.time[1:] < columns.time[:-1])).any()):
+        return columns
+    names = columns.keys.flat()
+    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    series = np.array([codes[name] for name in names])
+    by_series = np.lexsort((np.arange(len(names)), series, columns.offsets))
+    same = (np.diff(columns.offsets[by_series]) == 0) & (np.diff(series[by_series]) == 0)
+    if not bool((same & (np.diff(columns.time[by_series]) < 0)).any()):
+        return columns
+    sorted_ = columns.take(np.lexsort((columns.time, columns.offsets)))
+    sorted_.head = np.diff(sorted_.offsets, prepend=-1) > 0
+    return sorted_

@@ -19,7 +19,7 @@ from pipeline.core.time_spellings import why_ambiguous
 from pipeline.core.timestamps import ABSURD, IMPLAUSIBLE, parse_times, repeated_hours
 from pipeline.core.types import DeadLetter
 from pipeline.decode.arrow_tables import TableParser, row_bytes, rows_that_fit
-from pipeline.decode.columns import REPEATED_HOUR, Columns
+from pipeline.decode.columns import REPEATED_HOUR, Columns, in_time_order
 from pipeline.decode.csv_records import split
 from pipeline.decode.envelope import envelope_columns, is_envelope
 from pipeline.decode.fields import condition_of, fields_of, number_rules
@@ -56,6 +56,7 @@ class Decoder:
         self._numbers = number_rules(stream)
         self._where = condition_of(name, stream)
         self._clock = clock
+        self._sorts_samples = stream.format.name == "json"
         self._header = chosen.header if isinstance(chosen, CsvFormat) else None
         self._delimiter = chosen.delimiter if isinstance(chosen, CsvFormat) else ","
         self._form, self._translate = chosen, make_translator(name, chosen)
@@ -210,7 +211,8 @@ class Decoder:
             return Reject(
                 "implausible_time",
                 f"{name} is {shown(original)}: not an epoch after 1990 in s, ms, µs or ns, and not the "
-                f"digits of a date; set time_unit (spreadsheet for days since 1899-12-30) or time_format",
+                f"digits of a date; set time_unit (spreadsheet: days since 1899-12-30, "
+                f"ticks: of .NET, filetime: of Windows) or time_format",
             )
         if self._fields.time_format is not None:
             advice = f"; time_format is {self._fields.time_format!r}"
@@ -277,7 +279,10 @@ class Decoder:
         read = records.next_offset - records.first_offset
         if isinstance(records, TableRecords) and records.sparse:
             read = len(records) + unsplit
-        columns.filtered = parsed.filtered + read - len(records) - unsplit
+        filtered = parsed.filtered + read - len(records) - unsplit
+        if rows is not None and self._sorts_samples and REPEATED_HOUR not in columns.extra:
+            columns = in_time_order(columns)
+        columns.filtered = filtered
         return columns
 
     def _dead_letters(self, parsed: Parsed, records: Records | TableRecords) -> list[DeadLetter]:

@@ -36,7 +36,7 @@ from pipeline.engine.offloaded_state import (
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords
-from pipeline.sources.files.source import ENDINGS
+from pipeline.sources.files.readers import ENDINGS
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, positions
 from storage.stream_state import reader as stored_readers

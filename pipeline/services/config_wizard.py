@@ -87,7 +87,8 @@ def _imported(samples: Samples, source: dict[str, Any], answers: Mapping[str, st
         samples.rows = [row for row in samples.rows if str(row.get(field)) == value]
         if not samples.rows:
             raise InputError(f"no sample has {field} = {value}")
-    guess = guess_stream(samples, stamped="kafka" in source)
+    fixed = {key: _answer(key, answers[key]) for key in ("time", "series", "values") if key in answers}
+    guess = guess_stream(samples, stamped="kafka" in source, answers=fixed)
     _apply(guess, answers)
     stream = {"source": source, "format": {samples.kind: guess.form}, **guess.stream}
     if guess.questions:
@@ -100,12 +101,17 @@ def _imported(samples: Samples, source: dict[str, Any], answers: Mapping[str, st
     return Imported(stream, guess, probe_stream("init", checked))
 
 
+def _answer(key: str, text: str) -> Any:
+    """Return an answer in the type of its key."""
+    if key in _LISTS or (key == "time" and "," in text):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
 def _apply(guess: Guess, answers: Mapping[str, str]) -> None:
     """Put the answers in the place of guesses."""
     for key, text in answers.items():
-        value: Any = text
-        if key in _LISTS or (key == "time" and "," in text):
-            value = [part.strip() for part in text.split(",") if part.strip()]
+        value = _answer(key, text)
         if key == "where":
             field, _, wanted = text.partition("=")
             value = {field: wanted}

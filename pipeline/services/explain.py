@@ -31,7 +31,7 @@ from pipeline.engine.initial_state import initial_states, scorer_with_initial_st
 from pipeline.engine.warm_start import score_all, warm_start_source
 from pipeline.models.champion import Champion, champion_of
 from pipeline.scoring.usual_range import stated_surprise
-from pipeline.sources.files.source import ENDINGS
+from pipeline.sources.files.readers import ENDINGS
 from storage.history.history import HistoryReader
 from storage.sql.database import Database
 

@@ -14,28 +14,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config.inputs import LineProtocolFormat
 from pipeline.core.errors import InputError
+from pipeline.core.timestamps import parse_times
+from pipeline.decode.line_protocol import SAMPLES, line_translator
 from pipeline.decode.unwrapping import unwrap
+from pipeline.services.sample_paths import Row, items_of, rows_of, sample_path
 from pipeline.sources.files.avro_reader import AvroFile
+from pipeline.sources.files.json_document import JsonDocument, has_lines
+from pipeline.sources.files.readers import ENDINGS, JSON_ENDINGS, LINE_ENDINGS
 
 MAX_ROWS, MAX_BYTES = 500, 1 << 20
 _DELIMITERS = ",;\t|"
-_JSON_ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst")
-
-Row = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Samples:
     """Rows with flat fields (``meta.id``), and the keys that read them.
 
-    ``kind`` is json or csv; ``why`` maps a key to the reason.
+    ``kind`` is json, line_protocol or csv; ``why`` maps a key to the reason. ``around`` has the fields
+    outside the array of samples.
     """
 
     kind: str
     rows: list[Row]
     keys: dict[str, Any] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
+    around: frozenset[str] = frozenset()
 
 
 def samples_of_file(path: Path) -> Samples:
@@ -52,8 +57,15 @@ def samples_of_file(path: Path) -> Samples:
     except (OSError, EOFError, pa.ArrowException, ValueError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     text, encoding = _decoded(raw)
-    if path.name.endswith(_JSON_ENDINGS) or text.lstrip()[:1] in ("{", "["):
+    _check_ending(path)
+    if path.name.endswith(JSON_ENDINGS) and not has_lines(text.encode()):
+        return samples_of_records([_whole(path)], str(path))
+    if ".lp" in path.suffixes:
+        return _lines_of_influx(raw, str(path))
+    if path.name.endswith(LINE_ENDINGS + JSON_ENDINGS):
         return samples_of_records([line.encode() for line in text.splitlines() if line.strip()], str(path))
+    if text.lstrip()[:1] in ("{", "["):
+        raise InputError(f"{path} holds JSON: name it .json, or .jsonl with one record a line")
     found = _table(text, str(path))
     if encoding != "utf-8":
         found.keys["encoding"], found.why["encoding"] = encoding, "the bytes are not UTF-8"
@@ -63,20 +75,18 @@ def samples_of_file(path: Path) -> Samples:
 def samples_of_records(values: Sequence[bytes], where: str) -> Samples:
     """Read records of JSON, of any shape. Raises InputError."""
     found = Samples("json", [])
-    samples: Counter[str] = Counter()
-    objects = [one for value in values[:MAX_ROWS] for one in _objects(value)]
+    objects = [one for value in values[:MAX_ROWS] for one in _objects(value)][:MAX_ROWS]
+    path = sample_path(objects)
+    if path is not None:
+        found.keys["samples"], found.why["samples"] = path, "an array: each element is a sample"
+        inside = {name for one in objects for item in items_of(one, path) for name in item}
+        found.around = (
+            frozenset(name for one in objects for row in rows_of(one, path) for name in row) - inside
+        )
     for one in objects:
-        samples.update(name for name, item in _flat(one).items() if _is_samples(item))
-    if samples:
-        name = samples.most_common(1)[0][0]
-        found.keys["samples"], found.why["samples"] = name, "an array of objects: each is a sample"
-    for one in objects[:MAX_ROWS]:
-        flat = _flat(one)
-        if not samples:
-            found.rows.append(flat)
-            continue
-        inner = flat.pop(found.keys["samples"], None)
-        found.rows += [flat | _flat(item) for item in inner or () if isinstance(item, dict)]
+        found.rows += rows_of(one, path)
+        if len(found.rows) >= MAX_ROWS:
+            break
     if not found.rows:
         raise InputError(
             f"{where} holds no objects of JSON in its first records; see docs/how-to/read-data-as-it-is"
@@ -84,7 +94,7 @@ def samples_of_records(values: Sequence[bytes], where: str) -> Samples:
     return found
 
 
-def _objects(value: bytes) -> list[Row]:
+def _objects(value: bytes) -> list[Any]:
     """Return the objects in a record, whatever is around them."""
     try:
         text = unwrap(value).decode()
@@ -99,7 +109,7 @@ def _objects(value: bytes) -> list[Row]:
         found.append(thing)
         while at < len(text) and text[at] in " \r\n\t,":
             at += 1
-    flat: list[Row] = []
+    flat: list[Any] = []
     for thing in found:
         if isinstance(thing, str):
             flat += _objects(thing.encode())
@@ -108,25 +118,32 @@ def _objects(value: bytes) -> list[Row]:
     return flat
 
 
-def _flat(record: Row, before: str = "") -> Row:
-    """Return nested fields under their paths."""
-    found: Row = {}
-    for name, item in record.items():
-        path = before + name.replace("\\", "\\\\").replace(".", "\\.")
-        if isinstance(item, dict):
-            found |= _flat(item, f"{path}.")
-        else:
-            found[path] = item
-    return found
-
-
-def _is_samples(item: object) -> bool:
-    return isinstance(item, list) and bool(item) and all(isinstance(one, dict) for one in item)
-
-
 def _beginning(path: Path) -> bytes:
     with pa.input_stream(str(path), compression="detect") as stream:
         return bytes(stream.read(MAX_BYTES))
+
+
+def _lines_of_influx(raw: bytes, where: str) -> Samples:
+    translate = line_translator(LineProtocolFormat.model_construct(precision="ns"))
+    try:
+        content = translate(raw.rpartition(b"\n")[0] or raw, 0)
+    except ValueError as error:
+        raise InputError(f"{where} holds no line protocol: {error}") from None
+    rows = [row for row in rows_of(json.loads(content), SAMPLES) if "line" not in row]
+    return Samples("line_protocol", rows[:MAX_ROWS])
+
+
+def _whole(path: Path) -> bytes:
+    part = JsonDocument(path).read()
+    return b"" if part is None else bytes(part.table.column(0)[0].as_py())
+
+
+def _check_ending(path: Path) -> None:
+    if not path.name.endswith(ENDINGS):
+        raise InputError(
+            f"{path}: the name must end in one of {', '.join(ENDINGS)}; rename the file, or convert it to "
+            "CSV or to JSON lines"
+        )
 
 
 def _decoded(raw: bytes) -> tuple[str, str]:
@@ -158,19 +175,38 @@ def _table(text: str, where: str) -> Samples:
         found.keys["delimiter"], found.why["delimiter"] = delimiter, "it gives all rows the same columns"
     cells = list(csv.reader(io.StringIO("\n".join(body)), delimiter=delimiter))
     width = Counter(map(len, cells)).most_common(1)[0][0]
+    if width == 1:
+        raise InputError(
+            f"{where}: the lines have one column ({body[0][:60]}); columns are separated by a comma, a "
+            "semicolon, a tab or a bar"
+        )
     skipped = next((i for i, row in enumerate(cells) if len(row) == width), 0)
     header, rows = cells[skipped], cells[skipped + 1 :]
+    twice = [name for name, count in Counter(header).items() if count > 1 and name.strip()]
+    if twice:
+        raise InputError(
+            f"{where}: several columns are called {', '.join(twice)}; give each a name of its own"
+        )
     if any(_is_number(cell) for cell in header):
         raise InputError(
             f"{where}: no line names the columns ({', '.join(header[:4])} …); add a line with their names"
         )
     if skipped and not comments:
-        found.keys["skip"], found.why["skip"] = skipped, "lines above the names of the columns"
-    if rows and not any(map(_is_number, rows[0])) and any(map(_is_number, rows[-1])):
+        above = text.splitlines().index(body[skipped])
+        found.keys["skip"], found.why["skip"] = above, "lines above the names of the columns"
+    if rows and _are_units(rows[0]) and any(map(_is_number, rows[-1])):
         found.keys["skip_after_header"], found.why["skip_after_header"] = 1, f"units: {', '.join(rows[0])}"
         rows = rows[1:]
     found.rows = [dict(zip(header, row, strict=True)) for row in rows[:MAX_ROWS] if len(row) == width]
     return found
+
+
+def _are_units(cells: Sequence[str]) -> bool:
+    """Return whether a row below the header has neither numbers nor a time."""
+    there = [cell for cell in cells if cell.strip()]
+    return not any(map(_is_number, there)) and not any(
+        parse_times([cell], "auto", "UTC")[0] >= 0 for cell in there
+    )
 
 
 def _agreement(lines: Sequence[str], delimiter: str) -> tuple[float, int]:

@@ -114,7 +114,11 @@ def _imported(source: Path | None, kafka: tuple[str, str] | None, given: list[st
         key, (question, options) = next(iter(found.guess.questions.items()))
         if not sys.stdin.isatty():
             _show(found)
-            raise InputError(f"{question} Answer with --set {key}=VALUE, for example {key}={options[0]}")
+            example = f" Answer with --set {key}=VALUE, for example {key}={options[0]}" if options else ""
+            raise InputError(f"{question}{example}")
+        if not options:
+            _show(found)
+            raise InputError(question)
         shown = " ".join(f"[{number}] {option}" for number, option in enumerate(options, 1))
         text = typer.prompt(f"{question} {shown}", err=True)
         answers[key] = options[int(text) - 1] if text.isdigit() and 0 < int(text) <= len(options) else text

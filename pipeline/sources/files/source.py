@@ -27,21 +27,15 @@ from pipeline.config import schema as models
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, Records, TableRecords
-from pipeline.sources.files.avro_reader import AvroFile
-from pipeline.sources.files.csv_reader import CsvFile
-from pipeline.sources.files.lines_reader import LinesFile
-from pipeline.sources.files.parquet_reader import ParquetFile
+from pipeline.sources.files.readers import ENDINGS, make_reader
 from pipeline.sources.files.row_slice import RowsGoneError, TableFile, TablePart
 from pipeline.sources.files.table_records import to_records
-from pipeline.sources.files.time_order import TimeOrderedFile
 
 #: Time between two scans for new and changed files.
 SCAN_SECONDS = 0.5
 POLL_SLEEP_SECONDS = 0.05
 #: Time without a write after which an incomplete Parquet file is reported.
 INCOMPLETE_SECONDS = 5.0
-LINE_ENDINGS = tuple(ending + packed for ending in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
-ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".txt", ".parquet", ".avro", *LINE_ENDINGS)
 #: Time until a file that could not be read is tried again: the first, and the longest.
 RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
 #: Errors of one file. Arrow's errors are derived from several of Python's.
@@ -96,8 +90,7 @@ class FilesSource:
             if not pattern.endswith(ENDINGS):
                 raise InputError(f"{pattern}: the name must end in one of {', '.join(ENDINGS)}")
         self._follow = config.follow
-        self._lines = isinstance(form, models.JsonFormat)
-        self._form = form if isinstance(form, models.CsvFormat) else None
+        self._form = form
         self._open: dict[Partition, _Open] = {}
         self._unfinished: dict[
             Partition, tuple[int, int]
@@ -270,16 +263,7 @@ class FilesSource:
             log.warning("%s; reading starts once it is", text)
 
     def _make(self, path: Path) -> TableFile:
-        if path.suffix == ".parquet":
-            return ParquetFile(path, labels=self._form.label_fields.values() if self._form else ())
-        if path.suffix == ".avro":
-            if not self._lines:
-                raise InputError(f"{path}: records of Avro need `format: {{avro: …}}`, not csv")
-            return AvroFile(path, follow=self._follow)
-        if self._lines and path.name.endswith(LINE_ENDINGS):
-            return LinesFile(path, follow=self._follow)
-        file = CsvFile(path, self._form, follow=self._follow)
-        return file if self._follow or self._form is None else TimeOrderedFile(file, self._form)
+        return make_reader(path, self._form, follow=self._follow)
 
     def _fingerprint(self, file: TableFile, partition: Partition) -> str | None:
         try:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.config.schema import CsvFormat
+from pipeline.config.inputs import CsvFormat, JsonFormat
 from pipeline.core.timestamps import parse_column
 from pipeline.sources.files.csv_reader import CsvFile
 from pipeline.sources.files.row_slice import Rejected, RowsGoneError, TablePart
@@ -18,6 +21,8 @@ from pipeline.sources.files.row_slice import Rejected, RowsGoneError, TablePart
 #: that are out of order are late, as they are in a log.
 MIN_SHARE_OF_STEPS_BACK = 0.25
 BATCH_ROWS = 65_536
+#: Rows of the first piece that decide.
+DECIDING_ROWS = 5_000
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +33,7 @@ class TimeOrderedFile:
     Row i is then the i-th in the order of time. The whole file is in memory. Another file is read as it is.
     """
 
-    def __init__(self, file: CsvFile, form: CsvFormat) -> None:
+    def __init__(self, file: CsvFile, form: CsvFormat | JsonFormat) -> None:
         """Read nothing yet."""
         self._file = file
         self._form = form
@@ -85,16 +90,21 @@ class TimeOrderedFile:
                 parts.append(part)
             table = _joined([part.table for part in parts])
             self._rejected = [one for part in parts for one in part.rejected]
-            self._sorted = table.take(np.argsort(self._times(table), kind="stable"))
+            self._sorted = table.take(np.argsort(self._times_of(self._fields(table)), kind="stable"))
             log.info("the rows of a file are not in the order of time; they are sorted")
             return
         self._file.seek(0)
 
-    def _goes_back(self, table: pa.Table) -> bool:
+    def _fields(self, table: pa.Table) -> pa.Table:
+        """Return the columns of the series and the time."""
+        return table
+
+    def _goes_back(self, rows: pa.Table) -> bool:
+        table = self._fields(rows.slice(0, DECIDING_ROWS))
         names = set(table.column_names)
         if not set(self._form.time_fields) <= names or len(table) < 2:
             return False
-        times, group = self._times(table), np.zeros(len(table), np.int64)
+        times, group = self._times_of(table), np.zeros(len(table), np.int64)
         for field in self._form.label_fields.values():
             if field in names:
                 column = table.column(field).combine_chunks()
@@ -107,13 +117,40 @@ class TimeOrderedFile:
         steps = np.diff(times[order])[same & good]
         return bool(len(steps)) and float((steps < 0).mean()) >= MIN_SHARE_OF_STEPS_BACK
 
-    def _times(self, table: pa.Table) -> NDArray[np.int64]:
+    def _times_of(self, table: pa.Table) -> NDArray[np.int64]:
         columns = [table.column(field).combine_chunks() for field in self._form.time_fields]
         if len(columns) > 1:
             joined = pc.binary_join_element_wise(*(one.cast(pa.string()) for one in columns), " ")
             columns = [joined]
         form = self._form
         return parse_column(columns[0], form.time_unit, form.timezone, form.time_format)
+
+
+class TimeOrderedLines(TimeOrderedFile):
+    """File of lines of JSON, sorted by time if its first lines go back in time."""
+
+    def _fields(self, table: pa.Table) -> pa.Table:
+        form = self._form
+        names = [*form.time_fields, *form.label_fields.values()]
+        rows = [_fields_of(line, names) for line in table.column(0).to_pylist()]
+        return pa.table(
+            {name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)}
+        )
+
+
+def _fields_of(line: bytes, names: Sequence[str]) -> list[str | None]:
+    """Return fields of an object as text, None for one that is not there."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return [None] * len(names)
+    found: list[str | None] = []
+    for name in names:
+        inner = record
+        for part in re.split(r"(?<!\\)\.", name):
+            inner = inner.get(part.replace("\\.", ".")) if isinstance(inner, dict) else None
+        found.append(None if inner is None or isinstance(inner, dict | list) else str(inner))
+    return found
 
 
 def _joined(tables: list[pa.Table]) -> pa.Table:

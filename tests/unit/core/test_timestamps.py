@@ -150,3 +150,28 @@ def test_fractions_of_seconds_survive():
         parse_epochs(np.array([np.nan, np.inf, -np.inf, -1.0, 1e300]), "s").tolist()
         == [UNREADABLE] * 3 + [ABSURD] * 2
     )
+
+
+def test_steps_of_100_ns_have_a_unit_and_are_no_silent_times():
+    ticks = np.array([(NOW + 62_135_596_800) * 10**7 + 5])
+    windows = np.array([(NOW + 11_644_473_600) * 10**7 + 5])
+    wanted = [NOW * 10**9 + 500]
+    assert parse_epochs(ticks, "ticks").tolist() == wanted
+    assert parse_epochs(windows, "filetime").tolist() == wanted
+    assert [parse_epochs(one, "auto").tolist() for one in (ticks, windows)] == [[IMPLAUSIBLE]] * 2
+    assert parse_epochs(np.array([-1, 2**62]), "ticks").tolist() == [ABSURD] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "14-Nov-23 22:13:20",
+        "14/Nov/2023:22:13:20 +0000",
+        "2023-11-14 23:13:20 CET",
+        "Tue, 14 Nov 2023 17:13:20 EST",
+        "/Date(1700000000000)/",
+        "/Date(1700000000000+0100)/",
+    ],
+)
+def test_further_spellings(text):
+    assert parse_times([text], "auto", "UTC").tolist() == [NOW * 10**9]

@@ -1,0 +1,166 @@
+"""Guess of the series: which fields name it, and which records belong to the stream."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from pipeline.services.guess import Fields, Guess, is_former, number_of, texts_of, words_of
+from pipeline.services.guess_times import is_time
+
+_NAME = re.compile(
+    r"(^|[._])(key|k|dev|device|host|hostname|sensor|site|name|sym|symbol|ticker|security|isin|instance|n|interface|"
+    r"id|.*[_-]id|uuid|tag|node|channel|entity|metric|measurement|target|scope|item|station|meter|asset|machine|eui|"
+    r"(item|host|device|dev|sensor|station|object|tag|node|meter|asset|machine|plant|point|channel|unit|site)s?_?"
+    r"(id|name|no|nr|number|code))$"
+)
+_QUALITY = re.compile(
+    r"(^|[._])(quality|q|qn_\d+|status|status_?code|state|flag|flags|eor|severity|unit|units|.*_unit|unit_of_measurement|origin|data_?type|type_?name)$"
+)
+_OPERATION = re.compile(r"(^|[._])(op|__op|operation|type|kind|action|event_?type)$")
+_ROW = re.compile(r"(^|\.)(after|data)\.")
+_CHANGES = frozenset(
+    [
+        "c",
+        "r",
+        "u",
+        "d",
+        "create",
+        "read",
+        "update",
+        "delete",
+        "insert",
+        "i",
+        "tombstone",
+        "bootstrap-insert",
+        "snapshot",
+    ]
+)
+_DELETIONS = ("d", "delete", "tombstone")
+MAX_SERIES_SHARE = 0.5  # of the rows: a text with more different values is no label
+MAX_QUALITIES = 5
+
+
+def is_label_name(name: str) -> bool:
+    """Return whether a field is named like an identifier of a series."""
+    return bool(_NAME.search(words_of(name)))
+
+
+def rows_of_changes(columns: Fields) -> tuple[dict[str, Sequence[object]], str | None]:
+    """Return the fields of the changed rows, and the field of the kind of change.
+
+    Change events of Debezium have the row under ``after``, those of Maxwell under ``data``.
+    """
+    kind = next(
+        (
+            name
+            for name, values in columns.items()
+            if _OPERATION.search(words_of(name)) and (texts := set(texts_of(values))) and texts <= _CHANGES
+        ),
+        None,
+    )
+    if kind is None:
+        return dict(columns), None
+    inside = {name: values for name, values in columns.items() if is_of_row(name)}
+    if not inside:
+        return dict(columns), kind
+    own = kind.rpartition(".")[0]
+    times = {n: v for n, v in columns.items() if n.rpartition(".")[0] == own and is_time(n, v)}
+    return inside | {name: values for name, values in times.items() if name not in inside}, kind
+
+
+def is_of_row(name: str) -> bool:
+    """Return whether a field belongs to the row of a change event."""
+    return bool(_ROW.search(name))
+
+
+def guess_changes(found: Guess, columns: Fields, kinds: Sequence[object] | None, kind: str | None) -> None:
+    """Leave deletions of rows out, if they hold the row.
+
+    Args:
+        found: The guess.
+        columns: Fields of the changed rows.
+        kinds: Kind of change of each, None without one.
+        kind: The field of it.
+    """
+    if kind is None or kinds is None:
+        return
+    there = {str(kinds[i]) for values in columns.values() for i, one in enumerate(values) if one is not None}
+    gone = [one for one in _DELETIONS if one in there]
+    if gone:
+        found.form["where"] = {kind: {"not": gone[0] if len(gone) == 1 else gone}}
+        found.note("where", f"{kind} is not {' or '.join(gone)}", "deleted rows are no readings")
+
+
+def guess_labels(
+    found: Guess, columns: Fields, used: set[str], numbers: Fields, rows: int, no_values: set[str]
+) -> list[str]:
+    """Guess the fields that name the series.
+
+    Args:
+        found: The guess.
+        columns: All fields.
+        used: Fields of the time.
+        numbers: Fields that hold numbers.
+        rows: Number of rows.
+        no_values: Numbers that may name a series, but are no values.
+    """
+    labels = []
+    for name, values in columns.items():
+        texts = texts_of(values)
+        if name in used or not texts or any(isinstance(v, list | dict | bool) for v in values):
+            continue
+        if is_former(name) or is_time(name, values):
+            continue
+        different = len(set(texts))
+        few = different <= max(2, MAX_SERIES_SHARE * rows)
+        named = is_label_name(name)
+        whole = all(re.fullmatch(r"-?\d+", text) for text in texts)
+        alone = len(numbers) <= 1 and name not in no_values
+        if name in numbers and (alone or not (named and whole and few)):
+            continue
+        if _is_quality(found, name, different):
+            continue
+        if few and (named or different < rows or rows == 1):
+            labels.append(name)
+    constant = [one for one in labels if len(set(map(str, columns[one]))) == 1 and not is_label_name(one)]
+    labels = [name for name in labels if name not in constant] or constant[:1]
+    if len(labels) > 1:  # a label that another one implies says nothing more
+        labels = _without_implied(columns, labels)
+    if not labels:
+        found.note("series", "$source", "no field names a series: each file or topic is one")
+        return labels
+    found.form["series"] = labels
+    count = len({tuple(str(columns[name][i]) for name in labels) for i in range(rows)})
+    found.note("series", ", ".join(labels), f"{count} series in {rows} rows")
+    return labels
+
+
+def _is_quality(found: Guess, name: str, different: int) -> bool:
+    """Return whether a field tells how good a reading is, or in what unit."""
+    if not _QUALITY.search(words_of(name)) or different > MAX_QUALITIES:
+        return False
+    if different > 1 and "where" not in found.form:
+        found.note(name, "not used", f"to leave readings out by it: where: {{{name}: ...}}")
+    return True
+
+
+def _without_implied(columns: Fields, labels: list[str]) -> list[str]:
+    kept = list(labels)
+    for name in labels:
+        others = [one for one in kept if one != name]
+        if not others or is_label_name(name):
+            continue
+        seen: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for i, value in enumerate(columns[name]):
+            seen[tuple(str(columns[one][i]) for one in others)].add(str(value))
+        if all(len(values) == 1 for values in seen.values()):
+            kept.remove(name)
+    return kept
+
+
+def is_identifier(values: Sequence[object]) -> bool:
+    """Return whether texts of digits are identifiers: 0071, which is no number."""
+    texts = texts_of(values)
+    return any(re.match(r"0\d", text) for text in texts) and not any(number_of(text) for text in texts)

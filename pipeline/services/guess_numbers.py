@@ -1,0 +1,146 @@
+"""Guess of the values: which fields hold numbers, and how these are written."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.core.number_texts import NumberRules
+from pipeline.services.guess import Guess, number_of, texts_of, words_of
+
+_AFTER = re.compile(r"[+-]?[\d.,'’]+\s*([^\d\s.,+'’-][^\d]*)$")
+_BEFORE = re.compile(r"(USD|EUR|GBP|CHF|US\$|[$€£¥₹])\s*[+-]?[\d.,'’]+$")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|0|[1-9]\d*),\d+")
+_GROUPED = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f_])\d{3}(?:\1\d{3})*(?:([.,])\d+)?")
+_FACTORS = {"K": 1e3, "k": 1e3, "M": 1e6, "Mil": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+#: Words for no reading, in records of JSON. In CSV any rare text is one.
+_NO_READING = frozenset(
+    [
+        "unavailable",
+        "unknown",
+        "offline",
+        "bad",
+        "error",
+        "fault",
+        "timeout",
+        "invalid",
+        "undefined",
+        "no_data",
+        "nodata",
+        "---",
+        "--",
+        "-",
+        "n/v",
+    ]
+)
+#: Whole numbers that count or point at something.
+_NO_VALUE = re.compile(
+    r"(^|[._])(id|xid|lsn|seq|seqno|sequence|offset|row|rownum|index|idx|no|nr|line|port|f_?cnt|f_?port|version|pid|"
+    r"ns|openint|.*_id|fcnt|fport|schema_version|qn_\d+)$"
+)
+SENTINELS = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, -9999.9, -999.9, -99.9)
+#: A sentinel is this many times the largest number, if it is negative or positive.
+LEAST_RATIO_BELOW, LEAST_RATIO_ABOVE = 2, 10
+MIN_NUMBERS_SHARE = 0.5  # of the rows in which a value must be a number
+MAX_MISSING_SHARE = 0.3  # of the rows in which a text can stand for no reading
+
+
+def guess_number(found: Guess, name: str, values: Sequence[Any], kind: str) -> bool:
+    """Return whether a field holds numbers, and guess their spelling.
+
+    Args:
+        found: The guess.
+        name: Name of the field.
+        values: Its contents.
+        kind: Kind of the samples; in ``csv`` every rare text can mean that there is no reading.
+    """
+    there = [v for v in values if v is not None and not isinstance(v, bool)]
+    texts = texts_of(there)
+    if not texts or any(isinstance(v, list | dict) for v in there):
+        return False
+    least = MIN_NUMBERS_SHARE * len(texts)
+    plain = [text for text in texts if number_of(text) is not None]
+    if len(plain) < least:
+        plain += _spelled(found, name, texts, plain, least)
+    if len(plain) >= least:
+        _guess_missing(found, name, texts, plain, kind)
+        return True
+    units = Counter(unit for text in texts if (unit := _unit_of(text)))
+    if sum(units.values()) < least:
+        return False
+    bare = [text.replace(unit, "").strip() for text in texts if (unit := _unit_of(text))]
+    _spelled(found, name, bare, [], MIN_NUMBERS_SHARE * len(bare))
+    _add_units(found, name, units, texts[0])
+    _guess_missing(found, name, texts, [text for text in texts if _unit_of(text)], kind)
+    return True
+
+
+def is_no_value(name: str, values: Sequence[Any]) -> bool:
+    """Return whether numbers count or point at something, by their name."""
+    return bool(_NO_VALUE.search(words_of(name))) and all(
+        re.fullmatch(r"[+-]?\d+", text) for text in texts_of(values)
+    )
+
+
+def _unit_of(text: str) -> str:
+    if found := _AFTER.match(text):
+        return found[1].strip()
+    return found[1] if (found := _BEFORE.match(text)) else ""
+
+
+def _add_units(found: Guess, name: str, units: Counter[str], example: str) -> None:
+    before = found.form.get("units", {})
+    known = before if isinstance(before, dict) else dict.fromkeys(before, 1.0)
+    known |= {unit: _FACTORS.get(unit, 1.0) for unit in units}
+    plain = all(factor == 1 for factor in known.values())
+    found.form["units"] = sorted(known) if plain else dict(sorted(known.items()))
+    found.note("units", ", ".join(sorted(known)), f"{name} is {example}")
+
+
+def _spelled(found: Guess, name: str, texts: list[str], plain: list[str], least: float) -> list[str]:
+    """Return the texts that are numbers with a decimal comma or separated thousands."""
+    comma = [text for text in texts if _DECIMAL_COMMA.fullmatch(text)]
+    grouped = [(text, match) for text in texts if (match := _GROUPED.fullmatch(text))]
+    points = {match[2] for _, match in grouped if match[2]}
+    many = any(text.count(match[1]) > 1 for text, match in grouped)
+    english = found.form.get("delimiter", ",") != ";" and all(text in dict(grouped) for text in comma)
+    if grouped and (points or many or english or grouped[0][1][1] not in ",."):
+        separator = grouped[0][1][1].replace("\u00a0", " ").replace("\u202f", " ")
+        others = [text for text in comma if text not in {one for one, _ in grouped}]
+        number = [text for text, _ in grouped] + (others if points == {","} else [])
+        if len(number) + len(plain) >= least:
+            if points == {","}:
+                found.form["decimal"] = ","
+                found.note("decimal", ",", f"{name} is {number[0]}")
+            found.form["thousands"] = separator
+            found.note("thousands", separator, f"{name} is {grouped[0][0]}")
+            return number
+    if len(comma) + len(plain) < least or not comma:
+        return []
+    found.form["decimal"] = ","
+    found.note("decimal", ",", f"{name} is {comma[0]}")
+    return comma
+
+
+def _guess_missing(found: Guess, name: str, texts: list[str], plain: list[str], kind: str) -> None:
+    """Guess the texts and numbers that mean that there is no reading."""
+    nothing = NumberRules().missing_texts  # type: ignore[attr-defined]
+    known = set(plain)
+    odd = Counter(text for text in texts if text not in known and text.lower() not in nothing)
+    odd = Counter({text: count for text, count in odd.items() if number_of(text) is None})
+    missing: list[float | str] = []
+    if kind == "csv" and sum(odd.values()) <= MAX_MISSING_SHARE * len(texts):
+        missing += list(odd)[:5]
+    elif kind != "csv":
+        missing += [text for text in odd if text.lower().replace(" ", "_") in _NO_READING]
+    numbers = [n for text in plain if (n := number_of(text)) is not None]
+    largest = max((abs(n) for n in numbers if n not in SENTINELS), default=0.0)
+    for sentinel in SENTINELS:
+        ratio = LEAST_RATIO_BELOW if sentinel < 0 else LEAST_RATIO_ABOVE
+        if numbers.count(sentinel) > 1 and abs(sentinel) > ratio * largest > 0:
+            missing.append(int(sentinel) if sentinel.is_integer() else sentinel)
+    if missing:
+        found.form["missing"] = list(dict.fromkeys([*found.form.get("missing", ()), *missing]))
+        found.note("missing", ", ".join(map(str, found.form["missing"])), f"no readings of {name}")

@@ -1,0 +1,195 @@
+"""Guess of the event time: its fields, unit and format."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.core.time_spellings import why_ambiguous
+from pipeline.core.timestamps import parse_times
+from pipeline.services.guess import Fields, Guess, is_former, is_numeric, share_of_times, texts_of, words_of
+
+_NAME = re.compile(
+    r"(^|[._@$])(t|ts|time|times|clock|date|datetime|timestamp|time_?stamp|at|when|ts_?ms|epoch|ticks|moment|"
+    r"uhrzeit|zeit|zeitstempel|datum|messzeit|mess_datum|fecha|hora|heure|horodate|tijd|data_ora|"
+    r".*_(at|time|ts|date|datetime|timestamp|tstamp|changed|fired|datum|clock))$"
+)
+_TWO_PARTS = re.compile(
+    r"\s*(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})"
+    r"(?:([ T])(\d{1,2}:\d{2})(:\d{2})?(\.\d+)?( ?[AaPp][Mm])?)?\s*$"
+)
+_COMPACT = re.compile(r"(19|20)\d{2}[01]\d[0-3]\d(\d{4}(\d{2})?)?")
+_COMPACT_HOUR = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])")
+_CLOCK = re.compile(r"\s*(\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(am|pm)?|\d{5,6})\s*$", re.I)
+_WHOLE_DAY = re.compile(r"\d{8}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ][A-Za-z]{3}[- ]\d{2,4}")
+_SERIAL_DAYS = (25_569, 80_000)  # 1970 to 2119
+MIN_SHARE = 0.7  # of the rows in which a field must hold times
+_YEAR_SECONDS = 366 * 86_400
+
+
+class _Rated(NamedTuple):
+    """A field that may be the time; the greatest one is."""
+
+    now: bool  # not a state before a change
+    named: bool
+    share: float
+    place: int  # minus that of the column
+    name: str
+    form: str | None
+    unit: str
+
+
+def is_time_name(name: str) -> bool:
+    """Return whether a field is named like a time."""
+    return bool(_NAME.search(words_of(name)))
+
+
+def is_time(name: str, values: Sequence[Any]) -> bool:
+    """Return whether a field is a time, and so neither a value nor a label."""
+    if is_numeric(values):
+        return is_time_name(name) and share_of_times(values) >= MIN_SHARE
+    return share_of_times(values) >= MIN_SHARE
+
+
+def guess_time(found: Guess, columns: Fields, stamped: bool) -> set[str]:
+    """Guess the time; return the fields that it uses."""
+    rated = [
+        one
+        for place, name in enumerate(columns)
+        if (one := _rated(name, columns[name], -place)) and not _is_constant(columns, name)
+    ]
+    if not rated:
+        _ask(found, columns, stamped)
+        return set()
+    best = max(rated, key=lambda one: one[:4])
+    values = columns[best.name]
+    example = texts_of(values)[0]
+    clock = _clock_beside(columns, best.name) if all(map(_WHOLE_DAY.fullmatch, texts_of(values))) else None
+    if clock is not None:
+        found.form["time"] = [best.name, clock]
+        found.note("time", f"{best.name} and {clock}", "a date and a time of day")
+        both = [f"{a} {b}" for a, b in zip(texts_of(values), texts_of(columns[clock]), strict=False)]
+        if share_of_times(both) < 1 and (form := _order_of(both)) is not None:
+            _set_format(found, best.name, both[0], form)
+        return {best.name, clock}
+    found.form["time"] = best.name
+    found.note("time", best.name, f"times such as {example}")
+    if best.unit != "auto":
+        found.form["time_unit"] = best.unit
+        found.note("time_unit", best.unit, f"{best.name} is {example}")
+    elif best.form is not None:
+        _set_format(found, best.name, example, best.form)
+    return {best.name}
+
+
+def _set_format(found: Guess, name: str, example: str, form: str) -> None:
+    if form == "?":
+        question = f"{name} is {example}: day or month first?"
+        found.ask("time_format", question, [_format_of(example, "%d", "%m"), _format_of(example, "%m", "%d")])
+        return
+    found.form["time_format"] = form
+    why = "digits of a date and an hour" if form == "%Y%m%d%H" else "a number above 12 can only be a day"
+    found.note("time_format", form, why)
+
+
+def _rated(name: str, values: Sequence[Any], place: int) -> _Rated | None:
+    texts = texts_of(values)
+    if not texts:
+        return None
+    named, numeric = is_time_name(name), is_numeric(values)
+    if numeric and (unit := _unit_of(named, texts)) is not None:
+        return _Rated(not is_former(name), named, 1.0, place, name, None, unit)
+    if all(map(_COMPACT_HOUR.fullmatch, texts)) and len(texts[0]) == 10 and int(texts[0]) > time.time():
+        return _Rated(not is_former(name), named, 1.0, place, name, "%Y%m%d%H", "auto")
+    share, form = share_of_times(values), None
+    if share < 1 and (order := _order_of(texts)) is not None:
+        form, share = order, 1.0 if order == "?" else share_of_times(values, order)
+    dates = numeric and all(map(_COMPACT.fullmatch, texts))
+    if share < MIN_SHARE or not (named or dates or not numeric or _epochs(texts)):
+        return None
+    return _Rated(not is_former(name), named or dates, share, place, name, form, "auto")
+
+
+def _is_constant(columns: Fields, name: str) -> bool:
+    """Return whether a field has one content, and is no date beside a clock."""
+    texts = texts_of(columns[name])
+    if len(texts) < 3 or len(set(texts)) > 1:
+        return False
+    return not (_WHOLE_DAY.fullmatch(texts[0]) and _clock_beside(columns, name))
+
+
+def _unit_of(named: bool, texts: Sequence[str]) -> str | None:
+    """Return the unit of numbers that are no epochs."""
+    numbers = [float(text) for text in texts]
+    if named and all(_SERIAL_DAYS[0] < number < _SERIAL_DAYS[1] for number in numbers):
+        return "spreadsheet"
+    whole = [int(text) for text in texts if text.isdigit()]
+    for unit in ("ticks", "filetime"):
+        if len(whole) == len(texts) and all(len(text) == 18 for text in texts):
+            times = parse_times(whole, unit, "UTC") / 1e9
+            if all(0 < one < time.time() + _YEAR_SECONDS for one in times.tolist()) and times.min() > 9.4e8:
+                return unit
+    return None
+
+
+def _epochs(texts: Sequence[str]) -> bool:
+    """Return whether numbers of an unnamed field are epochs of the last years."""
+    times = parse_times([float(text) for text in texts], "auto", "UTC") / 1e9
+    now = time.time()
+    recent = bool(((times > now - 15 * _YEAR_SECONDS) & (times < now + _YEAR_SECONDS)).all())
+    return recent and len(texts) > 2 and len(np.unique(times)) > 1 and len(texts[0].split(".")[0]) >= 10
+
+
+def _order_of(texts: Sequence[str]) -> str | None:
+    """Return the format of dates with day and month, ``?`` where both orders fit."""
+    matches = [one for text in texts if (one := _TWO_PARTS.match(text))]
+    if not matches or len(matches) < len(texts):
+        return None
+    first, second = (max(int(one[i]) for one in matches) for i in (1, 3))
+    example = matches[0].group(0)
+    short_year = len(matches[0][4]) == 2
+    if first > 12 or (matches[0][2] == "." and not short_year):
+        return _format_of(example, "%d", "%m")
+    if second > 12:
+        return _format_of(example, "%m", "%d")
+    return "?" if short_year or any(why_ambiguous(text) for text in texts) else None
+
+
+def _format_of(example: str, first: str, second: str) -> str:
+    match = _TWO_PARTS.match(example)
+    assert match is not None
+    year = "%Y" if len(match[4]) == 4 else "%y"
+    hour, half = ("%I", match[9].replace(match[9].strip(), "%p")) if match[9] else ("%H", "")
+    seconds = ("" if match[7] is None else ":%S") + ("" if match[8] is None else ".%f")
+    clock = "" if match[6] is None else f"{match[5]}{hour}:%M{seconds}{half}"
+    return f"{first}{match[2]}{second}{match[2]}{year}{clock}"
+
+
+def _clock_beside(columns: Fields, date: str) -> str | None:
+    for name, values in columns.items():
+        texts = texts_of(values)
+        clocks = name != date and bool(texts) and all(map(_CLOCK.match, texts))
+        if clocks and (any(":" in text for text in texts) or is_time_name(name)):
+            return name
+    return None
+
+
+def _ask(found: Guess, columns: Fields, stamped: bool) -> None:
+    if stamped:
+        found.form["time"] = "$timestamp"
+        found.note("time", "$timestamp", "no field holds times: the record has one")
+        return
+    lists = [name for name, values in columns.items() if any(isinstance(one, list) for one in values)]
+    if lists:
+        question = (
+            f"no field holds times, and {', '.join(lists[:4])} hold arrays. Arrays beside each other "
+            "(one of times, one of values) are not read: write one object a point."
+        )
+        found.ask("time", question, [])
+        return
+    named = sorted(columns, key=lambda name: not is_time_name(name))
+    found.ask("time", "no field holds times: which one is the event time?", named[:20])
