@@ -198,3 +198,14 @@ def test_numbers_of_distinct_labels_and_counters():
         more={"aggregate": {"every": "1m", "values": {"hosts": {"nunique": "instance"}, "value": "max"}}},
     )
     assert len(set(out.columns.extra["distinct instance"].tolist())) == 3
+
+
+def test_native_histograms_are_passed_over():
+    """Series of version 1 whose only content is a histogram, beside one with a sample."""
+    named = write_request([({"__name__": "latency"}, [])])[2:]
+    histogram = b"\x08\x05\x19" + np.float64(1.5).tobytes()  # count 5, sum 1.5
+    series = named + bytes([0x22, len(histogram)]) + histogram
+    content = write_request([(UP, [(1.0, T)])]) + bytes([0x0A, len(series)]) + series
+    points, out = decode([content], series="__name__")
+    assert (points, out.dead) == ([("up", T * 1_000_000, 1.0)], [])
+    assert decode([bytes([0x0A, len(series)]) + series])[1].columns.filtered == 1
