@@ -1,12 +1,15 @@
 """Produce-to-commit latency with and without late points, in one run.
 
-    python -m benchmarks.late_points [--rate 2000] [--late 0.01] [--seconds 20] [--detector light]
+    python -m benchmarks.late_points [--rate 2000] [--late 0.01] [--seconds 20] [--limit 300]
 
 A producer in a process of its own paces records and stamps each with the wall clock; the engine notes the
 wall clock when a batch's COMMIT returned. In every second phase a share of the records is older than the
 last one of its series, by up to a minute. These revise their series in the background, as in a daemon. The
 phases without late points begin when every revision of the phase before is done. The late records
 themselves have no latency.
+
+A revision scores at most 25 series, so that 20 late records a second over 1,000 series keep the thread busy
+for minutes afterwards: ``--limit`` ends the run after so many seconds with the phases that it has.
 """
 
 from __future__ import annotations
@@ -151,7 +154,11 @@ def measure(
     """
     found: dict[str, list[float]] = {"without": [], "with": []}
     turn_for(engine, service, 2 * SETTLING_SECONDS)
+    until = time.monotonic() + options.limit
     for phase in ["warm up", *["without", "with"] * options.rounds, "without"]:
+        if until - time.monotonic() < SETTLING_SECONDS + options.seconds:
+            print(f"--limit {options.limit:.0f}: the phases from here on are left out")
+            break
         late.value = 0.0 if phase == "without" else options.late
         turn_for(engine, service, SETTLING_SECONDS)
         sink.seconds.clear()
@@ -166,7 +173,7 @@ def measure(
             found[phase].append(p99)
         if phase != "without":
             late.value = 0.0
-            took = turn_until_revised(engine, service, 120.0)
+            took = turn_until_revised(engine, service, max(until - time.monotonic(), 0.0))
             print(f"the last of its late points had revised after {took:.0f} s")
     return found
 
@@ -198,11 +205,12 @@ def main() -> None:
     """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=int, default=2000)
-    parser.add_argument("--series", type=int, default=1000)
+    parser.add_argument("--series", type=int, default=200)
     parser.add_argument("--late", type=float, default=0.01)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--detector", default="light")
+    parser.add_argument("--limit", type=float, default=300, help="longest time of the phases, seconds")
     options = parser.parse_args()
     from kafka.admin import KafkaAdminClient, NewTopic
 
@@ -218,6 +226,8 @@ def main() -> None:
             found = run_phases(options, Path(folder), broker.address)
         finally:
             broker.down()
+    if not all(found.values()):
+        raise SystemExit("no phase of each kind within --limit: fewer --series, or a longer limit")
     ratio = float(np.mean(found["with"]) / np.mean(found["without"]))
     print(f"p99 with late points is {ratio:.2f} times that without")
     print(json.dumps({"benchmark": "late_points", "p99_ms": found, "ratio": ratio, **vars(options)}))
