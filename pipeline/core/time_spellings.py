@@ -66,19 +66,12 @@ def read_spelling(text: str) -> Spelled | None:
     """Return the time of a text, None if it is not one or has two readings."""
     if len(text) > _MAX_CHARACTERS:
         return None
+    if call := _DATE_CALL.fullmatch(text.strip()):
+        return _since_1970(int(call[1]))
     zone: str | None = None
     if bracket := _BRACKET.search(text):
         text, zone = text[: bracket.start()], bracket[1]
-    offset: timedelta | None = None
-    if call := _DATE_CALL.fullmatch(text.strip()):
-        return _since_1970(int(call[1]))
-    if word := _UTC_WORD.search(text):
-        text, offset = text[: word.start()], timedelta()
-    elif word := _ZONE_WORD.search(text):
-        text, offset = text[: word.start()], timedelta(hours=_ZONES[word[1]])
-    elif (found := _OFFSET.search(text)) and (":" in text[: found.start()] or "T" in text[: found.start()]):
-        sign = -1 if found[1] == "-" else 1
-        text, offset = text[: found.start()], sign * timedelta(hours=int(found[2]), minutes=int(found[3]))
+    text, offset = _without_offset(text)
     try:
         local = _local(text)
         if local is None:
@@ -92,6 +85,19 @@ def read_spelling(text: str) -> Spelled | None:
         return Spelled(moment, nanoseconds, False)
     except (ValueError, OverflowError, OSError, LookupError):
         return None
+
+
+def _without_offset(text: str) -> tuple[str, timedelta | None]:
+    """Return the text before its offset from UTC, and the offset; None without one."""
+    if word := _UTC_WORD.search(text):
+        return text[: word.start()], timedelta()
+    if word := _ZONE_WORD.search(text):
+        return text[: word.start()], timedelta(hours=_ZONES[word[1]])
+    found = _OFFSET.search(text)
+    if found is None or not (":" in text[: found.start()] or "T" in text[: found.start()]):
+        return text, None
+    sign = -1 if found[1] == "-" else 1
+    return text[: found.start()], sign * timedelta(hours=int(found[2]), minutes=int(found[3]))
 
 
 def _since_1970(milliseconds: int) -> Spelled | None:
