@@ -3,18 +3,20 @@
     python -m benchmarks.cluster_backfill [--points 1e6 1e7] [--check 3e6] [--workers 2] [--detector standard]
 
 A Parquet file in the order of time, a real PostgreSQL, and for each size: one process, then ``local:N``. The
-efficiency is the time of one process, divided by N and by the time of N workers. The model start + rows × row
-is fitted to the workers' times of the first and the last size and compared with that of ``--check``. The last
-table is a plan of 10⁹ points. Bounded: no size begins after ``--limit-seconds``.
+efficiency is the time of one process, divided by N and by the time of N workers. The CPU is that of this
+process and its children, and can be compared on a busy machine. The efficiency of the CPU is that of one
+process over that of all. The model start + rows × row is fitted to the first and the last size, and compared
+with that of ``--check``. The last lines are plans of 10⁹ points. No size begins after ``--limit-seconds``.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +58,20 @@ def write_points(path: Path, points: int) -> None:
             writer.write_table(pa.table(columns, schema=schema))
 
 
+class Run(NamedTuple):
+    """Time on the clock, time of CPU, and result of a backfill."""
+
+    seconds: float
+    cpu_seconds: float
+    anomalies: int
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of its ended children."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def config_of(url: str, detector: str) -> Config:
     """Return the config of the stream."""
     form = {"csv": {"series": "s", "time": "t", "values": ["v"]}}
@@ -63,8 +79,8 @@ def config_of(url: str, detector: str) -> Config:
     return Config.model_validate({"database": url, "http": None, "streams": {"bench": stream}})
 
 
-def measure(server: PostgresServer, file: Path, detector: str, workers: int) -> tuple[float, int]:
-    """Return the seconds of a backfill and the number of its anomalies.
+def measure(server: PostgresServer, file: Path, detector: str, workers: int) -> Run:
+    """Run a backfill in a new database.
 
     Args:
         server: Makes the database.
@@ -75,13 +91,13 @@ def measure(server: PostgresServer, file: Path, detector: str, workers: int) -> 
     url = create_database(server)
     try:
         config = config_of(url, detector)
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), cpu_seconds()
         if workers:
             work = ClusterBackfill(config, "bench", (str(file),))
             report = work.run(ClusterChoice(None, workers), Silent()).report
         else:
             report = run_backfill(config, "bench", [file], None, None, None, Silent())
-        return time.perf_counter() - started, report.anomalies
+        return Run(time.perf_counter() - started, cpu_seconds() - cpu, report.anomalies)
     finally:
         drop_database(server, url)
 
@@ -97,30 +113,33 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--points", type=float, nargs="+", default=[1e6, 1e7])
-    parser.add_argument("--check", type=float, default=3e6)
+    parser.add_argument("--check", type=float, default=3e6, help="0: none")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--detector", default="standard", choices=sorted(COSTS))
     parser.add_argument("--limit-seconds", type=float, default=600)
     options = parser.parse_args()
-    sizes = sorted({*map(int, options.points), int(options.check)})
+    sizes = sorted({*map(int, options.points), int(options.check)} - {0})
     begun = time.perf_counter()
     found: dict[int, tuple[float, float]] = {}
     with running_postgres() as server, tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "points.parquet"
         write_points(file, 200_000)
         measure(server, file, options.detector, 0)  # compiled code and imports
-        print("points  one process s  workers s  efficiency  anomalies")
+        print("points  one s  workers s  efficiency  one CPU s  workers CPU s  CPU efficiency  anomalies")
         for points in sizes:
             if time.perf_counter() - begun > options.limit_seconds:
                 print(f"{points:.0e}  not run: {options.limit_seconds:.0f} s are over")
                 continue
             write_points(file, points)
-            one, anomalies = measure(server, file, options.detector, 0)
-            many, same = measure(server, file, options.detector, options.workers)
-            found[points] = one, many
-            equal = "" if anomalies == same else f", {same} in parts"
-            efficiency = one / options.workers / many
-            print(f"{points:.0e}  {one:.1f}  {many:.1f}  {efficiency:.2f}  {anomalies}{equal}", flush=True)
+            one = measure(server, file, options.detector, 0)
+            many = measure(server, file, options.detector, options.workers)
+            found[points] = one.seconds, many.seconds
+            equal = "" if one.anomalies == many.anomalies else f", {many.anomalies} in parts"
+            clock = (
+                f"{one.seconds:.1f}  {many.seconds:.1f}  {one.seconds / options.workers / many.seconds:.2f}"
+            )
+            cpu = f"{one.cpu_seconds:.1f}  {many.cpu_seconds:.1f}  {one.cpu_seconds / many.cpu_seconds:.2f}"
+            print(f"{points:.0e}  {clock}  {cpu}  {one.anomalies}{equal}", flush=True)
     report_model(found, int(options.check), options.workers, options.detector)
 
 
@@ -151,7 +170,6 @@ def report_model(found: dict[int, tuple[float, float]], check: int, workers: int
         plan = plan_of(10**9, files, detector)
         times = ", ".join(f"{n} workers {plan.seconds(n):.0f} s" for n in (1, 10, 100, 400))
         print(f"plan of 1e9 points in {files} files: {len(plan.shards)} parts; {times}")
-    print(replace(COSTS[detector]))
 
 
 if __name__ == "__main__":

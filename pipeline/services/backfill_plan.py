@@ -20,7 +20,7 @@ from pipeline.services.shard_source import SeriesGroup
 from pipeline.sources.base import OffsetBounds
 
 #: Time that one part should take: long beside its start, short beside the whole.
-PART_SECONDS = 15.0
+PART_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,13 @@ class CostModel:
         return self.part + shard.rows * self.row + others * self.read + shard.series * self.series
 
 
-#: By detector, measured by ``python -m benchmarks.cluster_backfill`` (docs/lab-notes/deployment.md).
+#: By detector, on an idle core: rows and start of ``standard`` are CPU times of
+#: ``python -m benchmarks.cluster_backfill`` (docs/lab-notes/deployment.md). The others are scaled by the
+#: ratios of ``pipeline.services.sizing``, and parts and series are estimates.
 COSTS = {
     "light": CostModel(start=4.0, part=0.3, row=1.2e-6, read=0.08e-6, series=20e-6),
-    "standard": CostModel(start=4.0, part=0.3, row=6.0e-6, read=0.08e-6, series=60e-6),
-    "strong": CostModel(start=4.0, part=0.3, row=12e-6, read=0.08e-6, series=120e-6),
+    "standard": CostModel(start=4.0, part=0.3, row=5.0e-6, read=0.08e-6, series=60e-6),
+    "strong": CostModel(start=4.0, part=0.3, row=10e-6, read=0.08e-6, series=120e-6),
 }
 
 

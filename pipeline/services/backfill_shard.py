@@ -268,8 +268,8 @@ class _ShardRun:
     def _is_open(self) -> bool:
         """Return whether the part is not done.
 
-        It is asked once the partitions are owned: another process that marks the part as done from then on has
-        acquired them later, and fences this one before it scores anything.
+        It is asked once the partitions are owned: another process that marks the part as done from then on
+        has acquired them later, and fences this one before it scores anything.
         """
         with self._database.read() as connection:
             stored = backfill_shards.of_run(connection, self._task.run)

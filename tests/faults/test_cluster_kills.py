@@ -29,7 +29,7 @@ from tests.support.postgres_server import create_database, drop_database
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(900)]
 
 #: Small parts and batches, so that there is time to kill something.
-ROWS_IN_A_PART, BATCH = 1200, 40
+ROWS_IN_A_PART, BATCH = 1200, 20
 COMMAND = (
     "from pipeline.services import backfill_plan as plan; "
     f"plan.PART_SECONDS = {ROWS_IN_A_PART} * plan.COSTS['light'].row; from pipeline.cli import main; main()"

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.services.backfill_plan import (
+    PART_SECONDS,
     BackfillPlan,
     CostModel,
     InputPart,
@@ -16,8 +17,8 @@ from pipeline.services.backfill_plan import (
 )
 from pipeline.services.shard_source import SeriesGroup, groups_of
 
-COST = CostModel(start=2.0, part=0.5, row=1e-3, read=1e-5, series=0.0)
-MOST = rows_per_part(COST)  # 15,000
+COST = CostModel(start=2.0, part=0.5, row=PART_SECONDS / 15_000, read=1e-6, series=0.0)
+assert abs(rows_per_part(COST) - 15_000) <= 1
 
 
 def part(name: str, rows: int, **facts) -> InputPart:
@@ -67,11 +68,11 @@ def test_files_of_a_sequence_are_one_part():
 
 
 def test_time_for_several_numbers_of_workers():
-    shards = tuple(plan_shards([part(str(n), MOST) for n in range(8)], COST, ["s"]))
-    plan = BackfillPlan("run", "s", shards, 8 * MOST, COST)
-    assert plan.seconds(1) == pytest.approx(2 + 8 * 15.5)
-    assert plan.seconds(2) == pytest.approx(2 + 4 * 15.5)
-    assert plan.seconds(100) == pytest.approx(2 + 15.5)
+    shards = tuple(plan_shards([part(str(n), 15_000) for n in range(8)], COST, ["s"]))
+    plan = BackfillPlan("run", "s", shards, 8 * 15_000, COST)
+    assert plan.seconds(1) == pytest.approx(2 + 8 * (PART_SECONDS + 0.5))
+    assert plan.seconds(2) == pytest.approx(2 + 4 * (PART_SECONDS + 0.5))
+    assert plan.seconds(100) == pytest.approx(2 + PART_SECONDS + 0.5)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
