@@ -50,6 +50,7 @@ CAUSES = (
     "unexpected_event",
     "missing_event",
     "new_event",
+    "unusual_sequence",
 )
 
 #: Rows from which a usual range was learned, by the number in ``Verdicts.basis``. The numbers are stored:

@@ -19,6 +19,7 @@ from detectors.jit import kernel
 from detectors.sequences.code_numbers import code_number
 from detectors.sequences.frozen_lstm import EventProbabilities, FrozenEmbeddingLSTM
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN, Vocabulary
+from detectors.sequences.window import initial_window, window_evidence
 
 ARCHITECTURE: Final = "embedding_lstm"
 RECENT_EVENTS: Final = 10  # events before an alarm that its explanation shows
@@ -33,6 +34,7 @@ class EventCause(IntEnum):
     UNEXPECTED_EVENT = 1
     MISSING_EVENT = 2
     NEW_EVENT = 3
+    UNUSUAL_SEQUENCE = 4
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class EventVerdicts:
 
     probability     (N,)    float32  of the event, given the events before it
     surprise        (N,)    float32  −log10 of the probability of an event that is at most as probable
-    flag            (N,)    bool     the surprise reaches the limit
+    flag            (N,)    bool     the surprise reaches the limit, or the evidence of the last events its own
     cause           (N,)    uint8    EventCause of a flagged event
     expected        (N, 3)  int32    tokens of the most probable events
     expected_probability (N, 3) float32
@@ -99,6 +101,7 @@ class NextEventDetector:
         alarm_rate: float = DEFAULT_ALARM_RATE,
         temperature: float = 1.0,
         unknown_probability: float = 1e-4,
+        window_limit: float = np.inf,
     ) -> None:
         """Freeze the weights.
 
@@ -109,7 +112,9 @@ class NextEventDetector:
             alarm_rate: Share of ordinary sessions (or events) that reach the limit.
             temperature: Divisor of the logits.
             unknown_probability: Probability of a code that is not in the vocabulary.
+            window_limit: Evidence of ``window`` from which on the last events are an alarm.
         """
+        self.window_limit = window_limit
         self.vocabulary, self.limit, self.alarm_rate = vocabulary, limit, alarm_rate
         self.temperature, self.unknown_probability = temperature, unknown_probability
         self.tensors = tensors
@@ -120,27 +125,32 @@ class NextEventDetector:
     def initial(self, n: int) -> State:
         """Return the state of ``n`` new keys.
 
-        h and c (n, layers, H), recent tokens (n, 10).
+        h and c (n, layers, H), sums of the window (n, 2), recent tokens (n, 10).
         """
-        return self._network.initial(n) | {"recent": np.full((n, RECENT_EVENTS), -1, np.int32)}
+        recent = np.full((n, RECENT_EVENTS), -1, np.int32)
+        return self._network.initial(n) | {"window": initial_window(n), "recent": recent}
 
     def step(self, state: State, events: Events) -> tuple[State, EventVerdicts]:
         """Advance the keys of ``events``, whose state is changed in place."""
-        probability, p_value, _, expected, expected_probability = self.score(state, events)
-        surprise = -np.log10(np.clip(p_value, MIN_P_VALUE, 1.0)).astype(np.float32)
+        found = self.score(state, events)
+        surprise = -np.log10(np.clip(found.p_value, MIN_P_VALUE, 1.0)).astype(np.float32)
         flag = surprise >= self.limit
+        over = window_evidence(state["window"], events.slot, events.token, found) - self.window_limit
+        slow = (over >= 0) & ~flag
+        surprise = np.where(slow, self.limit + np.where(slow, over, 0), surprise).astype(np.float32)
         cause = np.where(
             events.token == BOUNDARY,
             EventCause.MISSING_EVENT,
             np.where(events.token == UNKNOWN, EventCause.NEW_EVENT, EventCause.UNEXPECTED_EVENT),
         )
+        cause = np.where(slow, EventCause.UNUSUAL_SEQUENCE, np.where(flag, cause, EventCause.NONE))
         return state, EventVerdicts(
-            probability,
+            found.probability,
             surprise,
-            flag,
-            np.where(flag, cause, EventCause.NONE).astype(np.uint8),
-            expected,
-            expected_probability,
+            flag | slow,
+            cause.astype(np.uint8),
+            found.top,
+            found.top_probability,
             recent_tokens(state["recent"], events.slot, events.token),
         )
 
@@ -165,10 +175,10 @@ class NextEventDetector:
         """Layers and hidden units of the network."""
         return self._network.layers, self._network.hidden
 
-    def with_limit(self, limit: float, alarm_rate: float) -> NextEventDetector:
-        """Return a detector with another limit that shares this network."""
+    def with_limit(self, limit: float, alarm_rate: float, window_limit: float = np.inf) -> NextEventDetector:
+        """Return a detector with other limits that shares this network."""
         other = copy(self)
-        other.limit, other.alarm_rate = limit, alarm_rate
+        other.limit, other.alarm_rate, other.window_limit = limit, alarm_rate, window_limit
         other.version = other._hash()
         return other
 
@@ -202,7 +212,7 @@ class NextEventDetector:
             "alarm_rate": self.alarm_rate,
             "temperature": self.temperature,
             "unknown_probability": self.unknown_probability,
-        }
+        } | ({"window_limit": self.window_limit} if np.isfinite(self.window_limit) else {})
 
     def encode_numbers(self, codes: Sequence[str]) -> NDArray[np.int32]:
         """Return the token of each code by its number: a code may be given as its number."""
@@ -229,13 +239,15 @@ class NextEventDetector:
             raise artifacts.ArtifactError(
                 f"{path} is a {about.get('architecture')}, not an {ARCHITECTURE}: train a model of events"
             )
-        names = ("limit", "alarm_rate", "temperature", "unknown_probability")
+        names = ("limit", "alarm_rate", "temperature", "unknown_probability", "window_limit")
         numbers = {name: float(about[name]) for name in names if name in about}
         vocabulary = Vocabulary(about["codes"], about.get("code_of"), about.get("templates", ()))
         return cls(vocabulary, dict(saved.tensors), **numbers)
 
     def _hash(self) -> str:
-        digest = hashlib.sha256(repr((self.limit, self.temperature, self.unknown_probability)).encode())
+        numbers = (self.limit, self.temperature, self.unknown_probability)
+        more = (self.window_limit,) if np.isfinite(self.window_limit) else ()
+        digest = hashlib.sha256(repr(numbers + more).encode())
         digest.update("\0".join(self.vocabulary.codes).encode())
         for name in sorted(self.tensors):
             digest.update(np.ascontiguousarray(self.tensors[name], np.float32).tobytes())

@@ -9,14 +9,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.sequences.detector import Events, NextEventDetector, conformal_limit
+from detectors.sequences.detector import MIN_P_VALUE, Events, NextEventDetector, conformal_limit
 from detectors.sequences.embedding_lstm import EmbeddingLSTMConfig
 from detectors.sequences.training import TrainingReport, held_out_rows, train
 from detectors.sequences.vocabulary import BOUNDARY, Vocabulary
+from detectors.sequences.window import initial_window, window_evidence
 
 #: Share of normal sessions, or of normal events where there are no sessions, that may raise an alarm.
 SESSION_ALARM_RATE: Final = 0.01
 EVENT_ALARM_RATE: Final = 1e-4
+#: Share of these alarms that the last events together may raise beside single ones.
+WINDOW_RATE_SHARE: Final = 0.1
 DEFAULT_SIZE: Final = (32, 64, 1)  # embedding, hidden units, layers
 
 
@@ -54,10 +57,10 @@ def fit_detector(
     made = NextEventDetector(
         vocabulary, tensors, limit=np.inf, temperature=report.temperature, unknown_probability=unknown
     )
-    surprises = _held_out_surprises(made, [tokens[row] for row in report.held_out], sessions)
+    surprises, evidence = _held_out_largest(made, [tokens[row] for row in report.held_out], sessions)
     rate = alarm_rate or (SESSION_ALARM_RATE if sessions else EVENT_ALARM_RATE)
-    limit = conformal_limit(surprises, rate)
-    return made.with_limit(limit, rate), report
+    window_limit = conformal_limit(evidence, WINDOW_RATE_SHARE * rate)
+    return made.with_limit(conformal_limit(surprises, rate), rate, window_limit), report
 
 
 def unknown_probability(counts: Counter[str]) -> float:
@@ -70,19 +73,22 @@ def unknown_probability(counts: Counter[str]) -> float:
     return (sum(1 for count in counts.values() if count == 1) + 0.5) / (total + 1.0)
 
 
-def _held_out_surprises(
+def _held_out_largest(
     detector: NextEventDetector, sequences: Sequence[NDArray[np.int32]], sessions: bool
-) -> NDArray[np.float64]:
-    """Return the largest surprise of each session.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the largest surprise, and the largest evidence of the last events, of each session.
 
-    Without sessions, return the surprise of each event.
+    Without sessions, return those of each event.
     """
     ends = [np.r_[one, BOUNDARY].astype(np.int32) if sessions else one for one in sequences]
     slot = np.repeat(np.arange(len(ends), dtype=np.int32), [len(one) for one in ends])
-    _, verdicts = detector.step(detector.initial(len(ends)), Events(slot, np.concatenate(ends)))
-    surprise = verdicts.surprise.astype(np.float64)
+    events = Events(slot, np.concatenate(ends))
+    found = detector.score(detector.initial(len(ends)), events)
+    evidence = window_evidence(initial_window(len(ends)), slot, events.token, found)
+    surprise = -np.log10(np.clip(found.p_value, MIN_P_VALUE, 1.0)).astype(np.float32).astype(np.float64)
     if not sessions:
-        return surprise
-    largest = np.zeros(len(ends))
-    np.maximum.at(largest, slot, surprise)
-    return largest
+        return surprise, evidence
+    largest = np.zeros((2, len(ends)))
+    for row, values in enumerate((surprise, evidence)):
+        np.maximum.at(largest[row], slot, values)
+    return largest[0], largest[1]

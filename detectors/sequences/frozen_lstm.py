@@ -17,6 +17,9 @@ from detectors.channel_batch import Floats, Ints
 from detectors.jit import kernel, sigmoid, tanh
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
 
+#: Bound of one event in the likelihood of a window: an event of 0.7 % counts like rarer ones, which are alarms
+#: by themselves.
+MAX_EVENT_NATS: Final = 5.0
 TOP_EVENTS: Final = 3  # most probable events that are kept for the explanation
 
 
@@ -28,6 +31,8 @@ class EventProbabilities(NamedTuple):
     rank             (N,)    int32    number of events that are more probable
     top              (N, K)  int32    most probable tokens
     top_probability  (N, K)  float32
+    excess           (N,)    float32  −ln of the probability, at most ``MAX_EVENT_NATS``, less its expected value
+    variance         (N,)    float32  of the excess, by the probabilities of all events
     """
 
     probability: Floats
@@ -35,6 +40,8 @@ class EventProbabilities(NamedTuple):
     rank: NDArray[np.int32]
     top: NDArray[np.int32]
     top_probability: Floats
+    excess: Floats
+    variance: Floats
 
 
 class FrozenEmbeddingLSTM:
@@ -102,6 +109,8 @@ class FrozenEmbeddingLSTM:
             np.empty(n, np.int32),
             np.zeros((n, TOP_EVENTS), np.int32),
             np.zeros((n, TOP_EVENTS), np.float32),
+            np.empty(n, np.float32),
+            np.empty(n, np.float32),
         )
         _rank(before, self._head, self._head_bias, self._unknown_probability, token, tuple(out))
         return out
@@ -173,8 +182,9 @@ def _insert(top, top_probability, token, p):  # type: ignore[no-untyped-def]  # 
 @kernel
 def _rank(before, head, bias, unknown, token, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill the outputs of ``FrozenEmbeddingLSTM.score``."""
-    probability, p_value, rank, top, top_probability = out
-    given = np.empty(len(bias), np.float32)
+    probability, p_value, rank, top, top_probability, excess, variance = out
+    given, cost = np.empty(len(bias), np.float32), np.empty(len(bias), np.float32)
+    most = np.float32(MAX_EVENT_NATS)
     for row in range(len(token)):
         given[:] = bias
         for k in range(before.shape[1]):
@@ -183,13 +193,23 @@ def _rank(before, head, bias, unknown, token, out):  # type: ignore[no-untyped-d
         highest = given.max()
         total = np.float32(0)
         for j in range(len(given)):
-            given[j] = np.exp(given[j] - highest)
+            cost[j] = highest - given[j]
+            given[j] = np.exp(-cost[j])
             if j != UNKNOWN:
                 total += given[j]
         scale = (np.float32(1) - unknown) / total
         for j in range(len(given)):
             given[j] *= scale
         given[UNKNOWN] = unknown
+        base = -np.log(scale)
+        cost[UNKNOWN] = -np.log(unknown) - base
+        mean, square = np.float32(0), np.float32(0)
+        for j in range(len(given)):
+            cost[j] = min(cost[j] + base, most)
+            mean += given[j] * cost[j]
+            square += given[j] * cost[j] * cost[j]
+        excess[row] = cost[token[row]] - mean
+        variance[row] = max(square - mean * mean, np.float32(0))
         own = given[token[row]]
         mass, above = np.float32(0), 0
         for j in range(len(given)):

@@ -19,6 +19,7 @@ from detectors.sequences.code_numbers import END_NUMBER, code_numbers, number_te
 from detectors.sequences.detector import RECENT_EVENTS, Events, NextEventDetector, shift_recent
 from detectors.sequences.frozen_lstm import TOP_EVENTS
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
+from detectors.sequences.window import initial_window, window_evidence
 
 #: Channel of a stream of events.
 EVENT_CHANNEL: Final = "event"
@@ -26,6 +27,10 @@ NO_EVENT: Final = -1.0  # in the list of recent events
 #: Layers and units of the state before there is a model.
 DEFAULT_SHAPE: Final = (1, 64)
 NO_MODEL: Final = "no-model"
+#: Begins the state version; before it there was no window.
+STATE_FORM: Final = "events-2-"
+FORMER_STATE_FORM: Final = "events-1-"
+UNUSUAL_SEQUENCE: Final = np.uint8(CAUSES.index("unusual_sequence"))
 
 _CAUSE_OF_TOKEN: Final = {BOUNDARY: "missing_event", UNKNOWN: "new_event"}
 
@@ -51,8 +56,9 @@ class EventStreamDetector:
         rank = "" if top_k is None else f"-top{top_k}"
         self.version = NO_MODEL if model is None else f"{model.version}-{spec.alarm_rate:g}{rank}"
         self.weights = NO_MODEL if model is None else model.version
-        self.state_version = f"events-1-{layers}x{hidden}"
+        self.state_version = f"{STATE_FORM}{layers}x{hidden}"
         self._limit = np.inf if model is None else model.limit_at(spec.alarm_rate)
+        self._window_limit = np.inf if model is None else model.window_limit + self._limit - model.limit
         self._alarm_surprise = -np.log10(spec.alarm_rate)
         codes = code_numbers(() if model is None else model.vocabulary.codes)
         by_number = {} if model is None else dict(sorted(model.tokens_by_number().items()))
@@ -64,13 +70,20 @@ class EventStreamDetector:
     def initial(self, n: int) -> State:
         """Return the state of ``n`` new series.
 
-        h and c (n, layers, H) float32, recent (n, 10) float64: numbers of the codes before, −1 for none.
+        h and c (n, layers, H) float32, window (n, 2) float64, recent (n, 10) float64: numbers of the codes
+        before, −1 for none.
         """
         if self.model is None:
             state: State = {name: np.zeros((n, *self._shape), np.float32) for name in ("h", "c")}
         else:
             state = {name: self.model.initial(n)[name] for name in ("h", "c")}
-        return state | {"recent": np.full((n, RECENT_EVENTS), NO_EVENT)}
+        return state | {"window": initial_window(n), "recent": np.full((n, RECENT_EVENTS), NO_EVENT)}
+
+    def convert_state(self, version: str, rows: State) -> State | None:
+        """Return rows of a version without a window in the form of this detector."""
+        if version != self.state_version.replace(STATE_FORM, FORMER_STATE_FORM):
+            return None
+        return rows | {"window": initial_window(len(rows["recent"]))}
 
     def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
         """Judge the events and advance their series; ``state`` is changed in place."""
@@ -92,12 +105,22 @@ class EventStreamDetector:
             least = np.where(unranked, self._alarm_surprise, 0.0)
             verdicts.surprise = np.maximum(verdicts.surprise, least).astype(np.float32)
         verdicts.cause = np.where(verdicts.flag, _causes(token), 0).astype(np.uint8)
+        evidence = window_evidence(state["window"], points.slot, token, found)
+        self._flag_sequences(evidence, verdicts)
         verdicts.probability = found.probability
         verdicts.score = (1.0 - 10.0 ** -verdicts.surprise.astype(np.float64)).astype(np.float32)
         verdicts.forecaster[:] = FORECASTERS.index("next_event")
         verdicts.contribution[:] = 1.0
         verdicts.likely, verdicts.likely_probability = self._number_of[found.top], found.top_probability
         return state, verdicts
+
+    def _flag_sequences(self, evidence: NDArray[np.float64], verdicts: Verdicts) -> None:
+        """Flag the events, in place, whose last events together are too improbable."""
+        over = evidence - self._window_limit
+        slow = (over >= 0) & ~verdicts.flag
+        verdicts.flag |= slow
+        verdicts.surprise[slow] = (self._alarm_surprise + over[slow]).astype(np.float32)
+        verdicts.cause[slow] = UNUSUAL_SEQUENCE
 
     def tokens(self, numbers: NDArray[np.float64]) -> NDArray[np.int32]:
         """Return the number of the vocabulary of each code (N,)."""
@@ -121,6 +144,7 @@ class EventStreamDetector:
         fresh = self.initial(1)
         for name in ("h", "c"):
             state[name][:] = fresh[name]
+        state["window"][:] = 0
         if self.model is None:
             return
         slot, place = np.nonzero(state["recent"] != NO_EVENT)

@@ -22,7 +22,7 @@ def event_statement(
     """Return what came, after what, and what was expected.
 
     Args:
-        cause: unexpected_event, missing_event or new_event.
+        cause: unexpected_event, missing_event, new_event or unusual_sequence.
         event: Text of the event; ignored for a missing event.
         probability: Probability of the event.
         recent: Texts of the events before, the last one at the end.
@@ -41,7 +41,10 @@ def event_statement(
     came = f"“{shorten(event)}” came {after}"
     if cause == "new_event":
         return f"{came} and was never seen before{rest}"
-    return f"{came}, as it does {_frequency(probability)}{rest}"
+    said = f"{came}, as it does {_frequency(probability)}{rest}"
+    if cause == "unusual_sequence":
+        return f"too many of the last events are a little improbable, together they are rare; at last {said}"
+    return said
 
 
 def _frequency(probability: float) -> str:

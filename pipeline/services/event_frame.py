@@ -61,7 +61,7 @@ class EventModel:
             - probability: of the event, given the events before it.
             - surprise: −log10 of the probability of an event that is at most as probable.
             - flag: the event is an alarm, or the session ended after it too early.
-            - cause: unexpected_event, missing_event, new_event, or none.
+            - cause: unexpected_event, missing_event, new_event, unusual_sequence, or none.
             - statement: one sentence on an alarm, empty on other rows.
 
         Raises:

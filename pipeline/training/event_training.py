@@ -19,6 +19,7 @@ from detectors.sequences.code_numbers import END_NUMBER, number_text
 from detectors.sequences.detector import Events, NextEventDetector
 from detectors.sequences.fit import DEFAULT_SIZE, fit_detector
 from detectors.sequences.vocabulary import BOUNDARY
+from detectors.sequences.window import window_evidence
 from pipeline.training.dataset import HELD_BACK, TrainingData
 from pipeline.training.promotion_rule import PromotionDecision
 
@@ -211,8 +212,11 @@ def _judged(
     ]
     slot = np.repeat(np.arange(len(tokens), dtype=np.int32), [len(one) for one in tokens])
     events = Events(slot, np.concatenate(tokens).astype(np.int32))
-    found = model.score(model.initial(len(tokens)), events)
+    state = model.initial(len(tokens))
+    found = model.score(state, events)
     flag = -np.log10(np.maximum(found.p_value, np.finfo(np.float32).tiny)) >= model.limit_at(alarm_rate)
+    evidence = window_evidence(state["window"], slot, events.token, found)
+    flag |= evidence >= model.window_limit + model.limit_at(alarm_rate) - model.limit
     alarms = len(np.unique(slot[flag])) / len(tokens) if ended else float(flag.mean())
     return EventJudgement(float(-np.log(np.maximum(found.probability, 1e-30)).mean()), alarms)
 

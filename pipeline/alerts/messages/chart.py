@@ -27,7 +27,7 @@ MAX_POINTS = 240
 _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 
 #: Causes of anomalies in sequences of events, which have no curve.
-CAUSES_OF_EVENTS = ("unexpected_event", "missing_event", "new_event")
+CAUSES_OF_EVENTS = ("unexpected_event", "missing_event", "new_event", "unusual_sequence")
 
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.history.HistoryReader.read`` with
 #: its arguments in a row.
