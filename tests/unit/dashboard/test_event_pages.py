@@ -92,6 +92,12 @@ def test_the_anomaly_has_the_events_before_and_those_expected(event_site, wrong_
     assert event["likely"][0]["probability"] > 0.9
 
 
+def test_the_fleet_has_a_lane_for_the_door_with_the_wrong_order(event_site, wrong_order):
+    (doors,) = view(event_site, "fleet", range="24h")["streams"]
+    assert doors["lanes"]["series"] == ["north"]
+    assert len(doors["lanes"]["of"]) == 1
+
+
 def test_a_file_of_events_is_refused_with_the_way_to_judge_it(event_site, doors):
     path = Path(doors.database.removeprefix("sqlite:///")).with_name("events.csv")
     url, headers = f"{event_site}/api/v1/try", {"x-forewatch-csrf": "1"}
