@@ -55,7 +55,7 @@ class EventVerdicts:
 
     probability     (N,)    float32  of the event, given the events before it
     surprise        (N,)    float32  −log10 of the probability of an event that is at most as probable
-    flag            (N,)    bool     the surprise reaches the limit, or the evidence of the last events its own
+    flag            (N,)    bool     the surprise reaches the limit, or the last events do
     cause           (N,)    uint8    EventCause of a flagged event
     expected        (N, 3)  int32    tokens of the most probable events
     expected_probability (N, 3) float32
@@ -101,7 +101,6 @@ class NextEventDetector:
         alarm_rate: float = DEFAULT_ALARM_RATE,
         temperature: float = 1.0,
         unknown_probability: float = 1e-4,
-        window_limit: float = np.inf,
     ) -> None:
         """Freeze the weights.
 
@@ -112,9 +111,9 @@ class NextEventDetector:
             alarm_rate: Share of ordinary sessions (or events) that reach the limit.
             temperature: Divisor of the logits.
             unknown_probability: Probability of a code that is not in the vocabulary.
-            window_limit: Evidence of ``window`` from which on the last events are an alarm.
         """
-        self.window_limit = window_limit
+        #: Evidence of ``window`` from which on the last events are an alarm; see ``with_limit``.
+        self.window_limit = np.inf
         self.vocabulary, self.limit, self.alarm_rate = vocabulary, limit, alarm_rate
         self.temperature, self.unknown_probability = temperature, unknown_probability
         self.tensors = tensors
@@ -239,10 +238,11 @@ class NextEventDetector:
             raise artifacts.ArtifactError(
                 f"{path} is a {about.get('architecture')}, not an {ARCHITECTURE}: train a model of events"
             )
-        names = ("limit", "alarm_rate", "temperature", "unknown_probability", "window_limit")
+        names = ("limit", "alarm_rate", "temperature", "unknown_probability")
         numbers = {name: float(about[name]) for name in names if name in about}
         vocabulary = Vocabulary(about["codes"], about.get("code_of"), about.get("templates", ()))
-        return cls(vocabulary, dict(saved.tensors), **numbers)
+        made = cls(vocabulary, dict(saved.tensors), **numbers)
+        return made.with_limit(made.limit, made.alarm_rate, float(about.get("window_limit", np.inf)))
 
     def _hash(self) -> str:
         numbers = (self.limit, self.temperature, self.unknown_probability)

@@ -76,7 +76,7 @@ def unknown_probability(counts: Counter[str]) -> float:
 def _held_out_largest(
     detector: NextEventDetector, sequences: Sequence[NDArray[np.int32]], sessions: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the largest surprise, and the largest evidence of the last events, of each session.
+    """Return the largest surprise and evidence of the window of each session.
 
     Without sessions, return those of each event.
     """

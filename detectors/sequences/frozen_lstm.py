@@ -17,8 +17,8 @@ from detectors.channel_batch import Floats, Ints
 from detectors.jit import kernel, sigmoid, tanh
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
 
-#: Bound of one event in the likelihood of a window: an event of 0.7 % counts like rarer ones, which are alarms
-#: by themselves.
+#: Bound of one event in the likelihood of a window: an event of 0.7 % counts like rarer ones, which are
+#: alarms by themselves.
 MAX_EVENT_NATS: Final = 5.0
 TOP_EVENTS: Final = 3  # most probable events that are kept for the explanation
 
@@ -31,7 +31,7 @@ class EventProbabilities(NamedTuple):
     rank             (N,)    int32    number of events that are more probable
     top              (N, K)  int32    most probable tokens
     top_probability  (N, K)  float32
-    excess           (N,)    float32  −ln of the probability, at most ``MAX_EVENT_NATS``, less its expected value
+    excess           (N,)    float32  bounded −ln of the probability, less its expected value
     variance         (N,)    float32  of the excess, by the probabilities of all events
     """
 

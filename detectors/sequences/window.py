@@ -1,10 +1,10 @@
-"""Likelihood of the last events of a key: a slow change of order whose steps are each mildly improbable.
+"""Likelihood of the last events of a key, for slow changes of order.
 
-The −log probability of an event less its expected value has the mean 0, whatever came before, if the model is
-right. Certain steps have no variance and do not count. The sums over the last events, which fall off with the
-age of an event, give the evidence x² / (2 (v + c x / 3)): −log of Freedman's bound on the probability that
-such a sum reaches x, where v is the sum of the variances and c bounds one event (Freedman, "On tail
-probabilities for martingales", 1975).
+Each step of such a change is only a little improbable. The −log probability of an event less its expected
+value has the mean 0, whatever came before, if the model is right. Certain steps have no variance and do not
+count. The sums over the last events, which fall off with the age of an event, give the evidence
+x² / (2 (v + c x / 3)): −log of Freedman's bound on the probability that such a sum reaches x, where v is the
+sum of the variances and c bounds one event (Freedman, "On tail probabilities for martingales", 1975).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def initial_window(n: int) -> NDArray[np.float64]:
 def window_evidence(
     state: NDArray[np.float64], slot: Ints, token: Ints, found: EventProbabilities
 ) -> NDArray[np.float64]:
-    """Return the evidence (N,) after each event, in decades; 0 where the order is not too improbable.
+    """Return the evidence (N,) after each event, in decades.
 
     Args:
         state: Sums by key (S, 2), changed in place; those of a key are 0 after a boundary.

@@ -36,8 +36,8 @@ FIRST_STEPS = {
     "batch or the person behind it is stuck.",
     "new_event": "A kind of event that the model never saw: after a change or a release it is "
     "expected, otherwise find out what writes it.",
-    "unusual_sequence": "No single step is wrong, but the order drifts: compare the last events with those of an "
-    "ordinary run, and look for what changed slowly.",
+    "unusual_sequence": "No single step is wrong, but the order drifts: compare the last events with "
+    "those of an ordinary run, and look for what changed slowly.",
     "absence": "Something that happens regularly did not happen: check the job, the batch or"
     " the people behind it.",
     "seasonal_profile": "Usual at another time of day: check for a shifted schedule, a holiday or a "

@@ -1,4 +1,4 @@
-"""A storm of different codes: what is kept does not grow with it, and the partition says that it is exhausted.
+"""A storm of different codes: what is kept does not grow with it.
 
 The storm of a million codes: pytest -q -m long tests/unit/scoring/test_event_storm.py
 """
