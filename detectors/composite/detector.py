@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
 from detectors.composite.assembly import DecisionParts, SlotScores, assemble_verdicts
+from detectors.composite.former_states import convert_wider_arrays
 from detectors.composite.hidden_sources import HiddenSource, NetworkSource, SharedLstmSource
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import LstmForecast
@@ -55,7 +56,7 @@ from detectors.stages.tail_calibration import TailCalibration
 from detectors.thresholds import THRESHOLDS
 from detectors.thresholds.event_gate import EventGate
 
-STATE_VERSION = "5"
+STATE_VERSION, FORMER_STATE_VERSION = "6", "5"
 BAND_TRACK = ("surplus", 0.99)  # (track, quantile): the tail that the expected band is read from
 CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
 # State arrays with one row per series. All others have one row per series and channel.
@@ -161,16 +162,19 @@ class CompositeDetector:
         return f"{STATE_VERSION}-{digest_of(*shaping).hexdigest()[:12]}"
 
     def convert_state(self, version: str, rows: State) -> State | None:
-        """Return rows of another network, decision or rank in the form of this detector.
+        """Return stored rows of another form, network or decision in the form of today.
 
         Scale, season and forecast continue, and the usual ranges where there are some. What only ranks rows
         starts empty where its size has changed. After another network its state starts empty; the caller goes
         on with ``on_weights_changed``.
         """
         form, _, network = version.partition(NETWORK_MARK)
-        continued = self._continued_prefixes(form)
-        if continued is None:
+        number, _, digest = form.partition("-")
+        continued = self._continued_prefixes(f"{STATE_VERSION}-{digest}")
+        if continued is None or number not in (STATE_VERSION, FORMER_STATE_VERSION):
             return None
+        if number == FORMER_STATE_VERSION:
+            rows = convert_wider_arrays(rows, self.seasonality.recent > 0)
         state = self.initial(len(rows["scale.moments"]))
         for prefix in continued:
             if prefix == "hidden." and network != self.network_form:

@@ -46,7 +46,7 @@ class HiddenSource(Protocol):
 class SharedLstmSource:
     """Mixtures of the hidden state of the shared LSTM, or of the LSTM of a group.
 
-    State per channel slot: h and c, and the number of its network (0: the shared one).
+    State per channel slot: h and c in 16 bits a number, and the number of its network (0: the shared one).
     """
 
     state_form = ""
@@ -58,7 +58,7 @@ class SharedLstmSource:
 
     def initial(self, slots: int) -> State:
         """Return the state of ``slots`` channel slots."""
-        hidden = {f"hidden.{name}": np.zeros((slots, HIDDEN), np.float32) for name in "hc"}
+        hidden = {f"hidden.{name}": np.zeros((slots, HIDDEN), np.int16) for name in "hc"}
         return hidden | {"hidden.own": np.zeros(slots, np.int32)}
 
     def features(self, state: State, batch: ChannelBatch, rows: FeatureRows) -> Floats:

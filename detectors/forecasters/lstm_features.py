@@ -54,6 +54,8 @@ RUNNING_COLUMNS: Final = 13
 # Regressors of the AR expert: three differences, distance to the level, two seasons, last seasonal error.
 AR_REGRESSORS: Final = 7
 AR_FORGETTING_FACTOR: Final = 0.998
+#: The covariance of the AR expert is kept as its lower triangle by rows.
+INITIAL_COVARIANCE: Final = np.eye(AR_REGRESSORS, dtype=np.float32)[np.tril_indices(AR_REGRESSORS)]
 MIN_UNIT: Final = 1e-30
 MAX_ABS_VALUE: Final = 1e30  # differences still fit in float32
 MAX_ABS_UNITS: Final = 1000.0  # of the forecast of an expert and of every error
@@ -112,14 +114,12 @@ def initial(n: int, memory: int = KEPT_POINTS) -> dict[str, NDArray[Any]]:
     """
     if memory < 64 or memory & (memory - 1):
         raise ValueError(f"memory must be a power of two from 64 on, not {memory}")
-    covariance = np.zeros((n, AR_REGRESSORS, AR_REGRESSORS), np.float32)
-    covariance[:] = np.eye(AR_REGRESSORS, dtype=np.float32)
     return {
         "count": np.zeros(n, np.int64),
         "past": np.zeros((n, memory), np.float32),
         "running": np.zeros((n, RUNNING_COLUMNS), np.float64),
         "ar": np.zeros((n, AR_REGRESSORS), np.float32),
-        "covariance": covariance,
+        "covariance": np.tile(INITIAL_COVARIANCE, (n, 1)),
         "period": np.zeros(n, np.int32),
         "due": np.full(n, 24, np.int64),
     }
@@ -257,6 +257,12 @@ def _regressors(past: Array, n: int, p: int, r: Array, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _triangle_place(row: int, column: int) -> int:
+    """Return the place of an element of a lower triangle that is stored by rows."""
+    return row * (row + 1) // 2 + column
+
+
+@njit(cache=True, nogil=True)
 def _learn(weights: Array, covariance: Array, regressors: Array, target: float) -> None:
     """Make one step of recursive least squares with forgetting.
 
@@ -267,17 +273,15 @@ def _learn(weights: Array, covariance: Array, regressors: Array, target: float) 
     for j in range(AR_REGRESSORS):
         total = 0.0
         for k in range(AR_REGRESSORS):
-            total += covariance[j, k] * regressors[k]
+            total += covariance[_triangle_place(max(j, k), min(j, k))] * regressors[k]
         gain[j] = total
         norm += total * regressors[j]
         guess += weights[j] * regressors[j]
-        trace += covariance[j, j]
+        trace += covariance[_triangle_place(j, j)]
     if (
         norm < 0.5 * AR_FORGETTING_FACTOR
     ):  # rounding made the covariance indefinite: reset it, keep the weights
-        covariance[:] = 0.0
-        for j in range(AR_REGRESSORS):
-            covariance[j, j] = 1.0
+        covariance[:] = INITIAL_COVARIANCE
         return
     error = min(max(target - guess, -6.0), 6.0)
     grow = (
@@ -286,9 +290,9 @@ def _learn(weights: Array, covariance: Array, regressors: Array, target: float) 
     for j in range(AR_REGRESSORS):
         weights[j] += gain[j] * error / norm
         for k in range(j + 1):
-            covariance[j, k] = (covariance[j, k] - gain[j] * gain[k] / norm) * grow
-            covariance[k, j] = covariance[j, k]
-        covariance[j, j] = max(covariance[j, j], np.float32(1e-7))
+            at = _triangle_place(j, k)
+            covariance[at] = (covariance[at] - gain[j] * gain[k] / norm) * grow
+        covariance[at] = max(covariance[at], np.float32(1e-7))
 
 
 @njit(cache=True, nogil=True)

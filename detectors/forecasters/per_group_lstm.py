@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.channel_batch import Floats, Ints
+from detectors.forecasters.hidden_state import is_rounded, pack_states, round_states, unpack_states
 from detectors.jit import kernel, sigmoid, tanh
 
 PREFIX: Final = "own."
@@ -59,18 +60,27 @@ class GroupNetworks:
         """Return the network of each series (N,), 0 for the shared one."""
         return np.array([self.network.get(name, 0) for name in names], np.int32)
 
-    def run(self, network: Ints, features: Floats, slot: Ints, h: Floats, c: Floats, out: Floats) -> None:
+    def run(
+        self, network: Ints, features: Floats, slot: Ints, h: NDArray[Any], c: NDArray[Any], out: Floats
+    ) -> None:
         """Advance the rows that have a per-group LSTM.
 
         Args:
             network: number of the network of each row (M,), 0 for the shared LSTM.
             features: inputs (M, F).
             slot: channel slot of each row (M,).
-            h: hidden states (slots, H), changed in place.
+            h: hidden states (slots, H), changed in place; int16 as in ``hidden_state``, or float32.
             c: cell states (slots, H), changed in place.
             out: receives the new hidden state of each advanced row (M, H).
         """
-        _advance_rows(self.weights, self.bias, network, features, slot, h, c, out)
+        mine = np.flatnonzero(network)
+        used, place = np.unique(slot[mine], return_inverse=True)
+        last_h, last_c = unpack_states(h[used], c[used])
+        rounded, found = is_rounded(h), np.empty((len(mine), h.shape[1]), np.float32)
+        rows = (network[mine], features[mine], place)
+        _advance_rows(self.weights, self.bias, rows, (last_h, last_c, rounded), found)
+        h[used], c[used] = pack_states(last_h, last_c) if rounded else (last_h, last_c)
+        out[mine] = found
 
 
 def tensors(members: Sequence[Sequence[str]], weights: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -146,14 +156,13 @@ def shapes(arrays: Mapping[str, NDArray[Any]], inputs: int, hidden: int) -> dict
 
 
 @kernel
-def _advance_rows(weights, bias, network, features, slot, h, c, out):  # type: ignore[no-untyped-def]
-    """Advance the rows that have a network; see ``GroupNetworks.run``."""
+def _advance_rows(weights, bias, rows, state, out):  # type: ignore[no-untyped-def]
+    """Advance rows that have a network; see ``GroupNetworks.run``."""
+    (network, features, slot), (h, c, rounded) = rows, state
     inputs, size = features.shape[1], h.shape[1]
     gate = np.empty(4 * size, np.float32)
     for i in range(len(slot)):
         k, row = network[i] - 1, slot[i]
-        if k < 0:
-            continue
         gate[:] = bias[k]
         _add_product(gate, features[i], weights[k, :inputs])
         _add_product(gate, h[row], weights[k, inputs:])
@@ -161,6 +170,8 @@ def _advance_rows(weights, bias, network, features, slot, h, c, out):  # type: i
             c[row, j] = sigmoid(gate[size + j]) * c[row, j] + sigmoid(gate[j]) * tanh(gate[2 * size + j])
         for j in range(size):
             h[row, j] = sigmoid(gate[3 * size + j]) * tanh(c[row, j])
+        if rounded:
+            round_states(h[row], c[row])
         out[i] = h[row]
 
 

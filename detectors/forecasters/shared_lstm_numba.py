@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from detectors import artifacts, weights
 from detectors.channel_batch import Floats, Ints
 from detectors.forecasters import lstm_features, per_group_lstm
+from detectors.forecasters.hidden_state import is_rounded, pack_states, round_states, unpack_states
 from detectors.jit import kernel, sigmoid, tanh
 from detectors.row_product import multiply_rows
 
@@ -75,7 +76,7 @@ class FrozenLSTM:
         self._weights = np.ascontiguousarray(np.concatenate(both, axis=1).T)  # (F + H, 4H)
         self._bias = self.tensors["lstm.bias_ih_l0"] + self.tensors["lstm.bias_hh_l0"]
 
-    def run(self, inputs: Floats, slot: Ints, h: Floats, c: Floats) -> Floats:
+    def run(self, inputs: Floats, slot: Ints, h: NDArray[Any], c: NDArray[Any]) -> Floats:
         """Advance all series of a batch; return the hidden state after each point (N, H).
 
         Each time step is one product over all series that have one, so that the cost of a point does not
@@ -84,27 +85,30 @@ class FrozenLSTM:
         Args:
             inputs: Inputs of the points (N, F).
             slot: Series of the points (N,).
-            h: Hidden states (S, H), changed in place.
+            h: Hidden states (S, H), changed in place; int16 as in ``hidden_state``, or float32.
             c: Cell states (S, H), changed in place.
         """
         return run_layer((self._weights, self._bias), inputs, slot, h, c)
 
 
-def run_layer(gates: tuple[Floats, Floats], inputs: Floats, slot: Ints, h: Floats, c: Floats) -> Floats:
+def run_layer(
+    gates: tuple[Floats, Floats], inputs: Floats, slot: Ints, h: NDArray[Any], c: NDArray[Any]
+) -> Floats:
     """Advance series by one layer; return the hidden state after each point (N, H).
 
     Args:
         gates: Weights (F + H, 4H), inputs first, and bias (4H,).
         inputs: (N, F) of the points.
         slot: (N,) of the points.
-        h: Hidden states (S, H), changed in place.
+        h: Hidden states (S, H), changed in place; int16 as in ``hidden_state``, or float32.
         c: Cell states (S, H), changed in place.
     """
     order, sizes, first = pack(slot)
-    last_h, last_c = h[first], c[first]  # (B, H)
+    last_h, last_c = unpack_states(h[first], c[first])  # (B, H)
     hidden = np.empty((len(slot), h.shape[1]), np.float32)
-    _recur(inputs, order, sizes, gates, (last_h, last_c), hidden)
-    h[first], c[first] = last_h, last_c
+    rounded = is_rounded(h)
+    _recur(inputs, order, sizes, gates, (last_h, last_c, rounded), hidden)
+    h[first], c[first] = pack_states(last_h, last_c) if rounded else (last_h, last_c)
     return hidden
 
 
@@ -126,12 +130,12 @@ def pack(slot: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]
 
 
 @kernel
-def _gates(seen, c, raw, bias, row, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _gates(seen, c, raw, bias, row, out, rounded):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Compute the next cell and hidden state of row ``row``.
 
     ``raw`` (B, 4H) are the sums of the gates.
     ``c`` (H,) changes in place. The hidden state is written to ``out`` (H,), and behind the inputs of the
-    row in ``seen``.
+    row in ``seen``. Both are rounded to the steps of ``hidden_state`` if ``rounded``.
     """
     width = len(out)
     for k in range(width):
@@ -140,6 +144,8 @@ def _gates(seen, c, raw, bias, row, out):  # type: ignore[no-untyped-def]  # noq
         g = tanh(raw[row, 2 * width + k] + bias[2 * width + k])
         c[k] = f * c[k] + i * g
         out[k] = sigmoid(raw[row, 3 * width + k] + bias[3 * width + k]) * tanh(c[k])
+    if rounded:
+        round_states(out, c)
     seen[row, -width:] = out
 
 
@@ -148,11 +154,11 @@ def _recur(inputs, order, sizes, gates, state, out):  # type: ignore[no-untyped-
     """Advance the series of a batch and write the hidden states to ``out`` (N, H).
 
     ``order`` and ``sizes`` are those of ``pack``; ``gates`` are weights and bias; ``state`` has h and c (B, H)
-    of the series, the longest first.
+    of the series, the longest first, and whether they are rounded.
 
     The series take their steps ``BLOCK_SERIES`` at a time, so that weights and states stay in the cache.
     """
-    (weights, bias), (h, c) = gates, state
+    (weights, bias), (h, c, rounded) = gates, state
     features, width = inputs.shape[1], h.shape[1]
     seen, raw = (
         np.empty((BLOCK_SERIES, features + width), np.float32),
@@ -169,6 +175,6 @@ def _recur(inputs, order, sizes, gates, state, out):  # type: ignore[no-untyped-
                 seen[s, :features] = inputs[order[start + first + s]]
             multiply_rows(seen[:series], weights, raw[:series])
             for s in range(series):
-                _gates(seen, c[first + s], raw, bias, s, out[order[start + first + s]])
+                _gates(seen, c[first + s], raw, bias, s, out[order[start + first + s]], rounded)
             start += sizes[t]
         h[first : first + held] = seen[:held, features:]

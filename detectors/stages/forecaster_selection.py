@@ -2,10 +2,9 @@
 
 The candidate with the smallest recent error forecasts the row.
 The candidates are the mean so far (static), the value one period ago (seasonal), a running Gaussian, the
-readout of the LSTM, and the last value. The Gaussian is river's ``anomaly.GaussianScorer`` (its
-``proba.Gaussian``: Welford's mean and variance) as arrays. river keeps one Python object a series and takes
-one point at a time, without a state to batch or to store.
-``tests/unit/detectors/test_forecaster_selection.py`` compares the two.
+readout of the LSTM, and the last value. The Gaussian is that of river's ``anomaly.GaussianScorer`` (the mean of
+its ``proba.Gaussian``) as arrays. river keeps one Python object a series and takes one point at a time,
+without a state to batch or to store. ``tests/unit/detectors/test_forecaster_selection.py`` compares the two.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ MIN_ROWS_BEFORE_SELECTION = 8
 MIN_ROWS_BEFORE_USUAL_ERROR = 50
 MAX_ERROR_STEPS = 1e4
 MAX_USUAL_ERRORS = 6  # one error counts as no more than this many usual ones
-COL_ROWS, COL_MEAN, COL_SQUARES, COL_LAST = range(4)  # of "ladder.gauss"
-COL_USUAL_ERROR = 5  # of "ladder.error", after the errors of the candidates
+COL_ROWS, COL_MEAN = range(2)  # of "ladder.gauss"
+COL_USUAL_ERROR, COL_LAST = 5, 6  # of "ladder.error", after the errors of the candidates
 
 
 class SelectedForecasts(NamedTuple):
@@ -54,14 +53,14 @@ class SelectedForecasts(NamedTuple):
 class ForecasterSelection:
     """Selection of one candidate's forecast for each row.
 
-    State: 56 bytes a channel slot.
+    State: 44 bytes a channel slot.
     """
 
     tracks: tuple[str, ...] = ("surplus",)
 
     def initial(self, slots: int) -> State:
         """Return the empty state of ``slots`` channel slots."""
-        return {"ladder.gauss": np.zeros((slots, 4)), "ladder.error": np.zeros((slots, 6), np.float32)}
+        return {"ladder.gauss": np.zeros((slots, 2)), "ladder.error": np.zeros((slots, 7), np.float32)}
 
     def run(
         self, state: State, batch: ChannelBatch, readout: Floats | None, out: Floats
@@ -83,15 +82,6 @@ class ForecasterSelection:
         rows = (batch.slot, batch.v, batch.step, batch.unit, batch.season, readout)
         _select_forecasts(state["ladder.gauss"], state["ladder.error"], rows, out, tuple(found))
         return found
-
-
-@kernel
-def welford(g, value) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Add ``value`` to count, mean and sum of squares about the mean (Welford 1962)."""
-    g[COL_ROWS] += 1
-    off = value - g[COL_MEAN]
-    g[COL_MEAN] += off / g[COL_ROWS]
-    g[COL_SQUARES] += off * (value - g[COL_MEAN])
 
 
 @kernel
@@ -140,7 +130,7 @@ def _select_forecasts(gauss, error, rows, out, found):  # type: ignore[no-untype
         n = g[COL_ROWS]
         guesses[FORECASTER_STATIC - 1] = guesses[FORECASTER_GAUSSIAN - 1] = g[COL_MEAN]
         guesses[FORECASTER_SEASONAL - 1] = season[i]
-        guesses[FORECASTER_LSTM - 1], guesses[FORECASTER_LAST_VALUE - 1] = readout[i], g[COL_LAST]
+        guesses[FORECASTER_LSTM - 1], guesses[FORECASTER_LAST_VALUE - 1] = readout[i], e[COL_LAST]
         best = _best_candidate(guesses, e, n)
         earlier_rows[i] = n
         known = n >= MIN_ROWS_BEFORE_USUAL_ERROR
@@ -160,5 +150,6 @@ def _select_forecasts(gauss, error, rows, out, found):  # type: ignore[no-untype
             out[i, 0] = min(abs(value - guesses[best]) / step[i], np.float32(MAX_ERROR_STEPS))
             age = np.float32(n - MIN_ROWS_BEFORE_SELECTION + 1)
             _update_errors(e, guesses, best, value, step[i], age)
-        welford(g, np.float64(value))
-        g[COL_LAST] = value
+        g[COL_ROWS] += 1
+        g[COL_MEAN] += (np.float64(value) - g[COL_MEAN]) / g[COL_ROWS]
+        e[COL_LAST] = value

@@ -45,21 +45,25 @@ class Seasonality:
 
     def initial(self, slots: int) -> State:
         """Return the empty state of ``slots`` channel slots."""
-        return {
+        state: State = {
             "rhythm.ring": np.zeros((slots, self.levels, self.ring), np.int16),
             "rhythm.quantum": np.zeros(slots, np.float32),
-            "rhythm.partial": np.zeros((slots, self.levels), np.float32),
-            "rhythm.count": np.zeros((slots, self.levels), np.int64),
-            # Of the ring and of its last values: strength, lag in rows.
-            "rhythm.peak": np.zeros((slots, 2, self.levels, 2), np.float32),
+            "rhythm.count": np.zeros(slots, np.int64),
+            # Of the ring and, with a cycle, of its last values: strength, lag in rows.
+            "rhythm.peak": np.zeros((slots, 2 if self.recent else 1, self.levels, 2), np.float32),
         }
+        if self.levels > 1:  # sum of the values of a level that make the next one of the level above
+            state["rhythm.partial"] = np.zeros((slots, self.levels - 1), np.float32)
+        return state
 
     def run(self, state: State, batch: ChannelBatch) -> None:
         """Fill the columns of ``batch`` and advance the state in place."""
-        names = ("ring", "quantum", "partial", "count", "peak")
-        arrays = tuple(state[f"rhythm.{name}"] for name in names)
+        partial = state["rhythm.partial"] if self.levels > 1 else np.zeros((0, 0), np.float32)
+        ring, quantum, count, peak = (
+            state[f"rhythm.{name}"] for name in ("ring", "quantum", "count", "peak")
+        )
         rows = (batch.slot, batch.near, batch.period, batch.cycle, batch.season)
-        _seasonality(arrays, self.repeats, self.recent, rows)
+        _seasonality((ring, quantum, partial, count, peak), self.repeats, self.recent, rows)
 
 
 @kernel
@@ -134,21 +138,24 @@ def _seasonality(state, repeats, recent, rows):  # type: ignore[no-untyped-def] 
         period[i] = _strongest_lag(peak[row, 0])
         if recent > 0:
             cycle[i] = _strongest_lag(peak[row, 1])
-        back = count[row, 0] - period[i]
+        rows_before = count[row]
+        back = rows_before - period[i]
         known = 0 < period[i] <= size and back >= 0
         season[i] = quantum[row] * ring[row, 0, back % size] if known else np.nan
         if np.isnan(near[i]):
             continue
+        count[row] += 1
         value, span = near[i], 1
         for j in range(levels):
-            k = count[row, j]
+            k = rows_before // span
             ring[row, j, k % size] = quantise(ring[row], quantum, row, value)
             k += 1
-            count[row, j] = k
             if k % (size // 4) == 0:
                 _search_period(ring[row, j], k, size, span, repeats, peak[row, 0, j])
             if recent > 0 and k % (recent // 4) == 0:
                 _search_period(ring[row, j], k, recent, span, repeats, peak[row, 1, j])
+            if j == levels - 1:
+                break
             partial[row, j] += value
             if k % LEVEL_FACTOR:
                 break

@@ -1,12 +1,13 @@
 """Tail calibration: a raw error becomes a surprise.
 
 The surprise is −log10 of the tail probability of the error on the series' own past.
-The tail of the last ~20,000 errors is kept in a decayed logarithmic histogram of ``bins`` counts, with
+The tail of the last 15,000 to 30,000 errors is kept in a logarithmic histogram of ``bins`` counts, with
 ``BINS_PER_OCTAVE``. Its offset moves up, and the lowest bins are merged, when a larger error comes. Exact
 zeros are counted separately, so that a start on zeros does not set the range.
 
-The counts decay to ``FORGETTING_ROWS`` in total each time they exceed it by ``DECAY_STRIDE_ROWS``. That
-differs by three rows in a thousand from a decay at every row, and does not depend on how rows are batched.
+The counts are halved at ``HALVING_ROWS``, so they are whole numbers of 16 bits. What is left over in a bin
+goes to the next lower one, so that the number of errors above any of them is halved too.
+
 Beyond the q-quantile the tail goes on as an exponential with the mean excess over it
 (Pickands–Balkema–de Haan with shape 0). It is linear in the error and so keeps the ranking of errors larger
 than all before.
@@ -22,14 +23,15 @@ from detectors.channel_batch import Floats, Ints
 from detectors.jit import ONE, kernel, log2, log10
 
 BINS_PER_OCTAVE = 4
-FORGETTING_ROWS = np.float32(20_000)
-#: A decay of every count at every row would cost as much as all the rest.
-DECAY_STRIDE_ROWS = np.float32(64)
+HALVING_ROWS = 30_000
 #: Errors are clipped to this range, so that the edges of their bins are float32 too.
 MIN_ERROR, MAX_ERROR = np.float32(1e-30), np.float32(1e30)
 MIN_ROWS_BEFORE_BAND = 8
 MIN_ROWS_BEFORE_QUARANTINE = 100
-COL_MASS, COL_ZEROS, COL_LOWEST, COL_QUARANTINED = range(4)  # of "calibration.head"
+#: Columns of "calibration.head": rows, those with an error of 0, place of the lowest bin in ``BIN_MIDDLES``,
+#: and, with a quarantine, the rows on end in it.
+COL_MASS, COL_ZEROS, COL_LOWEST, COL_QUARANTINED = range(4)
+MAX_QUARANTINED_ROWS = 65_535  # that are counted
 LOG10_E = np.float32(0.4342945)
 ZERO, HALF, TWO = np.float32(0), np.float32(0.5), np.float32(2)
 #: Place in ``BIN_MIDDLES`` of the bin with absolute index 0.
@@ -42,7 +44,7 @@ LOG_BIN_RATIO = np.float32(np.log(2) / BINS_PER_OCTAVE)
 
 
 class TailCalibration:
-    """Surprise of K tracks of errors. State: K · (bins + 4) · 4 bytes a channel slot.
+    """Surprise of K tracks of errors. State: K · (bins + 3) · 2 bytes a channel slot.
 
     With ``quarantine``, errors of at least that surprise are not added to the histogram, for at most as many
     rows on end as it holds.
@@ -51,13 +53,14 @@ class TailCalibration:
     def __init__(self, quantiles: tuple[float, ...], bins: int, quarantine: float = np.inf) -> None:
         self.tracks, self.bins, self.quantiles = len(quantiles), bins, np.array(quantiles, np.float32)
         self.quarantine = np.float32(quarantine)
+        self.columns = COL_QUARANTINED if np.isinf(quarantine) else COL_QUARANTINED + 1
 
     def initial(self, slots: int) -> State:
         """Return the empty state of ``slots`` rows."""
-        return {
-            "calibration.counts": np.zeros((slots, self.tracks, self.bins), np.float32),
-            "calibration.head": np.zeros((slots, self.tracks, 4), np.float32),
-        }
+        head = np.zeros((slots, self.tracks, self.columns), np.uint16)
+        head[..., COL_LOWEST] = MIDDLES_ORIGIN
+        counts = np.zeros((slots, self.tracks, self.bins), np.uint16)
+        return {"calibration.counts": counts, "calibration.head": head}
 
     def run(
         self, state: State, slot: Ints, errors: Floats, track: int, surprise: float
@@ -77,7 +80,7 @@ class TailCalibration:
         """
         out, band = np.zeros(errors.shape, np.float32), np.full(len(slot), np.nan, np.float32)
         counts = state["calibration.counts"].reshape(-1, self.bins)
-        head = state["calibration.head"].reshape(-1, 4)
+        head = state["calibration.head"].reshape(-1, self.columns)
         settings = (self.quantiles, self.quarantine, track, np.float32(surprise))
         _calibrate(counts, head, slot, errors, settings, out, band)
         return out, band
@@ -94,19 +97,19 @@ def _exp_bins(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
 def _tail(counts, row, low, wanted):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the error above which the mass ``wanted`` lies.
 
-    The second value is the mean excess over it.
+    The second value is the mean excess over it. ``low`` is the place of the lowest bin in ``BIN_MIDDLES``.
     """
     k = counts.shape[1] - 1
-    above, moment, count = ZERO, ZERO, counts[row, k]
+    above, moment, count = ZERO, ZERO, np.float32(counts[row, k])
     while k > 0 and (count == 0 or above + count < wanted):
         above += count
-        moment += count * BIN_MIDDLES[MIDDLES_ORIGIN + low + k]
+        moment += count * BIN_MIDDLES[low + k]
         k -= 1
-        count = counts[row, k]
+        count = np.float32(counts[row, k])
     share = min((wanted - above) / count, ONE) if count > 0 else ONE
-    threshold = BIN_MIDDLES[MIDDLES_ORIGIN + low + k] * _exp_bins(HALF - share)
+    threshold = BIN_MIDDLES[low + k] * _exp_bins(HALF - share)
     taken = count * share
-    moment += taken * BIN_MIDDLES[MIDDLES_ORIGIN + low + k] * _exp_bins(HALF - HALF * share)
+    moment += taken * BIN_MIDDLES[low + k] * _exp_bins(HALF - HALF * share)
     excess = moment / max(above + taken, np.float32(1e-6)) - threshold
     return threshold, max(excess, threshold * np.float32(0.02))
 
@@ -116,7 +119,7 @@ def _mass_above(counts, row, place):  # type: ignore[no-untyped-def]  # noqa: AN
     """Return the mass above ``place``, in bins from the lowest."""
     above = ZERO
     for k in range(counts.shape[1]):
-        above += counts[row, k] * min(max(np.float32(k + 1) - place, ZERO), ONE)
+        above += np.float32(counts[row, k]) * min(max(np.float32(k + 1) - place, ZERO), ONE)
     return above
 
 
@@ -126,13 +129,14 @@ def _surprise(counts, head, row, quantile, error, place):  # type: ignore[no-unt
 
     Beyond the quantile the tail is exponential.
     """
-    mass, low = head[row, COL_MASS], head[row, COL_LOWEST]
-    if mass == head[row, COL_ZEROS]:
+    mass, low = np.float32(head[row, COL_MASS]), int(head[row, COL_LOWEST])
+    if head[row, COL_MASS] == head[row, COL_ZEROS]:
         return log10(mass + ONE)
-    above, wanted = _mass_above(counts, row, place - low), (ONE - quantile) * mass
-    if above >= wanted or place < low:
+    place -= np.float32(low - MIDDLES_ORIGIN)
+    above, wanted = _mass_above(counts, row, place), (ONE - quantile) * mass
+    if above >= wanted or place < 0:
         return log10((mass + ONE) / (above + ONE))
-    threshold, excess = _tail(counts, row, int(low), wanted)
+    threshold, excess = _tail(counts, row, low, wanted)
     beyond = LOG10_E * (error - threshold) / excess - log10(ONE - quantile + ONE / (mass + ONE))
     return min(beyond, TWO * log10(mass + ONE))  # m values prove no rarity below one in m²
 
@@ -140,31 +144,34 @@ def _surprise(counts, head, row, quantile, error, place):  # type: ignore[no-unt
 @kernel
 def _insert(counts, head, row, index):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Count an error in the bin with this absolute index."""
-    bins, low = counts.shape[1], int(head[row, COL_LOWEST])
+    bins, low = counts.shape[1], int(head[row, COL_LOWEST]) - MIDDLES_ORIGIN
     if head[row, COL_MASS] == head[row, COL_ZEROS]:
         low = index - bins * 3 // 4
-        head[row, COL_LOWEST] = low
+        head[row, COL_LOWEST] = low + MIDDLES_ORIGIN
     shift = index - low - bins + 1
     if shift > 0:
-        merged = ZERO
+        merged = 0
         for k in range(min(shift + 1, bins)):
-            merged += counts[row, k]
+            merged += int(counts[row, k])
         for k in range(bins):
-            counts[row, k] = counts[row, k + shift] if k + shift < bins else ZERO
+            counts[row, k] = counts[row, k + shift] if k + shift < bins else 0
         counts[row, 0] = merged
         low += shift
-        head[row, COL_LOWEST] = low
-    counts[row, max(index - low, 0)] += ONE
-    head[row, COL_MASS] += ONE
+        head[row, COL_LOWEST] = low + MIDDLES_ORIGIN
+    counts[row, max(index - low, 0)] += 1
+    head[row, COL_MASS] += 1
 
 
 @kernel
-def _decay(counts, head, row):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    keep = FORGETTING_ROWS / head[row, COL_MASS]
-    for k in range(counts.shape[1]):
-        counts[row, k] *= keep
-    head[row, COL_MASS] = FORGETTING_ROWS
-    head[row, COL_ZEROS] *= keep
+def _halve(counts, head, row):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Halve all counts, from the highest bin to the zeros."""
+    rest, mass = 0, 0
+    for k in range(counts.shape[1] - 1, -1, -1):
+        count = int(counts[row, k]) + rest
+        counts[row, k], rest = count >> 1, count & 1
+        mass += count >> 1
+    zeros = (int(head[row, COL_ZEROS]) + rest) >> 1
+    head[row, COL_ZEROS], head[row, COL_MASS] = zeros, mass + zeros
 
 
 @kernel
@@ -174,7 +181,7 @@ def _calibrate(counts, head, slot, errors, settings, out, band):  # type: ignore
     for i in range(len(slot)):
         for k in range(tracks):
             row, error = slot[i] * tracks + k, errors[i, k]
-            mass = head[row, COL_MASS]
+            mass = np.float32(head[row, COL_MASS])
             if k == band_track and mass >= MIN_ROWS_BEFORE_BAND:
                 rare = ONE - quantiles[k]
                 threshold, excess = _tail(counts, row, int(head[row, COL_LOWEST]), rare * mass)
@@ -189,14 +196,16 @@ def _calibrate(counts, head, slot, errors, settings, out, band):  # type: ignore
                 _surprise(counts, head, row, quantiles[k], error, place) if positive and mass > 0 else ZERO
             )
             out[i, k] = surprise
-            quarantined = surprise >= quarantine and mass > MIN_ROWS_BEFORE_QUARANTINE
-            head[row, COL_QUARANTINED] = head[row, COL_QUARANTINED] + ONE if quarantined else ZERO
-            if quarantined and head[row, COL_QUARANTINED] <= mass:
-                continue
-            if mass >= FORGETTING_ROWS + DECAY_STRIDE_ROWS:
-                _decay(counts, head, row)
+            if head.shape[1] > COL_QUARANTINED:
+                quarantined = surprise >= quarantine and mass > MIN_ROWS_BEFORE_QUARANTINE
+                rows = min(int(head[row, COL_QUARANTINED]) + 1, MAX_QUARANTINED_ROWS) if quarantined else 0
+                head[row, COL_QUARANTINED] = rows
+                if quarantined and rows <= mass:
+                    continue
+            if mass >= HALVING_ROWS:
+                _halve(counts, head, row)
             if positive:
                 _insert(counts, head, row, int(np.floor(place)))
             else:
-                head[row, COL_MASS] += ONE
-                head[row, COL_ZEROS] += ONE
+                head[row, COL_MASS] += 1
+                head[row, COL_ZEROS] += 1

@@ -122,7 +122,11 @@ def test_the_inputs_stay_sound_over_a_long_stream() -> None:
     state = lstm_features.initial(1, 64)
     out = lstm_features.advance(state, np.zeros(len(x), np.int32), x, np.zeros(len(x), np.int32))
     assert np.isfinite(out.features).all()
-    assert np.linalg.eigvalsh(state["covariance"][0]).min() > -1e-4
+    covariance = np.zeros((lstm_features.AR_REGRESSORS,) * 2)
+    covariance[np.tril_indices(lstm_features.AR_REGRESSORS)] = state["covariance"][
+        0
+    ]  # the half that eigvalsh reads
+    assert np.linalg.eigvalsh(covariance).min() > -1e-4
     white = out.last[-50_000:-1] + out.unit[-50_000:-1] * np.sinh(
         out.features[-50_000:-1, lstm_features.AR_NEXT]
     )
@@ -144,6 +148,24 @@ def test_a_batch_equals_its_series_one_by_one_in_torch() -> None:
         np.testing.assert_allclose(together[slot == s], alone.numpy(), atol=2e-6)
         np.testing.assert_allclose(h[s], alone[-1].numpy(), atol=2e-6)
     assert not h[7:].any()
+
+
+def test_states_of_16_bits_stay_near_and_do_not_depend_on_batches() -> None:
+    net = shared_lstm_numba.FrozenLSTM(shared_lstm_numba.read())
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(3_000, lstm_features.FEATURES)).astype(np.float32)
+    slot = rng.integers(0, 7, 3_000).astype(np.int32)
+
+    def run(kind: type, cuts: int) -> tuple[np.ndarray, np.ndarray]:
+        h, c = (np.zeros((7, shared_lstm_numba.HIDDEN), kind) for _ in range(2))
+        parts = np.array_split(np.arange(len(slot)), cuts)
+        return np.concatenate([net.run(inputs[part], slot[part], h, c) for part in parts]), c
+
+    (whole, cell), (cut, cell_cut), (exact, _) = run(np.int16, 1), run(np.int16, 41), run(np.float32, 1)
+    np.testing.assert_array_equal(whole, cut)
+    np.testing.assert_array_equal(cell, cell_cut)
+    np.testing.assert_allclose(whole, exact, atol=5e-3)
+    assert np.abs(cell).max() < 32_000, "no cell state is clipped"
 
 
 def test_the_packaged_net_beats_naive_season_and_ar_on_series_it_never_saw() -> None:

@@ -1,4 +1,4 @@
-"""Tail calibration: the decayed histogram against exact ranks and exact tails."""
+"""Tail calibration: the halved histogram against exact ranks and exact tails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.jit import log2
-from detectors.stages.tail_calibration import TailCalibration
+from detectors.stages.tail_calibration import HALVING_ROWS, TailCalibration, _halve
 
 
 def surprises(errors, quantile=0.9, bins=64):
@@ -74,5 +74,24 @@ def test_memory_does_not_grow_with_the_rows():
     errors = np.random.default_rng(4).exponential(size=(50_000, 1)).astype(np.float32)
     calibration.run(state, np.zeros(len(errors), np.int32), errors, -1, 4.0)
     mass, zeros = state["calibration.head"][0, 0, :2]
-    assert 20_000 <= mass <= 20_065
-    assert state["calibration.counts"].sum() + zeros == pytest.approx(mass, rel=1e-3)
+    assert HALVING_ROWS // 2 <= mass <= HALVING_ROWS
+    assert state["calibration.counts"].sum() + zeros == mass
+
+
+@given(st.lists(st.integers(0, 3_000), min_size=2, max_size=12), st.integers(0, 3_000))
+def test_halving_halves_the_errors_above_any_of_them(counts, zeros):
+    kept = np.array([counts], np.uint16)
+    head = np.array([[sum(counts) + zeros, zeros, 7]], np.uint16)
+    _halve(kept, head, 0)
+    above = np.cumsum(counts[::-1])
+    assert np.cumsum(kept[0, ::-1]).tolist() == (above // 2).tolist()
+    assert head[0].tolist() == [(above[-1] + zeros) // 2, (above[-1] + zeros) // 2 - above[-1] // 2, 7]
+
+
+def test_a_quarantine_ends_after_as_many_rows_as_are_kept():
+    calibration = TailCalibration((0.9,), 20, quarantine=3.0)
+    errors = np.r_[np.full(200, 1.0), np.full(300, 1e6)].astype(np.float32)[:, None]
+    state, slot = calibration.initial(1), np.zeros(500, np.int32)
+    found = calibration.run(state, slot, errors, -1, 4.0)[0][:, 0]
+    assert (found[200:401] >= 3).all()
+    assert found[-1] < 3

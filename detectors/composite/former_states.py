@@ -1,0 +1,71 @@
+"""Conversion of stored states of forewatch 0.1.0 to 0.2 (state version 5) to the narrower arrays of today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import State
+from detectors.forecasters.hidden_state import pack_states
+from detectors.forecasters.lstm_features import AR_REGRESSORS
+from detectors.stages.tail_calibration import HALVING_ROWS, MIDDLES_ORIGIN
+
+Array = NDArray[Any]
+FORMER_MASS, FORMER_ZEROS, FORMER_LOWEST, FORMER_QUARANTINED = range(4)  # of "calibration.head"
+FORMER_LAST = 3  # of "ladder.gauss"
+HEAD, COUNTS, STEADY_STATE = "calibration.head", "calibration.counts", "settled."
+
+
+def convert_wider_arrays(rows: State, has_cycle: bool) -> State:
+    """Return the arrays of a state of version 5 in the types and shapes of version 6.
+
+    Counts of errors become whole numbers, and the state of the shared LSTM is rounded to 16 bits. What was stored
+    twice or never used is left out. ``has_cycle`` says whether the tier finds a cycle beside the period.
+    """
+    state = dict(rows)
+    for name in [name for name in rows if name.endswith(COUNTS)]:
+        prefix = name.removesuffix(COUNTS)
+        keeps_quarantine = prefix.endswith(STEADY_STATE)
+        state[name], state[prefix + HEAD] = _calibration(rows[name], rows[prefix + HEAD], keeps_quarantine)
+    for name, convert in _CONVERSIONS.items():
+        if name in rows:
+            state[name] = convert(rows)
+    if "hidden.own" in rows:
+        state["hidden.h"], state["hidden.c"] = pack_states(rows["hidden.h"], rows["hidden.c"])
+    if not state["rhythm.partial"].size:
+        del state["rhythm.partial"]
+    if not has_cycle:
+        state["rhythm.peak"] = rows["rhythm.peak"][..., :1, :, :].copy()
+    return state
+
+
+def _calibration(counts: Array, head: Array, keeps_quarantine: bool) -> tuple[Array, Array]:
+    """Return whole counts and their head; the mass is their sum."""
+    whole = np.rint(np.minimum(counts, HALVING_ROWS)).astype(np.uint16)
+    zeros = np.rint(head[..., FORMER_ZEROS])
+    columns = [zeros + whole.sum(axis=-1), zeros, head[..., FORMER_LOWEST] + MIDDLES_ORIGIN]
+    # Before the first error above 0 the lowest bin has no meaning.
+    columns += [np.minimum(head[..., FORMER_QUARANTINED], HALVING_ROWS)] if keeps_quarantine else []
+    return whole, np.stack(columns, axis=-1).astype(np.uint16)
+
+
+def _lower_triangle(rows: State) -> Array:
+    row, column = np.tril_indices(AR_REGRESSORS)
+    return np.ascontiguousarray(rows["inputs.covariance"][..., row, column])
+
+
+def _errors_and_last(rows: State) -> Array:
+    last = rows["ladder.gauss"][..., FORMER_LAST:].astype(np.float32)
+    return np.concatenate([rows["ladder.error"], last], axis=-1)
+
+
+_CONVERSIONS: dict[str, Callable[[State], Array]] = {
+    "inputs.covariance": _lower_triangle,
+    "ladder.gauss": lambda rows: rows["ladder.gauss"][..., :2].copy(),
+    "ladder.error": _errors_and_last,
+    "rhythm.count": lambda rows: rows["rhythm.count"][..., 0].copy(),
+    "rhythm.partial": lambda rows: rows["rhythm.partial"][..., :-1].copy(),
+}
