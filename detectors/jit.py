@@ -18,7 +18,7 @@ MANTISSA_BITS = np.int32(23)
 ONE = np.float32(1)
 #: 2 / ln 2 · 1 / (2 k + 1): the series of log2((1 + t) / (1 − t)) / t in t².
 LOG2_SERIES = tuple(np.float32(2.8853900817779268 / (2 * k + 1)) for k in range(5))
-LOG10_2 = np.float32(0.30102999566398120)
+LOG10_2, LN_2 = np.float32(0.30102999566398120), np.float32(0.69314718055994531)
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -78,6 +78,20 @@ def log2(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 def log10(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return log10 of a normal positive float32, by ``log2``."""
     return LOG10_2 * log2(x)
+
+
+@kernel
+def log(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the natural logarithm of a number that is a normal positive float32, by ``log2``."""
+    return LN_2 * log2(np.float32(x))
+
+
+@kernel
+def asinh(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return asinh of a float32, with an absolute error of a few 1e-7."""
+    size = abs(np.float32(x))
+    value = log(size + np.sqrt(size * size + ONE))
+    return value if x >= 0 else -value
 
 
 @kernel

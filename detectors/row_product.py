@@ -43,25 +43,26 @@ def _multiply_single_rows(x, weights, out):  # type: ignore[no-untyped-def]  # n
 def multiply_rows(x, weights, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write ``x @ weights`` to ``out``, ``ROWS_PER_TILE`` rows together.
 
-    The sum of a row has the order that it has in ``_multiply_single_rows``.
+    The sum of a row has the order that it has in ``_multiply_single_rows``. It is read and written once in four
+    terms.
     """
     terms, width = weights.shape
     tiled = len(x) - len(x) % ROWS_PER_TILE
     for r in range(0, tiled, ROWS_PER_TILE):
         out[r : r + ROWS_PER_TILE, :] = np.float32(0)
-        for t in range(0, terms - 1, 2):
-            a0, a1 = x[r, t], x[r, t + 1]
-            b0, b1 = x[r + 1, t], x[r + 1, t + 1]
-            c0, c1 = x[r + 2, t], x[r + 2, t + 1]
-            d0, d1 = x[r + 3, t], x[r + 3, t + 1]
+        for t in range(0, terms - 3, 4):
+            a0, a1, a2, a3 = x[r, t], x[r, t + 1], x[r, t + 2], x[r, t + 3]
+            b0, b1, b2, b3 = x[r + 1, t], x[r + 1, t + 1], x[r + 1, t + 2], x[r + 1, t + 3]
+            c0, c1, c2, c3 = x[r + 2, t], x[r + 2, t + 1], x[r + 2, t + 2], x[r + 2, t + 3]
+            d0, d1, d2, d3 = x[r + 3, t], x[r + 3, t + 1], x[r + 3, t + 2], x[r + 3, t + 3]
             for k in range(width):
-                first, second = weights[t, k], weights[t + 1, k]
-                a, b = out[r, k] + a0 * first, out[r + 1, k] + b0 * first
-                c, d = out[r + 2, k] + c0 * first, out[r + 3, k] + d0 * first
-                out[r, k], out[r + 1, k] = a + a1 * second, b + b1 * second
-                out[r + 2, k], out[r + 3, k] = c + c1 * second, d + d1 * second
-        if terms % 2:
+                p, q, u, v = weights[t, k], weights[t + 1, k], weights[t + 2, k], weights[t + 3, k]
+                a, b = out[r, k] + a0 * p + a1 * q, out[r + 1, k] + b0 * p + b1 * q
+                c, d = out[r + 2, k] + c0 * p + c1 * q, out[r + 3, k] + d0 * p + d1 * q
+                out[r, k], out[r + 1, k] = a + a2 * u + a3 * v, b + b2 * u + b3 * v
+                out[r + 2, k], out[r + 3, k] = c + c2 * u + c3 * v, d + d2 * u + d3 * v
+        for t in range(terms - terms % 4, terms):
             for i in range(r, r + ROWS_PER_TILE):
                 for k in range(width):
-                    out[i, k] = out[i, k] + x[i, terms - 1] * weights[terms - 1, k]
+                    out[i, k] = out[i, k] + x[i, t] * weights[t, k]
     _multiply_single_rows(x[tiled:], weights, out[tiled:])

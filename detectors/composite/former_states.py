@@ -1,4 +1,4 @@
-"""Conversion of stored states of forewatch 0.1.0 to 0.2 (state version 5) to the narrower arrays of today."""
+"""Conversion of stored states of version 5 to the narrower arrays of version 6."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import State
+from detectors.forecasters.ar_expert import AR_REGRESSORS
 from detectors.forecasters.hidden_state import pack_states
-from detectors.forecasters.lstm_features import AR_REGRESSORS
 from detectors.stages.tail_calibration import HALVING_ROWS, MIDDLES_ORIGIN
 
 Array = NDArray[Any]
@@ -22,8 +22,8 @@ HEAD, COUNTS, STEADY_STATE = "calibration.head", "calibration.counts", "settled.
 def convert_wider_arrays(rows: State, has_cycle: bool) -> State:
     """Return the arrays of a state of version 5 in the types and shapes of version 6.
 
-    Counts of errors become whole numbers, and the state of the shared LSTM is rounded to 16 bits. What was stored
-    twice or never used is left out. ``has_cycle`` says whether the tier finds a cycle beside the period.
+    Counts of errors become whole numbers, and the state of the shared LSTM is rounded to 16 bits. What was
+    stored twice or never used is left out. ``has_cycle`` says whether the tier finds a cycle beside the period.
     """
     state = dict(rows)
     for name in [name for name in rows if name.endswith(COUNTS)]:

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from detectors.forecasters.ar_expert import AR_REGRESSORS, INITIAL_COVARIANCE, learn
 from detectors.forecasters.period_search import find_period
+from detectors.jit import asinh, log, row_kernel
 
 #: Names of the inputs, in order. A change of name, number or meaning must raise VERSION, because weights
 #: depend on it.
@@ -51,11 +52,6 @@ COL_ANCHOR, COL_LAST, COL_D1, COL_D2, COL_LEVEL, COL_SCALE, COL_UNIT, COL_FAST, 
 )
 COL_SEASON_ERROR, COL_AR_ERROR, COL_AR_GUESS = range(10, 13)
 RUNNING_COLUMNS: Final = 13
-# Regressors of the AR expert: three differences, distance to the level, two seasons, last seasonal error.
-AR_REGRESSORS: Final = 7
-AR_FORGETTING_FACTOR: Final = 0.998
-#: The covariance of the AR expert is kept as its lower triangle by rows.
-INITIAL_COVARIANCE: Final = np.eye(AR_REGRESSORS, dtype=np.float32)[np.tril_indices(AR_REGRESSORS)]
 MIN_UNIT: Final = 1e-30
 MAX_ABS_VALUE: Final = 1e30  # differences still fit in float32
 MAX_ABS_UNITS: Final = 1000.0  # of the forecast of an expert and of every error
@@ -157,17 +153,20 @@ def advance(
         slot,
         value,
         missed,
+        (np.empty(AR_REGRESSORS), np.empty(AR_REGRESSORS)),
         _RowArrays(*(getattr(out, f) for f in _RowArrays._fields)),
     )
     return out
 
 
-@njit(cache=True, nogil=True)
-def _advance(state: _StateArrays, slot: Array, value: Array, missed: Array, out: _RowArrays) -> None:
-    """Advance the state by N points; the arguments are those of ``advance``."""
+@row_kernel
+def _advance(
+    state: _StateArrays, slot: Array, value: Array, missed: Array, work: tuple[Array, Array], out: _RowArrays
+) -> None:
+    """Advance the state by N points; ``work`` are buffers, the rest as in ``advance``."""
     count, past, running, ar, covariance, period, due = state
     features, tail, z, unit, last, season = out
-    regressors = np.empty(AR_REGRESSORS)
+    regressors = work[0]
     for i in range(len(slot)):
         s = slot[i]
         n, p, r, x = count[s], period[s], running[s], value[i]
@@ -178,20 +177,20 @@ def _advance(state: _StateArrays, slot: Array, value: Array, missed: Array, out:
             past[s][n & (past.shape[1] - 1)] = _expected(past[s], n, p)
             n += 1
         if math.isfinite(x):
-            _observe(past[s], n, p, r, ar[s], covariance[s], regressors, x)
+            _observe(past[s], n, p, r, (ar[s], covariance[s]), work, x)
             _normalise(n, r, x)
             _inputs(past[s], n, p, r, ar[s], regressors, x, features[i])
             z[i] = (x - r[COL_LEVEL]) / r[COL_SCALE]
             for lag in range(1, min(tail.shape[1], n) + 1):
                 tail[i, lag - 1] = _bounded((_back(past[s], n, lag) - _back(past[s], n, 0)) / r[COL_UNIT])
-            features[i, 20] = math.log1p(gap)
+            features[i, 20] = log(1.0 + gap)
         else:
             if n > 0:
                 past[s][n & (past.shape[1] - 1)] = _expected(past[s], n, p)
             else:
                 n -= 1  # a series begins with its first value
             features[i] = 0.0
-            features[i, 20] = 1.0 + math.log1p(gap)
+            features[i, 20] = 1.0 + log(1.0 + gap)
             z[i] = math.nan
         n += 1
         count[s] = n
@@ -203,28 +202,29 @@ def _advance(state: _StateArrays, slot: Array, value: Array, missed: Array, out:
             due[s] = n + min(n // 2, past.shape[1])
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _bounded(x: float) -> float:
     return min(max(x, -MAX_ABS_UNITS), MAX_ABS_UNITS)
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _back(past: Array, n: int, lag: int) -> float:
     """Return x_(t−lag) − anchor; t is the point with number n (from 0), already kept."""
     return float(past[(n - lag) & (len(past) - 1)])
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _expected(past: Array, n: int, p: int) -> float:
     """Return the substitute for a missing point: the last season, or the last value."""
     return _back(past, n, p) if 0 < p <= n else _back(past, n, 1)
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _observe(
-    past: Array, n: int, p: int, r: Array, ar: Array, covariance: Array, regressors: Array, x: float
+    past: Array, n: int, p: int, r: Array, expert: tuple[Array, Array], work: tuple[Array, Array], x: float
 ) -> None:
     """Score the forecasts of the experts for point number n, and keep the point."""
+    (ar, covariance), (regressors, gain) = expert, work
     if n == 0:
         r[COL_ANCHOR] = r[COL_LAST] = r[COL_LEVEL] = r[COL_RECENT] = x
         r[COL_SCALE] = r[COL_UNIT] = r[COL_FAST] = MIN_UNIT
@@ -233,7 +233,7 @@ def _observe(
     if n > 1:
         error = _bounded((x - r[COL_AR_GUESS]) / unit)
         _regressors(past, n - 1, p, r, regressors)
-        _learn(ar, covariance, regressors, _bounded(step / unit))
+        learn(ar, covariance, regressors, gain, _bounded(step / unit))
         rate = max(1.0 / n, 0.02)
         r[COL_AR_ERROR] += rate * (min(abs(error), 10.0) - r[COL_AR_ERROR])
         if 0 < p <= n:
@@ -242,7 +242,7 @@ def _observe(
     past[n & (len(past) - 1)] = x - r[COL_ANCHOR]
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _regressors(past: Array, n: int, p: int, r: Array, out: Array) -> None:
     """Compute the regressors of the AR expert, in units, relative to x_n."""
     now = _back(past, n, 0)
@@ -256,46 +256,7 @@ def _regressors(past: Array, n: int, p: int, r: Array, out: Array) -> None:
         out[j] = min(max(out[j], -30.0), 30.0)
 
 
-@njit(cache=True, nogil=True)
-def _triangle_place(row: int, column: int) -> int:
-    """Return the place of an element of a lower triangle that is stored by rows."""
-    return row * (row + 1) // 2 + column
-
-
-@njit(cache=True, nogil=True)
-def _learn(weights: Array, covariance: Array, regressors: Array, target: float) -> None:
-    """Make one step of recursive least squares with forgetting.
-
-    An outlier moves the weights at most as far as an error of 6 units.
-    """
-    gain = np.empty(AR_REGRESSORS)
-    norm, guess, trace = AR_FORGETTING_FACTOR, 0.0, 0.0
-    for j in range(AR_REGRESSORS):
-        total = 0.0
-        for k in range(AR_REGRESSORS):
-            total += covariance[_triangle_place(max(j, k), min(j, k))] * regressors[k]
-        gain[j] = total
-        norm += total * regressors[j]
-        guess += weights[j] * regressors[j]
-        trace += covariance[_triangle_place(j, j)]
-    if (
-        norm < 0.5 * AR_FORGETTING_FACTOR
-    ):  # rounding made the covariance indefinite: reset it, keep the weights
-        covariance[:] = INITIAL_COVARIANCE
-        return
-    error = min(max(target - guess, -6.0), 6.0)
-    grow = (
-        1.0 / AR_FORGETTING_FACTOR if trace < 10.0 * AR_REGRESSORS else 1.0
-    )  # no wind-up if nothing excites a regressor
-    for j in range(AR_REGRESSORS):
-        weights[j] += gain[j] * error / norm
-        for k in range(j + 1):
-            at = _triangle_place(j, k)
-            covariance[at] = (covariance[at] - gain[j] * gain[k] / norm) * grow
-        covariance[at] = max(covariance[at], np.float32(1e-7))
-
-
-@njit(cache=True, nogil=True)
+@row_kernel
 def _ahead(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Array, steps: int) -> float:
     """Return the iterated forecast of the AR expert ``steps`` after point number n.
 
@@ -325,7 +286,7 @@ def _ahead(past: Array, n: int, p: int, r: Array, weights: Array, regressors: Ar
     return ahead
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _inputs(
     past: Array, n: int, p: int, r: Array, weights: Array, regressors: Array, x: float, out: Array
 ) -> None:
@@ -334,41 +295,42 @@ def _inputs(
     Experts and normaliser have been updated by it.
     """
     unit, scale = r[COL_UNIT], r[COL_SCALE]
-    out[0] = math.asinh(_bounded((x - r[COL_LEVEL]) / scale))
-    out[1] = math.asinh(_bounded(r[COL_D1] / unit))
-    out[2] = math.asinh(_bounded((r[COL_D1] - r[COL_D2]) / unit))
-    out[3] = min(max(math.log(unit / scale), -6.0), 6.0)
-    out[4] = min(math.log((r[COL_FAST] + 1e-3 * unit) / unit), 6.0)
-    out[5] = math.asinh(_bounded((r[COL_RECENT] - r[COL_LEVEL]) / scale))
-    out[6] = math.asinh(_bounded((x - r[COL_RECENT]) / unit))
+    out[0] = asinh(_bounded((x - r[COL_LEVEL]) / scale))
+    out[1] = asinh(_bounded(r[COL_D1] / unit))
+    out[2] = asinh(_bounded((r[COL_D1] - r[COL_D2]) / unit))
+    out[3] = min(max(log(unit / scale), -6.0), 6.0)
+    out[4] = min(log((r[COL_FAST] + 1e-3 * unit) / unit), 6.0)
+    out[5] = asinh(_bounded((r[COL_RECENT] - r[COL_LEVEL]) / scale))
+    out[6] = asinh(_bounded((x - r[COL_RECENT]) / unit))
     _season_inputs(past, n, p, r, out)
     _regressors(past, n, p, r, regressors)
-    out[15] = math.asinh(_bounded((x - r[COL_AR_GUESS]) / unit)) if n > 1 else 0.0
-    out[16] = math.asinh(_bounded(_ahead(past, n, p, r, weights, regressors, HORIZONS[0])))
-    out[17] = math.asinh(_bounded(_ahead(past, n, p, r, weights, regressors, HORIZONS[1])))
-    out[18] = math.log(r[COL_AR_ERROR] + 0.01)
-    out[19] = math.log1p(n) / 8.0
+    out[15] = asinh(_bounded((x - r[COL_AR_GUESS]) / unit)) if n > 1 else 0.0
+    ahead = _bounded(_ahead(past, n, p, r, weights, regressors, HORIZONS[0]))
+    out[16] = asinh(ahead)
+    out[17] = asinh(_bounded(_ahead(past, n, p, r, weights, regressors, HORIZONS[1])))
+    out[18] = log(r[COL_AR_ERROR] + 0.01)
+    out[19] = log(1.0 + n) / 8.0
     out[21] = r[COL_TIES]
-    r[COL_AR_GUESS] = x + unit * math.sinh(out[16])
+    r[COL_AR_GUESS] = x + unit * ahead
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _season_inputs(past: Array, n: int, p: int, r: Array, out: Array) -> None:
     out[7:15] = 0.0
     if not 0 < p <= n:
         return
     now, unit = _back(past, n, 0), r[COL_UNIT]
-    out[7] = math.asinh(_bounded((now - _back(past, n, p)) / unit))
-    out[8] = math.asinh(_bounded((_back(past, n, p - HORIZONS[0]) - now) / unit))
-    out[9] = math.asinh(_bounded((_back(past, n, p - HORIZONS[1]) - now) / unit))
-    out[10] = math.log(r[COL_SEASON_ERROR] + 0.01)
+    out[7] = asinh(_bounded((now - _back(past, n, p)) / unit))
+    out[8] = asinh(_bounded((_back(past, n, p - HORIZONS[0]) - now) / unit))
+    out[9] = asinh(_bounded((_back(past, n, p - HORIZONS[1]) - now) / unit))
+    out[10] = log(r[COL_SEASON_ERROR] + 0.01)
     out[11] = 1.0
-    angle = 2.0 * math.pi * (n % p) / p
-    out[12], out[13] = math.sin(angle), math.cos(angle)
-    out[14] = math.log(p) / 4.0
+    angle = np.float32(2.0 * math.pi * (n % p) / p)
+    out[12], out[13] = np.sin(angle), np.cos(angle)
+    out[14] = log(p) / 4.0
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _normalise(n: int, r: Array, x: float) -> None:
     """Update level, scale and unit by x, each at most by a bounded deviation."""
     rate = max(1.0 / (n + 1), 1.0 / WINDOW_ROWS)
@@ -390,7 +352,7 @@ def _normalise(n: int, r: Array, x: float) -> None:
     r[COL_LAST] = x
 
 
-@njit(cache=True, nogil=True)
+@row_kernel
 def _rebase(past: Array, n: int) -> float:
     """Move the anchor to the last point and return the shift.
 

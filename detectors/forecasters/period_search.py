@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from detectors.jit import kernel
+
 MIN_PERIOD_STEPS: Final = 4  # not below the last horizon, so that the season ahead is already known
 
 Array = NDArray[Any]
@@ -24,7 +26,7 @@ def _difference(x: Array, lag: int, out_of: int) -> np.float32:
     return np.float32(total / (out_of - lag))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_period(past: Array, n: int) -> int:
     """Return the period in steps, 0 if there is none.
 

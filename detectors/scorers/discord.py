@@ -12,7 +12,7 @@ import numpy as np
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
-from detectors.jit import kernel
+from detectors.jit import row_kernel
 from detectors.stages.quantised_history import quantise
 
 ZERO, INFINITY_BITS = np.float32(0), np.float32(np.inf).view(np.int32)
@@ -59,13 +59,17 @@ class Discord:
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
         """Fill ``out`` (M, windows) and advance the state in place."""
-        arrays = (state[f"{self.name}.{part}"] for part in ("blocks", "quantum", "clock", "open", "held"))
+        arrays = tuple(
+            state[f"{self.name}.{part}"] for part in ("blocks", "quantum", "clock", "open", "held")
+        )
         period = batch.cycle if self.name == "cycle" else batch.period
         windows = np.array(self.windows, np.float32)
-        _discord(*arrays, windows, self.resolution, batch.slot, batch.near, period, out)
+        blocks, squares = np.empty((2, self.memory), np.float32)
+        work = (np.empty(len(windows), np.int64), (blocks, squares, np.empty(self.memory + 1, np.int32)))
+        _discord(arrays, windows, self.resolution, (batch.slot, batch.near, period), work, out)
 
 
-@kernel
+@row_kernel
 def _merge_blocks(blocks, clock, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Merge neighbours until a block has ``rows`` rows."""
     while clock[COL_BLOCK_ROWS] < rows:
@@ -75,46 +79,91 @@ def _merge_blocks(blocks, clock, rows):  # type: ignore[no-untyped-def]  # noqa:
         clock[COL_BLOCK_ROWS] *= 2
 
 
-@kernel
-def _least_variation(squares, sums, share):  # type: ignore[no-untyped-def]  # noqa: ANN001
+@row_kernel
+def _least_variation(squares, totals, size):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the smallest sum of squares about the mean, not below 0.
 
+    ``squares`` are those of the differences of the last ``size`` blocks from the blocks of the earlier windows,
+    by the first block of a window. ``totals`` are sums of all blocks before each one, and before the end.
     The floats are compared as integers of the same order: a minimum of floats that may be NaN is not
     compiled to vector code.
     """
-    least = INFINITY_BITS
+    n, share, least = len(totals) - 1, np.float32(1) / np.float32(size), INFINITY_BITS
+    now = totals[n] - totals[n - size]
+    firsts, ends = totals[: len(squares)], totals[size : size + len(squares)]
     for k in range(len(squares)):
-        least = min(least, np.float32(max(squares[k] - sums[k] * sums[k] * share, ZERO)).view(np.int32))
+        off = np.float32(ends[k] - firsts[k] - now)
+        least = min(least, np.float32(max(squares[k] - off * off * share, ZERO)).view(np.int32))
     return np.int32(least).view(np.float32)
 
 
-@kernel
-def _nearest(blocks, n, sizes, wide, squares, sums, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
+@row_kernel
+def _add_four_blocks(wide, n, m, ends, squares):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Add the blocks ``m`` to ``m + 3`` before the ends to the squares of the windows with these ``ends``.
+
+    Four at once, so that the squares are read and written a quarter as often.
+    """
+    first, last = ends
+    a, b = wide[first - m + 1 : last - m + 1], wide[first - m : last - m]
+    c, d = wide[first - m - 1 : last - m - 1], wide[first - m - 2 : last - m - 2]
+    now_a, now_b, now_c, now_d = wide[n - m], wide[n - m - 1], wide[n - m - 2], wide[n - m - 3]
+    squared = squares[first:last]
+    for k in range(len(squared)):
+        p, q, r, s = a[k] - now_a, b[k] - now_b, c[k] - now_c, d[k] - now_d
+        squared[k] += (p * p + q * q) + (r * r + s * s)
+
+
+@row_kernel
+def _add_block(wide, n, m, ends, squares):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Add the block ``m`` before the ends to the squares of the windows with these ``ends``."""
+    first, last = ends
+    earlier, now = wide[first - m + 1 : last - m + 1], wide[n - m]
+    squared = squares[first:last]
+    for k in range(len(squared)):
+        d = earlier[k] - now
+        squared[k] += d * d
+
+
+@row_kernel
+def _nearest(blocks, n, sizes, work, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill ``found`` (W,) with distances to the nearest earlier window.
 
     It is the distance of the last m of n blocks.
     There is one m in ``sizes`` (W,) for each. The distance is the root mean square in quanta, and windows
     that overlap the last m blocks do not count. Windows are compared from their ends backwards, so that the
-    sums of the longer ones pass through those of the shorter ones.
+    squares of the longer ones pass through those of the shorter ones. ``work`` are buffers for the blocks, for
+    the squares by the last block of a window, and for the sums of the blocks before each.
     """
-    found[:], wide[:n], squares[:n], sums[:n] = np.nan, blocks[:n], 0.0, 0.0
-    most = 0
-    for m in sizes:
-        most = max(most, m if n - 2 * m + 1 >= m else 0)
-    for m in range(1, most + 1):
-        current, earlier = wide[n - m], wide[: n - 2 * m + 1]
-        squared, summed = squares[m - 1 : n - m], sums[m - 1 : n - m]
-        for k in range(len(earlier)):
-            d = earlier[k] - current
-            squared[k] += d * d
-            summed[k] += d
+    wide, squares, totals = work
+    found[:] = np.nan
+    for k in range(n):
+        wide[k], squares[k] = np.float32(blocks[k]), ZERO
+    total = totals[0] = 0
+    for k in range(n):
+        total += blocks[k]
+        totals[k + 1] = total
+    done = 0
+    while True:
+        size = 0  # the next larger one
+        for m in sizes:
+            if done < m <= n - 2 * m + 1 and (size == 0 or m < size):
+                size = m
+        if size == 0:
+            return
+        ends = (size - 1, n - size)
+        while done + 4 <= size:
+            _add_four_blocks(wide, n, done + 1, ends, squares)
+            done += 4
+        while done < size:
+            _add_block(wide, n, done + 1, ends, squares)
+            done += 1
+        least = _least_variation(squares[size - 1 : n - size], totals[: n + 1], size)
         for w in range(len(sizes)):
-            if sizes[w] == m:
-                share = np.float32(1) / np.float32(m)
-                found[w] = np.sqrt(_least_variation(squared, summed, share) * share)
+            if sizes[w] == size:
+                found[w] = np.sqrt(least / np.float32(size))
 
 
-@kernel
+@row_kernel
 def _follow_period(blocks, clock, partial, row, period, resolution):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Change the rows of a block where the period changed clearly."""
     if clock[COL_BLOCK_ROWS] == 0:
@@ -130,15 +179,12 @@ def _follow_period(blocks, clock, partial, row, period, resolution):  # type: ig
         _merge_blocks(blocks, clock, rows)
 
 
-@kernel
-def _discord(blocks, quantum, clock, partial, held, windows, resolution, slot, v, period, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+@row_kernel
+def _discord(state, windows, resolution, rows, work, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    blocks, quantum, clock, partial, held = state
+    slot, v, period = rows
+    sizes, buffers = work
     memory = blocks.shape[1]
-    sizes = np.empty(len(windows), np.int64)
-    wide, squares, sums = (
-        np.empty(memory, np.float32),
-        np.empty(memory, np.float32),
-        np.empty(memory, np.float32),
-    )
     for i in range(len(slot)):
         row = slot[i]
         t, past = clock[row], blocks[row]
@@ -152,12 +198,15 @@ def _discord(blocks, quantum, clock, partial, held, windows, resolution, slot, v
             n = t[COL_BLOCKS]
             if n == memory:
                 n = memory * 3 // 4
-                past[:n] = past[memory - n :].copy()
+                for k in range(n):
+                    past[k] = past[memory - n + k]
             past[n] = quantise(past[:n], quantum, row, partial[row] / t[COL_OPEN_ROWS])
             t[COL_BLOCKS] = n + 1
             t[COL_OPEN_ROWS], partial[row] = 0, 0.0
             for w in range(len(windows)):
                 sizes[w] = max(int(windows[w] * t[COL_PERIOD] / t[COL_BLOCK_ROWS] + 0.5), 2)
-            _nearest(past, t[COL_BLOCKS], sizes, wide, squares, sums, held[row])
-            held[row] *= quantum[row]
-        out[i, :] = held[row]
+            _nearest(past, t[COL_BLOCKS], sizes, buffers, held[row])
+            for w in range(len(windows)):
+                held[row, w] *= quantum[row]
+        for w in range(len(windows)):
+            out[i, w] = held[row, w]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.forecasters import lstm_features, shared_lstm, shared_lstm_numba
+from detectors.forecasters.ar_expert import AR_REGRESSORS
 from detectors.training import pretrain, synthetic_series
 
 
@@ -122,10 +123,8 @@ def test_the_inputs_stay_sound_over_a_long_stream() -> None:
     state = lstm_features.initial(1, 64)
     out = lstm_features.advance(state, np.zeros(len(x), np.int32), x, np.zeros(len(x), np.int32))
     assert np.isfinite(out.features).all()
-    covariance = np.zeros((lstm_features.AR_REGRESSORS,) * 2)
-    covariance[np.tril_indices(lstm_features.AR_REGRESSORS)] = state["covariance"][
-        0
-    ]  # the half that eigvalsh reads
+    covariance = np.zeros((AR_REGRESSORS,) * 2)
+    covariance[np.tril_indices(AR_REGRESSORS)] = state["covariance"][0]  # the half that eigvalsh reads
     assert np.linalg.eigvalsh(covariance).min() > -1e-4
     white = out.last[-50_000:-1] + out.unit[-50_000:-1] * np.sinh(
         out.features[-50_000:-1, lstm_features.AR_NEXT]
