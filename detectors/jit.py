@@ -82,7 +82,7 @@ def log10(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 @kernel
 def log(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Return the natural logarithm of a number that is a normal positive float32, by ``log2``."""
+    """Return the natural logarithm of a normal positive float32, by ``log2``."""
     return LN_2 * log2(np.float32(x))
 
 

@@ -1,7 +1,7 @@
 """Matrix product whose rows do not depend on each other.
 
-A BLAS adds the terms of a sum in another order in each of its tiles, so that a row of a product depends, in its
-last bits, on the number of rows and on its place among them. Here each row has one order of summation. Scores
+A BLAS adds the terms of a sum in another order in each of its tiles, so that a row of a product depends, in
+its last bits, on the number of rows and on its place among them. Here each row has one order of summation. Scores
 are then the same in whatever batches the points come: in a daemon, after a takeover, and in a backfill.
 """
 
@@ -43,8 +43,8 @@ def _multiply_single_rows(x, weights, out):  # type: ignore[no-untyped-def]  # n
 def multiply_rows(x, weights, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write ``x @ weights`` to ``out``, ``ROWS_PER_TILE`` rows together.
 
-    The sum of a row has the order that it has in ``_multiply_single_rows``. It is read and written once in four
-    terms.
+    The sum of a row has the order that it has in ``_multiply_single_rows``. It is written once in
+    four terms.
     """
     terms, width = weights.shape
     tiled = len(x) - len(x) % ROWS_PER_TILE

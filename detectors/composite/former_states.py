@@ -23,7 +23,7 @@ def convert_wider_arrays(rows: State, has_cycle: bool) -> State:
     """Return the arrays of a state of version 5 in the types and shapes of version 6.
 
     Counts of errors become whole numbers, and the state of the shared LSTM is rounded to 16 bits. What was
-    stored twice or never used is left out. ``has_cycle`` says whether the tier finds a cycle beside the period.
+    stored twice or never used is left out. ``has_cycle``: the tier finds a cycle beside the period.
     """
     state = dict(rows)
     for name in [name for name in rows if name.endswith(COUNTS)]:

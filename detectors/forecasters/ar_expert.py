@@ -31,7 +31,14 @@ def _triangle_place(row: int, column: int) -> int:
 def learn(weights: Array, covariance: Array, regressors: Array, gain: Array, target: float) -> None:
     """Make one step of recursive least squares with forgetting.
 
-    An outlier moves the weights at most as far as an error of 6 units. ``gain`` is a buffer.
+    An outlier moves the weights at most as far as an error of 6 units.
+
+    Args:
+        weights: Weights of the regressors, changed in place.
+        covariance: Their covariance, changed in place.
+        regressors: Regressors of the row.
+        gain: Buffer.
+        target: Step of the row, in units.
     """
     norm, guess, trace = AR_FORGETTING_FACTOR, 0.0, 0.0
     for j in range(AR_REGRESSORS):

@@ -1,8 +1,8 @@
 """Storage of the hidden and cell states of an LSTM in 16 bits a number.
 
 A stored number is an int16 in steps of a power of two: 1/32,768 for the hidden state, which lies within ±1,
-and 1/2,048 for the cell state, which is clipped to ±16 (beyond it tanh is 1). States are rounded to these steps
-after each row, not when they are stored, so that verdicts do not depend on batches or restarts.
+and 1/2,048 for the cell state, which is clipped to ±16 (beyond it tanh is 1). States are rounded to these
+steps after each row, not when they are stored, so that verdicts do not depend on batches or restarts.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ def _merge_blocks(blocks, clock, rows):  # type: ignore[no-untyped-def]  # noqa:
 def _least_variation(squares, totals, size):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the smallest sum of squares about the mean, not below 0.
 
-    ``squares`` are those of the differences of the last ``size`` blocks from the blocks of the earlier windows,
-    by the first block of a window. ``totals`` are sums of all blocks before each one, and before the end.
+    ``squares`` are those of the differences of the last ``size`` blocks from those of the earlier windows, by
+    the first block of a window. ``totals`` are sums of all blocks before each one, and before the end.
     The floats are compared as integers of the same order: a minimum of floats that may be NaN is not
     compiled to vector code.
     """
@@ -99,7 +99,7 @@ def _least_variation(squares, totals, size):  # type: ignore[no-untyped-def]  # 
 
 @row_kernel
 def _add_four_blocks(wide, n, m, ends, squares):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Add the blocks ``m`` to ``m + 3`` before the ends to the squares of the windows with these ``ends``.
+    """Add the blocks ``m`` to ``m + 3`` before the ``ends`` of windows to squares.
 
     Four at once, so that the squares are read and written a quarter as often.
     """
@@ -115,7 +115,7 @@ def _add_four_blocks(wide, n, m, ends, squares):  # type: ignore[no-untyped-def]
 
 @row_kernel
 def _add_block(wide, n, m, ends, squares):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Add the block ``m`` before the ends to the squares of the windows with these ``ends``."""
+    """Add the block ``m`` before the ``ends`` of windows to their squares."""
     first, last = ends
     earlier, now = wide[first - m + 1 : last - m + 1], wide[n - m]
     squared = squares[first:last]
@@ -125,14 +125,24 @@ def _add_block(wide, n, m, ends, squares):  # type: ignore[no-untyped-def]  # no
 
 
 @row_kernel
+def _next_size(sizes, done, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the smallest size above ``done`` that fits into ``n`` blocks; 0: none."""
+    size = 0
+    for m in sizes:
+        if done < m <= n - 2 * m + 1 and (size == 0 or m < size):
+            size = m
+    return size
+
+
+@row_kernel
 def _nearest(blocks, n, sizes, work, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill ``found`` (W,) with distances to the nearest earlier window.
 
     It is the distance of the last m of n blocks.
     There is one m in ``sizes`` (W,) for each. The distance is the root mean square in quanta, and windows
     that overlap the last m blocks do not count. Windows are compared from their ends backwards, so that the
-    squares of the longer ones pass through those of the shorter ones. ``work`` are buffers for the blocks, for
-    the squares by the last block of a window, and for the sums of the blocks before each.
+    squares of the longer ones pass through those of the shorter ones. ``work`` has buffers: blocks,
+    squares by the last block of a window, sums of the blocks before each.
     """
     wide, squares, totals = work
     found[:] = np.nan
@@ -144,10 +154,7 @@ def _nearest(blocks, n, sizes, work, found):  # type: ignore[no-untyped-def]  # 
         totals[k + 1] = total
     done = 0
     while True:
-        size = 0  # the next larger one
-        for m in sizes:
-            if done < m <= n - 2 * m + 1 and (size == 0 or m < size):
-                size = m
+        size = _next_size(sizes, done, n)
         if size == 0:
             return
         ends = (size - 1, n - size)

@@ -2,8 +2,8 @@
 
 The candidate with the smallest recent error forecasts the row.
 The candidates are the mean so far (static), the value one period ago (seasonal), a running Gaussian, the
-readout of the LSTM, and the last value. The Gaussian is that of river's ``anomaly.GaussianScorer`` (the mean of
-its ``proba.Gaussian``) as arrays. river keeps one Python object a series and takes one point at a time,
+readout of the LSTM, and the last value. The Gaussian is that of river's ``anomaly.GaussianScorer`` (the mean
+of its ``proba.Gaussian``) as arrays. river keeps one Python object a series and takes one point at a time,
 without a state to batch or to store. ``tests/unit/detectors/test_forecaster_selection.py`` compares the two.
 """
 
