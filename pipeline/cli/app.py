@@ -46,6 +46,7 @@ from pipeline.cli.commands import (
     worker,
 )
 from pipeline.cli.exit_codes import epilog
+from pipeline.cli.logs import choose_level, configure_chosen_logs
 
 
 class LogLevel(StrEnum):
@@ -66,8 +67,28 @@ app = typer.Typer(
 )
 
 
+#: Commands that write no log line unless they read the whole config.
+_QUIET = frozenset(
+    {
+        "alerts",
+        "anomalies",
+        "audit",
+        "deadletters",
+        "deliveries",
+        "faults",
+        "jobs",
+        "keys",
+        "label",
+        "models",
+        "quarantine",
+        "silences",
+    }
+)
+
+
 @app.callback()
 def main_options(
+    context: typer.Context,
     level: Annotated[
         LogLevel,
         typer.Option(
@@ -79,9 +100,9 @@ def main_options(
 
     Every verdict has a calibrated score and an explanation. Processing resumes without loss after a crash.
     """
-    from pipeline.observability.log_setup import configure_logs
-
-    configure_logs(level.value)
+    choose_level(level.value)
+    if context.invoked_subcommand not in _QUIET:
+        configure_chosen_logs()
 
 
 app.command("demo")(demo.demo)

@@ -54,12 +54,37 @@ DEFAULT_CONFIG = Path("forewatch.yaml")
 
 
 @contextmanager
+def database_of_file(file: Path, stream: str | None = None) -> Iterator[Database]:
+    """Connect to the database that a config file names, for the duration of the block.
+
+    Only what concerns the database is read, unless that is wrong: see ``pipeline.config.database_key``. A
+    ``stream`` that the config does not name is only reported on stderr.
+    """
+    from pipeline.config.database_key import read_database_key
+    from storage.sql.database import Database
+
+    key = read_database_key(file)
+    if key is None or (stream is not None and stream not in key.streams):
+        with config_and_database(file, stream) as (_, database):
+            yield database
+        return
+    database = Database(key.url, key.password)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
 def config_and_database(file: Path, stream: str | None = None) -> Iterator[tuple[Config, Database]]:
     """Load a config and connect to its database for the duration of the block.
 
     A ``stream`` that the config does not name is only reported on stderr: the database keeps the streams of
     earlier configs.
     """
+    from pipeline.cli.logs import configure_chosen_logs
+
+    configure_chosen_logs()
     from pipeline.config.diagnostics import closest
     from pipeline.config.loader import load_config
     from pipeline.database import database_of

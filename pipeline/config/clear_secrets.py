@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.config.diagnostics import Finding, KeyPath
+from pipeline.config.problems import Finding, KeyPath
 from pipeline.core.secret_text import (
     assigns_secret,
     holds_token,

@@ -8,48 +8,18 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from itertools import groupby
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from pipeline.config.problems import Finding, Key, KeyPath
 from pipeline.config.schema import Config
 from pipeline.core.secret_text import hide_in_urls, is_secret_name
 
-Key = str | int
-KeyPath = tuple[Key, ...]
 Schema = dict[str, Any]
 
 _SECRET_SECTIONS = re.compile(r"key$|^security$|^headers$", re.IGNORECASE)
-
-
-class Finding(NamedTuple):
-    """An error of a config: key, problem and remedy."""
-
-    path: KeyPath
-    what: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A finding with its line in the file (0: the file as a whole)."""
-
-    line: int
-    path: KeyPath
-    what: str
-    remedy: str
-
-    @property
-    def key(self) -> str:
-        """``streams.plant.source.kafka.topics[0]``"""
-        text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
-        return text.removeprefix(".")
-
-    def show(self, file: Path) -> str:
-        place = f"{file}:{self.line}" if self.line else str(file)
-        return ": ".join(part for part in (place, self.key, f"{self.what} — {self.remedy}") if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.config.diagnostics import Finding, KeyPath
+from pipeline.config.problems import Finding, KeyPath
 from pipeline.config.schema import Stream
 
 

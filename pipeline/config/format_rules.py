@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
-from pipeline.config.diagnostics import Finding, KeyPath
+from pipeline.config.problems import Finding, KeyPath
 from pipeline.config.schema import (
     CsvFormat,
     FilesSourceConfig,

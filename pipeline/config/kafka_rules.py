@@ -6,11 +6,11 @@ import importlib.util
 import re
 from collections.abc import Iterator
 
-from pipeline.config.diagnostics import Finding, KeyPath
 from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.inputs import KafkaSourceConfig
 from pipeline.config.kafka_security import PROTOCOLS, protocol_of
 from pipeline.config.outputs import KafkaOutputConfig
+from pipeline.config.problems import Finding, KeyPath
 from pipeline.core.secret_text import hide_user
 
 KafkaClientConfig = KafkaSourceConfig | KafkaEndpoint | KafkaOutputConfig

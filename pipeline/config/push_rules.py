@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.config.diagnostics import Finding, KeyPath
 from pipeline.config.inputs import (
     CsvFormat,
     FilesSourceConfig,
@@ -13,6 +12,7 @@ from pipeline.config.inputs import (
     SourceConfig,
     TelemetrySourceConfig,
 )
+from pipeline.config.problems import Finding, KeyPath
 from pipeline.config.push import PushSourceConfig
 from pipeline.config.schema import SqlSourceConfig, Stream
 from pipeline.config.serve_rules import is_local_name

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from pipeline.config.diagnostics import Finding, KeyPath, closest
+from pipeline.config.diagnostics import closest
+from pipeline.config.problems import Finding, KeyPath
 from pipeline.config.schema import Config
 from pipeline.config.serve import OpenIdConfig
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
-from pipeline.config.diagnostics import Finding, KeyPath
+from pipeline.config.problems import Finding, KeyPath
 from pipeline.config.sql import SqlSourceConfig
 
 _SELECT = re.compile(

@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import detectors
-from pipeline.config.diagnostics import Finding, KeyPath, closest, other_detector
+from pipeline.config.diagnostics import closest, other_detector
 from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.forecaster_rules import forecaster_rules
 from pipeline.config.format_rules import format_rules
 from pipeline.config.inputs import AvroFormat
 from pipeline.config.kafka_rules import client_rules, connection_rules
+from pipeline.config.problems import Finding, KeyPath
 from pipeline.config.push_rules import metric_rules, push_rules
 from pipeline.config.retraining import SCHEDULER
 from pipeline.config.schema import (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
 from pipeline.alerts.outbox import OutboxWriter
-from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly, AnomalyState
 from storage.alerting import alerts, outbox
@@ -16,6 +16,9 @@ from storage.alerting.alerts import AlertRecord
 from storage.alerting.states import AlertState, EventKind
 from storage.results import labels
 from storage.results.labels import Review
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config
 
 
 def acknowledge(connection: Connection, alert: AlertRecord, author: str, now_ns: int) -> None:

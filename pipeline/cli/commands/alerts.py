@@ -19,6 +19,7 @@ from pipeline.cli.options import (
     LimitOption,
     StreamOption,
     config_and_database,
+    database_of_file,
 )
 from pipeline.cli.output import print_note, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
@@ -61,7 +62,7 @@ def list_(
     from storage.alerting import alerts
     from storage.alerting.states import AlertState
 
-    with config_and_database(config, stream) as (_, database), database.read() as connection:
+    with database_of_file(config, stream) as database, database.read() as connection:
         found = alerts.query(
             connection,
             stream=stream,
@@ -96,7 +97,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     """Show one alert with its anomalies and deliveries."""
     from storage.alerting import alerts, deliveries
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         alert = _alert(connection, id_)
         members = alerts.members_of(connection, alert.alert_id, 20)
         sent = deliveries.query(connection, alert_id=alert.alert_id)
@@ -137,7 +138,7 @@ def ack(id_: Id, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None) -> 
     from pipeline.cli.argument_values import author_name
     from pipeline.services.reviews import acknowledge
 
-    with config_and_database(config) as (_, database), database.begin() as connection:
+    with database_of_file(config) as database, database.begin() as connection:
         alert = _alert(connection, id_)
         author = author_name(by)
         acknowledge(connection, alert, author, time_ns())
@@ -236,7 +237,7 @@ def ledger(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
     """Count all events and deliveries by state and reason."""
     from storage.alerting import deliveries, outbox
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         events, sent = outbox.count_by_state(connection), deliveries.count_by_state(connection)
     rows = [
         ("events", "", state, reason, count) for (state, reason), count in sorted(events.items(), key=str)

@@ -17,6 +17,7 @@ from pipeline.cli.options import (
     StreamOption,
     ToOption,
     config_and_database,
+    database_of_file,
 )
 from pipeline.cli.output import format_number, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import show_second, show_time
@@ -58,7 +59,7 @@ def list_(
     """List anomalies, newest first."""
     from storage.results import anomalies
 
-    with config_and_database(config, stream) as (_, database), database.read() as connection:
+    with database_of_file(config, stream) as database, database.read() as connection:
         found = anomalies.query(
             connection,
             stream=stream,
@@ -89,7 +90,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     """Show one anomaly with all its stored fields."""
     from storage.results import anomalies, labels
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         anomaly = anomalies.get(connection, id_)
         review = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
     if json:

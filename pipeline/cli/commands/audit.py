@@ -12,7 +12,7 @@ from pipeline.cli.options import (
     FromOption,
     JsonOption,
     LimitOption,
-    config_and_database,
+    database_of_file,
 )
 from pipeline.cli.output import show_list
 from pipeline.cli.times import show_second
@@ -33,7 +33,7 @@ def audit(
 
     from storage.access import audit as log
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         found = log.query(connection, log.AuditFilter(actor=actor, action=action, since_ns=since), limit)
     rows = [
         (

@@ -31,7 +31,8 @@ def check(
 
     Each error is shown with its line, its key and a remedy.
     """
-    from pipeline.config.loader import ConfigFileError, load_config
+    from pipeline.config.loader import load_config
+    from pipeline.config.yaml_file import ConfigFileError
 
     try:
         loaded = load_config(config)

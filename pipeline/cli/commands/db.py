@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.audit_record import record
-from pipeline.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, config_and_database
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    config_and_database,
+    database_of_file,
+)
 from pipeline.cli.output import print_note, show_fields, show_json, show_list
 
 app = typer.Typer(no_args_is_help=True, help="Create, upgrade, check, back up or restore the database.")
@@ -22,7 +28,7 @@ def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """
     from pipeline.access.audited_changes import Action, database_changed
 
-    with config_and_database(config) as (_, database):
+    with database_of_file(config) as database:
         before = database.current()
         database.upgrade()
         if before not in (None, database.head()):
@@ -39,7 +45,7 @@ def upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 def current(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show the current and the needed version of the schema."""
-    with config_and_database(config) as (_, database):
+    with database_of_file(config) as database:
         found = {"database": str(database), "current": database.current(), "needed": database.head()}
     if json:
         show_json(found)
@@ -113,7 +119,7 @@ def restore(
     from pipeline.services.database_backup import restore_database
 
     restore_database(load_config(config), file, replace=replace)
-    with config_and_database(config) as (_, database):
+    with database_of_file(config) as database:
         if database.current() == database.head():  # a table of an older version may be missing
             with database.begin() as connection:
                 record(connection, None, database_changed(Action.DATABASE_RESTORE, file=str(file)))

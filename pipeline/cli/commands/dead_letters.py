@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     StreamOption,
     ToOption,
     config_and_database,
+    database_of_file,
     require_stream,
 )
 from pipeline.cli.output import print_note, show_fields, show_json, show_list, show_table
@@ -45,7 +46,7 @@ def list_(
     """List dead letters, newest first."""
     from storage.results import dead_letters
 
-    with config_and_database(config, stream) as (_, database), database.read() as connection:
+    with database_of_file(config, stream) as database, database.read() as connection:
         replayed = None if all_ else False
         found = dead_letters.query(
             connection,
@@ -83,7 +84,7 @@ def show(
     """Show one dead letter with its original bytes."""
     from storage.results import dead_letters
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         fields = as_dict(dead_letters.get(connection, id_))
     if json:
         show_json(fields)

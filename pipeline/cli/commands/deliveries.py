@@ -14,7 +14,7 @@ from pipeline.cli.options import (
     ConfigOption,
     JsonOption,
     LimitOption,
-    config_and_database,
+    database_of_file,
 )
 from pipeline.cli.output import print_note, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import parse_time, show_second, show_time
@@ -54,7 +54,7 @@ def list_(
     from pipeline.alerts.messages.text import group_text
     from storage.alerting import deliveries
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         found = deliveries.query(connection, endpoint=endpoint, state=state, since_ns=since, limit=limit)
     rows = (
         (
@@ -93,7 +93,7 @@ def show(
     """Show one delivery with every attempt and the message."""
     from storage.alerting import deliveries
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         delivery = _one(connection, id_)
         attempts = deliveries.attempts_of(connection, delivery.id)
         body = deliveries.body_of(connection, delivery.notification_id)
@@ -146,7 +146,7 @@ def redeliver(
 
     if not ids and endpoint is None and since is None:
         raise InputError("give ids, --endpoint NAME or --since TIME")
-    with config_and_database(config) as (_, database), database.begin() as connection:
+    with database_of_file(config) as database, database.begin() as connection:
         if ids:
             found = [_one(connection, one) for one in ids]
         else:

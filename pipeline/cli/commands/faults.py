@@ -14,7 +14,7 @@ from pipeline.cli.options import (
     JsonOption,
     LimitOption,
     StreamOption,
-    config_and_database,
+    database_of_file,
 )
 from pipeline.cli.output import show_list
 from pipeline.cli.times import show_second, show_time
@@ -40,7 +40,7 @@ def list_(
     """List faults, newest first."""
     from storage.results import faults
 
-    with config_and_database(config, stream) as (_, database), database.read() as connection:
+    with database_of_file(config, stream) as database, database.read() as connection:
         found = faults.query(connection, stream=stream, open_only=open_only, since_ns=since, limit=limit)
     columns = ("started", "ended", "stream", "kind", "partition", "message")
     rows = (

@@ -19,6 +19,7 @@ from pipeline.cli.options import (
     StreamOption,
     ToOption,
     config_and_database,
+    database_of_file,
     require_stream,
 )
 from pipeline.cli.output import print_note, show_fields, show_json, show_table
@@ -126,7 +127,7 @@ def list_(
     """List jobs, newest first."""
     from storage.model_store import jobs
 
-    with config_and_database(config, stream) as (_, database), database.read() as connection:
+    with database_of_file(config, stream) as database, database.read() as connection:
         found = jobs.query(connection, stream=stream, states=[state.value] if state else None, limit=limit)
     if json:
         show_json([as_dict(job) for job in found])
@@ -143,7 +144,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     """
     from storage.model_store import jobs
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         job = jobs.get(connection, id_)
     _show(job, json)
 
@@ -156,7 +157,7 @@ def cancel(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     from pipeline.access.audited_changes import job_cancelled
     from storage.model_store import jobs
 
-    with config_and_database(config) as (_, database), database.begin() as connection:
+    with database_of_file(config) as database, database.begin() as connection:
         before = jobs.get(connection, id_)
         state = jobs.cancel(connection, id_, time_ns())
         record(connection, None, job_cancelled(before))
@@ -173,7 +174,7 @@ def retry(id_: Id, config: ConfigOption = DEFAULT_CONFIG) -> None:
     from pipeline.access.audited_changes import job_retried
     from storage.model_store import jobs
 
-    with config_and_database(config) as (_, database), database.begin() as connection:
+    with database_of_file(config) as database, database.begin() as connection:
         before = jobs.get(connection, id_)
         jobs.retry(connection, id_)
         record(connection, None, job_retried(before))

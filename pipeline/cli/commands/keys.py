@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from pipeline.access.scopes import Scope
-from pipeline.cli.options import DEFAULT_CONFIG, ByOption, ConfigOption, JsonOption, config_and_database
+from pipeline.cli.options import (
+    DEFAULT_CONFIG,
+    ByOption,
+    ConfigOption,
+    JsonOption,
+    config_and_database,
+    database_of_file,
+)
 from pipeline.cli.output import print_note, show_list
 from pipeline.cli.times import show_second
 
@@ -65,7 +72,7 @@ def list_(
 
     from storage.access import keys
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         found = keys.query(connection, revoked=all_)
     rows = [
         (
@@ -98,6 +105,6 @@ def revoke(
     from pipeline.access.api_keys import revoke_key
     from pipeline.cli.argument_values import command_actor
 
-    with config_and_database(config) as (_, database), database.begin() as connection:
+    with database_of_file(config) as database, database.begin() as connection:
         revoked = revoke_key(connection, key, command_actor(by), time_ns())
     print(revoked.id)

@@ -20,6 +20,7 @@ from pipeline.cli.options import (
     StreamOption,
     WhyOption,
     config_and_database,
+    database_of_file,
     require_stream,
 )
 from pipeline.cli.output import print_note, show_fields, show_json, show_table
@@ -48,7 +49,7 @@ def list_(
     """List versions, newest first."""
     from storage.model_store import models
 
-    with config_and_database(config, stream) as (_, database), database.read() as connection:
+    with database_of_file(config, stream) as database, database.read() as connection:
         if changes:
             _show_changes(models.promotions(connection, stream, limit), json)
             return
@@ -73,7 +74,7 @@ def show(version: VersionArgument, config: ConfigOption = DEFAULT_CONFIG, json: 
     """Show one version and its evidence."""
     from storage.model_store import models
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         model = models.get(connection, version)
     if json:
         show_json(as_dict(model))
@@ -104,7 +105,7 @@ def diff(
     from pipeline.models.registry import weight_distances
     from storage.model_store import models
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         pair = [models.get(connection, version) for version in (one, other)]
     left, right = (
         {"state": m.state, "parent": m.parent, "made": show_time(m.created_ns)} | dict(_flat(m.evidence))
@@ -187,7 +188,7 @@ def export(
     from pipeline.models.registry import copy_version
     from storage.model_store import models
 
-    with config_and_database(config) as (_, database), database.read() as connection:
+    with database_of_file(config) as database, database.read() as connection:
         model = models.get(connection, version)
     copy_version(model.path, path, model.sha256)
     print(f"{path}.json")

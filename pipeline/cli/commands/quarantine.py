@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     StreamOption,
     WhyOption,
     config_and_database,
+    database_of_file,
     require_stream,
 )
 from pipeline.cli.output import print_note, show_json, show_table
@@ -125,7 +126,7 @@ def remove(
     from pipeline.core.errors import InputError
     from storage.model_store import quarantine
 
-    with config_and_database(config) as (_, database), database.begin() as connection:
+    with database_of_file(config) as database, database.begin() as connection:
         record(connection, by, range_returned(id_))
         if not quarantine.remove(connection, id_, author_name(by), time_ns()):
             raise InputError(

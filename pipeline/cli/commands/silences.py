@@ -14,6 +14,7 @@ from pipeline.cli.options import (
     JsonOption,
     StreamOption,
     config_and_database,
+    database_of_file,
     require_stream,
 )
 from pipeline.cli.output import print_note, show_list
@@ -147,7 +148,7 @@ def expire(
     from pipeline.core.errors import InputError
     from storage.alerting import silences
 
-    with config_and_database(config) as (_, database), database.begin() as connection:
+    with database_of_file(config) as database, database.begin() as connection:
         now_ns = time_ns()
         in_force = {one.id: one for one in silences.query(connection, now_ns=now_ns)}
         ended = silences.expire(connection, hex_prefix(id_), now_ns)

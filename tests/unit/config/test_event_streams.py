@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config.loader import ConfigFileError, load_config
+from pipeline.config.loader import load_config
 from pipeline.config.schema import Stream
+from pipeline.config.yaml_file import ConfigFileError
 
 
 def tree(form: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from detectors.forecasters.network_spec import NetworkSpec
-from pipeline.config.loader import ConfigFileError, load_config
+from pipeline.config.loader import load_config
 from pipeline.config.schema import Stream
 from pipeline.config.stream_hash import config_hash
+from pipeline.config.yaml_file import ConfigFileError
 from pipeline.models.champion import detector_spec, network_of
 
 

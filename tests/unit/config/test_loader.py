@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.config.kafka_security import client_security
-from pipeline.config.loader import ConfigFileError, load_config
+from pipeline.config.loader import load_config
 from pipeline.config.schema import Config, KafkaSourceConfig, Secret, Stream
 from pipeline.config.stream_hash import config_hash
+from pipeline.config.yaml_file import ConfigFileError
 from pipeline.core.errors import ConfigError
 
 GOOD = """\

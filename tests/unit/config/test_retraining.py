@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.config.loader import ConfigFileError, load_config
+from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
 from pipeline.config.stream_hash import config_hash
+from pipeline.config.yaml_file import ConfigFileError
 
 STREAM = """database: sqlite:///f.db
 cluster: {cluster}
