@@ -12,7 +12,10 @@ def choose_level(level: str) -> None:
 
 
 def configure_chosen_logs() -> None:
-    """Configure the log lines once, at the chosen level; the import of structlog takes a tenth of a second."""
+    """Configure the log lines once, at the chosen level.
+
+    The import of structlog takes a tenth of a second.
+    """
     global _chosen_level
     if _chosen_level is not None:
         from pipeline.observability.log_setup import configure_logs

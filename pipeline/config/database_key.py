@@ -1,7 +1,7 @@
 """The database of a config file, read without the models.
 
-A command that only reads or marks rows of the database, such as `forewatch alerts ack`, needs no more. It then
-starts in half of the time, and works while another part of the file has an error.
+A command that only reads or marks rows of the database, such as `forewatch alerts ack`, needs no more. It
+then starts in half of the time, and works while another part of the file has an error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class DatabaseKey:
 
 
 def read_database_key(file: Path) -> DatabaseKey | None:
-    """Return the database that a config file names; None if only the models can say what is wrong.
+    """Return the database that a config file names.
+
+    None if only the models can say what is wrong.
 
     Raises:
         ConfigFileError: The file cannot be read, or it is no YAML mapping.

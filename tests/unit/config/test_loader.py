@@ -57,7 +57,7 @@ def test_every_mistake_of_a_file_is_shown_at_once_with_line_key_and_remedy(tmp_p
         "forewatch.yaml:4: streams.plant.source.kafka.topcs: there is no such key — did you mean topics?",
         "forewatch.yaml:6: streams.plant.every: 60 does not fit — write a duration such as 30s, 5m, 1h30m or 7d",
         "forewatch.yaml:7: streams.plant.preset: 'senzor' is not one of sensor, network, stock — did you mean sensor?",
-        "forewatch.yaml:8: streams.plant.alarm_rate: 2 must be less than 1 — target share of alarms among normal points",
+        "forewatch.yaml:8: streams.plant.alarm_rate: 2 must be less than 1 — target share of alarms among normal points (minutes, where points come faster)",
         "forewatch.yaml:9: streams.plant.lateness: 'soon' does not fit — write a duration such as 30s, 5m, 1h30m or 7d",
     ]
 
