@@ -77,11 +77,34 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
 def deviation_text(anomaly: Anomaly) -> str:
     """Return size, duration and rarity of a deviation from a usual range."""
     rows = "1 reading" if anomaly.points == 1 else f"{anomaly.points:,} readings"
-    size = f"{_texts(float(f'{anomaly.ratio:.3g}'))[0]} times the largest usual deviation; {rows} outside"
     if anomaly.cause in CAUSES_WITHOUT_RARITY:
-        return f"{rows} outside"
+        return f"{rows} flagged"
+    size = f"{_size_text(anomaly)}; {rows} flagged"
     rarity = rarity_text(anomaly.surprise, anomaly.last_flag_seq)
     return f"{size}; {rarity}" if rarity else size
+
+
+def _size_text(anomaly: Anomaly) -> str:
+    """Return the size of a deviation, from the numbers that the statement prints.
+
+    ``ratio`` compares logarithms for some presets, which a reader cannot follow.
+    """
+    at = max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
+    value, low, high = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
+    if not (math.isfinite(value + low + high) and low < high and not low <= value <= high):
+        return f"{_two_digits(anomaly.ratio)} times the largest usual deviation"
+    if low == 0 and value > high:
+        return f"{_two_digits(value / high)} times the upper end of the usual range"
+    beyond = max(value - high, low - value) / (high - low)
+    if beyond < 0.01:
+        return "just beyond the usual range"
+    share = f"{_two_digits(beyond)} times" if beyond >= 1 else f"{100 * beyond:.0f} % of"
+    return f"beyond the usual range by {share} its width"
+
+
+def _two_digits(x: float) -> str:
+    """Return ``x`` with two significant digits."""
+    return f"{float(f'{x:.2g}'):,.15g}"
 
 
 def rarity_text(surprise: float, points_seen: int) -> str:

@@ -236,6 +236,23 @@ def test_the_numbers_of_a_text_keep_their_order() -> None:
         assert (shown[0] < shown[1]) == (observed < low)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "size"),
+    [
+        ((1510, 1440, 1460), "beyond the usual range by 2.5 times its width"),
+        ((1465, 1440, 1460), "beyond the usual range by 25 % of its width"),
+        ((1460.1, 1440, 1460), "just beyond the usual range"),
+        ((1400, 1440, 1460), "beyond the usual range by 2 times its width"),
+        ((439, 0, 215), "2 times the upper end of the usual range"),
+        ((math.inf, 1440, 1460), "2.5 times the largest usual deviation"),
+    ],
+)
+def test_the_size_follows_from_the_numbers_of_the_statement(
+    numbers: tuple[float, float, float], size: str
+) -> None:
+    assert deviation_text(anomaly("unusual_value", *numbers)).startswith(f"{size}; ")
+
+
 def test_the_decision_by_surprise_has_no_such_text() -> None:
     assert usual_range_text(replace(anomaly("unusual_value", 9, 1, 2), ratio=0.0)) is None
 
