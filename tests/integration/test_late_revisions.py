@@ -71,7 +71,7 @@ SETTINGS: dict[str, Any] = {
 
 def late_step() -> tuple[list, list]:
     """Values that make later ones usual, and come a minute late."""
-    points = [(s, t, v + 40 * (LATE_FROM <= t < LATE_FROM + 40 or t >= 385)) for s, t, v in values()]
+    points = [(s, t, v + 60 * (LATE_FROM <= t < LATE_FROM + 40 or t >= 385)) for s, t, v in values()]
     late = points[LATE_FROM : LATE_FROM + 40]
     rest = points[:LATE_FROM] + points[LATE_FROM + 40 :]
     return rest[:330] + late + rest[330:], points
