@@ -22,8 +22,10 @@ CHECKED = [
 ]
 #: Broker that the pages name.
 DOCUMENTED_BROKER = "localhost:9092"
-#: Blocks without a run; a higher number needs a reason here as well as on the page.
-MAX_NOT_RUN = 27
+#: Blocks without a run; a higher number needs a reason here as well as on the page. Of these, 2 are of a
+#: backfill on a cluster: they install a package and need PostgreSQL, or several machines. Their commands run
+#: in tests/integration/test_cluster_backfill.py and tests/faults/test_cluster_kills.py.
+MAX_NOT_RUN = 29
 
 _SHIM = """#!/bin/sh
 exec {python} -c 'from pipeline.cli import main; main()' "$@"
