@@ -22,7 +22,7 @@ from storage.sql.database import Database
 from storage.stream_state import snapshots
 from storage.tables.stream import SeriesStateRow, SnapshotPageRow, SnapshotRow
 from tests.faults.feed import Log, config_tree, make_log
-from tests.support.engines import Bench, essence, log_that_a_leaves
+from tests.support.engines import UNTIL_A_LEFT, Bench, essence, log_that_a_leaves
 
 SECONDS = 120
 
@@ -184,7 +184,7 @@ def test_a_damaged_series_starts_again(
 ):
     log = log_that_a_leaves()
     bench = make(log, url=database_url, idle_after="500s", storage={"snapshot_every": "0s"})
-    bench.fill(lambda log: 180)
+    bench.fill(lambda log: UNTIL_A_LEFT)
     engine = bench.drain(bench.engine())
     for _ in range(3):
         engine.turn(0.0)
@@ -274,7 +274,7 @@ def check(bench: Bench) -> list:
 
 def test_db_check_names_every_kind(make, log):
     bench = make(log_that_a_leaves(), idle_after="500s", storage={"snapshot_every": "0s"})
-    bench.fill(lambda log: 180)
+    bench.fill(lambda log: UNTIL_A_LEFT)
     writer = HistoryWriter(bench.config.history_path, "plant")
     engine = bench.drain(bench.engine(history_writer=writer))
     for _ in range(3):

@@ -29,12 +29,21 @@ from storage.sql.database import Database
 from storage.stream_state import positions
 from tests.faults.feed import Log, config_tree, record
 
+#: Records of ``log_that_a_leaves`` before a comes back: it has left.
+UNTIL_A_LEFT = 240
+
 
 def log_that_a_leaves() -> Log:
-    """300 records: a and b, b alone much later, and both again."""
-    days = ((0, "ab"), (1000, "b"), (2000, "ab"))
+    """360 records: a and b, b alone much later for two minutes, and both again.
+
+    A leap that only b makes counts after the first of the two minutes.
+    """
+    days = ((0, 60, "ab"), (1000, 120, "b"), (2000, 60, "ab"))
     values = [
-        record(name, first + s, 20.0 + s % 5) for first, names in days for s in range(60) for name in names
+        record(name, first + s, 20.0 + s % 5)
+        for first, seconds, names in days
+        for s in range(seconds)
+        for name in names
     ]
     return Log(values, ["scored"] * len(values))
 

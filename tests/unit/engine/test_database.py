@@ -15,7 +15,7 @@ import pytest
 from pipeline.core.types import Fault, FaultKind, Partition
 from pipeline.sources.memory import MemorySource
 from tests.faults.feed import Log, make_log
-from tests.support.engines import Bench, away_twice, essence, log_that_a_leaves
+from tests.support.engines import UNTIL_A_LEFT, Bench, away_twice, essence, log_that_a_leaves
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_away_while_a_stored_series_is_fetched(make, monkeypatch):
 
     log = log_that_a_leaves()
     bench = make([log], idle_after="500s", storage={"snapshot_every": "0s"})
-    bench.fill(lambda log: 180)
+    bench.fill(lambda log: UNTIL_A_LEFT)
     engine = bench.drain(bench.engine())
     assert len(engine.parts.scorer.series) == 1, "a has left"
     failures = away_twice(monkeypatch, offloaded_series, "restore")

@@ -11,7 +11,7 @@ import pytest
 from pipeline.core.types import AnomalyState, FaultKind, Partition
 from storage.stream_state import positions
 from tests.faults.feed import Log, record
-from tests.support.engines import Bench, Tally, essence, log_that_a_leaves
+from tests.support.engines import UNTIL_A_LEFT, Bench, Tally, essence, log_that_a_leaves
 
 # ------------------------------------------------------------------------------------------------ several runs
 
@@ -218,13 +218,22 @@ def test_an_idle_series_leaves_and_comes_back_with_its_state(make):
     assert essence(moved.anomalies()) == essence(kept.anomalies())
 
 
+def test_a_leap_of_one_series_makes_others_idle_after_a_minute(make):
+    bench = make([log_that_a_leaves()], idle_after="500s", lateness="0s", storage={"snapshot_every": "0s"})
+    engine = bench.engine()
+    for records, series in ((120, 2), (180, 2), (181, 1)):
+        bench.fill(lambda log, records=records: records)
+        bench.drain(engine)
+        assert len(engine.parts.scorer.series) == series, records
+
+
 def test_a_series_that_another_owner_put_away_is_found(make):
     """What a member knew of the stored series before it lost a partition is out of date when it gets it
     again."""
     bench = make([log_that_a_leaves()], idle_after="500s", storage={"snapshot_every": "0s"})
     bench.fill(lambda log: 120)
     first = bench.drain(bench.engine())
-    bench.fill(lambda log: 180)
+    bench.fill(lambda log: UNTIL_A_LEFT)
     second = bench.drain(bench.engine())
     assert len(second.parts.scorer.series) == 1, "a has left"
     bench.log.expel(second.parts.source)
