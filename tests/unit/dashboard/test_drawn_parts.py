@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,7 +133,8 @@ def test_memory_and_commit_times_of_the_daemon_are_shown(database, tmp_path, bro
             table.wait_for()
             assert "4 ms" in table.inner_text()
             assert "of another team" not in table.inner_text()
-            assert "MB" in page.locator(".card", has_text="Memory").first.inner_text()
+            figures = page.locator(".card", has_text="Memory").first.inner_text()
+            assert re.search(r"^Memory\n\d+(\.\d+)? [MG]B$", figures, re.MULTILINE), figures
             assert not errors
     finally:
         health.stop()
