@@ -209,6 +209,15 @@ class ConvertsState(Protocol):
         ...
 
 
+@runtime_checkable
+class ConvertsDecision(Protocol):
+    """A detector that can continue the state of a decision without usual ranges."""
+
+    def starts_usual_ranges(self, version: str) -> bool:
+        """Return True if rows of ``version`` lack usual ranges, which then start empty."""
+        ...
+
+
 def states_usual_ranges(detector: Detector) -> bool:
     """Return True if the verdicts of ``detector`` state a usual range.
 

@@ -184,6 +184,11 @@ class CompositeDetector:
                 state |= {name: rows[name] for name in names}
         return state
 
+    def starts_usual_ranges(self, version: str) -> bool:
+        """Return True if ``version`` is that of the decision ``surprise``, which has none."""
+        _, _, digest = version.partition(NETWORK_MARK)[0].partition("-")
+        return self._continued_prefixes(f"{STATE_VERSION}-{digest}") == PREFIXES_OF_BOTH_DECISIONS
+
     def _continued_prefixes(self, form: str) -> tuple[str, ...] | None:
         """Return the prefixes of the state arrays that continue; None: unknown form."""
         if form == self.state_version.partition(NETWORK_MARK)[0]:

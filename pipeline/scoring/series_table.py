@@ -34,7 +34,8 @@ class StateLayer:
     ``initial(n)`` makes n equal rows for new series. ``version`` identifies their meaning.
 
     ``convert(version, rows)`` returns the rows of a page of another version in this form, or None where that
-    is not possible: then they are reset.
+    is not possible: then they are reset. ``starts_usual_ranges(version)`` says whether the converted rows
+    have no usual ranges yet.
 
     ``weights`` identifies the model that some of the state depends on. Rows of other weights go through
     ``on_weights_changed``, which changes them in place. ``register_series`` is called with the keys of rows
@@ -49,14 +50,19 @@ class StateLayer:
         lambda state, slots, keys: None
     )
     convert: Callable[[str, LayerState], LayerState | None] = lambda version, rows: None
+    starts_usual_ranges: Callable[[str], bool] = lambda version: False
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPage:
-    """Layers of a page whose stored form had another version."""
+    """Layers of a page whose stored form had another version.
+
+    ``without_ranges`` are those of the converted ones whose usual ranges start empty.
+    """
 
     reset: tuple[str, ...] = ()
     converted: tuple[str, ...] = ()
+    without_ranges: tuple[str, ...] = ()
 
 
 class SeriesTable:
@@ -248,7 +254,7 @@ class SeriesTable:
         A layer is converted if its version has changed, and reset where that is not possible. Raises
         DamagedState, before any state is changed.
         """
-        keys, layers, converted = self._decode_page(page)
+        keys, layers, other_forms = self._decode_page(page)
         slots, _ = self.find(partition, keys)
         for name, rows in layers.items():
             if rows is None:
@@ -257,10 +263,9 @@ class SeriesTable:
             for key, array in self.state[name].items():
                 array[slots] = rows[key]
             self._register_series(name, slots)
-        reset = tuple(name for name, rows in layers.items() if rows is None)
-        return LoadedPage(reset, tuple(name for name in converted if name not in reset))
+        return other_forms
 
-    def _decode_page(self, page: bytes) -> tuple[list[Key], dict[str, LayerState | None], list[str]]:
+    def _decode_page(self, page: bytes) -> tuple[list[Key], dict[str, LayerState | None], LoadedPage]:
         """Return the keys of a page, the rows of each layer, and the layers of another version.
 
         Rows are None where they cannot be converted.
@@ -274,8 +279,20 @@ class SeriesTable:
                     raise ValueError("the arrays do not have one row for each series")
         except Exception as error:  # the errors of safetensors and of a model's own code are of any type
             raise DamagedState(f"a page of series cannot be read: {error}") from error
-        other = [name for name, layer in self.layers.items() if meta.get(f"version:{name}") != layer.version]
-        return keys, layers, other
+        return keys, layers, self._other_forms(meta, layers)
+
+    def _other_forms(self, meta: dict[str, str], layers: dict[str, LayerState | None]) -> LoadedPage:
+        stored = {name: meta.get(f"version:{name}", "") for name in layers}
+        converted = [
+            name
+            for name, rows in layers.items()
+            if rows is not None and stored[name] != self.layers[name].version
+        ]
+        return LoadedPage(
+            tuple(name for name, rows in layers.items() if rows is None),
+            tuple(converted),
+            tuple(name for name in converted if self.layers[name].starts_usual_ranges(stored[name])),
+        )
 
     def _rows_of(
         self, name: str, layer: StateLayer, meta: dict[str, str], tensors: LayerState

@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from detectors.base import ConvertsState, Detector, Points, State, Verdicts
+from detectors.base import ConvertsDecision, ConvertsState, Detector, Points, State, Verdicts
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import DamagedState
@@ -463,13 +463,21 @@ class StreamScorer:
                 partition=str(partition),
                 layers=sorted(reset),
             )
-        if converted := {layer for page in pages for layer in page.converted}:
+        without_ranges = {layer for page in pages for layer in page.without_ranges}
+        if converted := {layer for page in pages for layer in page.converted} - without_ranges:
+            log.info(
+                "series state is converted to the form of this version",
+                stream=self.provenance.stream,
+                partition=str(partition),
+                layers=sorted(converted),
+            )
+        if without_ranges:
             log.warning(
                 "series state of the decision surprise is converted: usual ranges start empty, so there are "
                 "no alarms but static limits for the next 150 points of each series",
                 stream=self.provenance.stream,
                 partition=str(partition),
-                layers=sorted(converted),
+                layers=sorted(without_ranges),
                 advice="to keep the verdicts of version 0.1.0, set decision: surprise",
             )
 
@@ -560,6 +568,7 @@ class StreamScorer:
             detector.on_weights_changed,
             introduce,
             detector.convert_state if isinstance(detector, ConvertsState) else lambda version, rows: None,
+            detector.starts_usual_ranges if isinstance(detector, ConvertsDecision) else lambda version: False,
         )
 
     def _buffer_of(self, partition: Partition) -> PartitionBuffer:

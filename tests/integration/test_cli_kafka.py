@@ -115,6 +115,15 @@ def test_check_connect_names_what_does_not_answer(shell, topics):
     assert "127.0.0.1" in shell.run("check", "--connect", code=4).stdout.splitlines()[0]
 
 
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """Let child processes heed SIGINT, which a shell makes its background jobs ignore."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_an_interrupted_command_ends_with_130(shell):
     # a broker that never answers: who connects waits for it
     with socket.create_server(("127.0.0.1", 0)) as silent:

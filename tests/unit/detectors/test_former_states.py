@@ -52,6 +52,14 @@ def test_a_state_has_the_form_of_today(key):
         )
 
 
+@pytest.mark.parametrize("key", VERSIONS)
+def test_only_another_decision_starts_usual_ranges_anew(key):
+    tier, decision, what = key.split()
+    assert not detector_of(key).starts_usual_ranges(VERSIONS[key])
+    of_ranges = detector_of(f"{tier} usual_range {what}")
+    assert of_ranges.starts_usual_ranges(VERSIONS[key]) is (decision == "surprise")
+
+
 @pytest.mark.parametrize("key", [key for key in VERSIONS if not key.endswith("two")])
 def test_its_verdicts_are_those_of_a_series_that_was_never_stored(key):
     values = shift_plant()

@@ -96,3 +96,22 @@ def test_a_layer_of_another_version_is_reset_and_the_others_are_kept() -> None:
     slots, _ = new.find(P, ["a"])
     assert new.state["detector"]["count"][slots].tolist() == [0]
     assert new.state["windows"]["seq"][slots].tolist() == [4]
+
+
+def test_a_converted_layer_says_whether_its_usual_ranges_start_empty() -> None:
+    old = table("1")
+    (page,) = old.pages(old.find(P, ["a"])[0])
+    for starts in (False, True):
+        new = SeriesTable(
+            {
+                "detector": StateLayer(
+                    "2",
+                    initial,
+                    convert=lambda version, rows: rows if version == "1" else None,
+                    starts_usual_ranges=lambda version, starts=starts: starts and version == "1",
+                ),
+                "windows": old.layers["windows"],
+            }
+        )
+        without = ("detector",) if starts else ()
+        assert new.load_page(P, page) == LoadedPage(converted=("detector",), without_ranges=without)
