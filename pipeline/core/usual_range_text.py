@@ -48,7 +48,7 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
     """
     if not anomaly.ratio:
         return None
-    at = max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
+    at = _leading_channel(anomaly)
     numbers = (anomaly.observed[at], anomaly.lower[at], anomaly.upper[at], anomaly.expected[at])
     told = _Told(anomaly.channels[at], *numbers, anomaly.context or _UNKNOWN, unit, ended)
     match anomaly.cause:
@@ -74,6 +74,11 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
     return f"{told.is_(told.amount)}{_range(told)}"
 
 
+def _leading_channel(anomaly: Anomaly) -> int:
+    """Return the index of the channel that contributes most."""
+    return max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
+
+
 def deviation_text(anomaly: Anomaly) -> str:
     """Return size, duration and rarity of a deviation from a usual range."""
     rows = "1 reading" if anomaly.points == 1 else f"{anomaly.points:,} readings"
@@ -89,7 +94,7 @@ def _size_text(anomaly: Anomaly) -> str:
 
     ``ratio`` compares logarithms for some presets, which a reader cannot follow.
     """
-    at = max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
+    at = _leading_channel(anomaly)
     value, low, high = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
     if not (math.isfinite(value + low + high) and low < high and not low <= value <= high):
         return f"{_two_digits(anomaly.ratio)} times the largest usual deviation"
@@ -268,7 +273,7 @@ def _noise(told: _Told, changes: str, usual: str, *, relative: bool) -> str:
 
 
 def _basis(told: _Told) -> str:
-    """Return the times of which a range speaks, "" for all."""
+    """Return the hours for which a range holds, "" for all."""
     return _BASIS_TEXTS.get(told.context.basis, "")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, false, insert, or_, select, update
 
 from pipeline.core.types import LateRecord, Partition
 from storage.tables.stream import LateRow
@@ -92,11 +92,8 @@ def pending(
         partitions: The partitions.
         limit: Largest number of records.
     """
-    here = [and_(LateRow.topic == topic, LateRow.partition == number) for topic, number in partitions]
-    if not here:
-        return []
     statement = select(*LateRow.__table__.columns).order_by(LateRow.id).limit(limit)
-    statement = statement.where(LateRow.due_ns.is_not(None), LateRow.stream == stream, or_(*here))
+    statement = statement.where(LateRow.due_ns.is_not(None), _in(stream, partitions))
     return [_entry(row) for row in connection.execute(statement)]
 
 
@@ -111,17 +108,15 @@ def added_after(
         partitions: The partitions.
         after_id: Id of the other record, 0 for all.
     """
-    here = or_(*(and_(LateRow.topic == topic, LateRow.partition == number) for topic, number in partitions))
     statement = select(*LateRow.__table__.columns).order_by(LateRow.id)
-    statement = statement.where(LateRow.stream == stream, LateRow.id > after_id, here)
+    statement = statement.where(_in(stream, partitions), LateRow.id > after_id)
     return [_record(row) for row in connection.execute(statement)]
 
 
 def pending_series(connection: Connection, stream: str, partition: Partition) -> list[str]:
     """Return the names of the series with late records that have revised nothing yet."""
-    statement = select(LateRow.series).distinct().where(LateRow.due_ns.is_not(None), LateRow.stream == stream)
-    here = and_(LateRow.topic == partition.topic, LateRow.partition == partition.number)
-    return list(connection.execute(statement.where(here)).scalars())
+    statement = select(LateRow.series).distinct().where(LateRow.due_ns.is_not(None))
+    return list(connection.execute(statement.where(_in(stream, [partition]))).scalars())
 
 
 def of_series(connection: Connection, stream: str, series: Sequence[str]) -> list[LateEntry]:
@@ -131,6 +126,12 @@ def of_series(connection: Connection, stream: str, series: Sequence[str]) -> lis
     parts = [series[at : at + _AT_ONCE] for at in range(0, len(series), _AT_ONCE)]
     rows = [row for part in parts for row in connection.execute(statement.where(LateRow.series.in_(part)))]
     return sorted(map(_entry, rows), key=lambda entry: entry.id)
+
+
+def _in(stream: str, partitions: Sequence[Partition]) -> ColumnElement[bool]:
+    """Return the condition that a record is of one of these partitions."""
+    here = (and_(LateRow.topic == topic, LateRow.partition == number) for topic, number in partitions)
+    return and_(LateRow.stream == stream, or_(false(), *here))
 
 
 def _entry(row: Row[Any]) -> LateEntry:
@@ -152,9 +153,7 @@ def reopen(connection: Connection, stream: str, partition: Partition) -> int:
     Its state was made again from the records, in which these points are late. Those that were too old
     stay so.
     """
-    statement = update(LateRow).where(
-        LateRow.stream == stream, LateRow.topic == partition.topic, LateRow.partition == partition.number
-    )
+    statement = update(LateRow).where(_in(stream, [partition]))
     statement = statement.where(LateRow.due_ns.is_(None), LateRow.revised_ns > EXCLUDED_NS)
     return connection.execute(statement.values(due_ns=0, revised_ns=None)).rowcount
 
