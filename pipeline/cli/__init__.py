@@ -18,8 +18,10 @@ def main() -> None:
 
     An error of the user is printed as one message with an exit code, without a traceback.
     """
+    from pipeline.core.garbage_collection import collect_garbage_rarely
     from pipeline.core.stop_signals import catch_early_signals, hold_reloads
 
+    collect_garbage_rarely()
     command = _command_of(sys.argv[1:])
     if command in _LONG_RUNNING:
         # Importing the rest takes a second or two; SIGTERM must not kill the process in that time.

@@ -17,6 +17,7 @@ from pipeline.alerts.service import AlertService
 from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, SourceError, StorageUnavailable
+from pipeline.core.garbage_collection import reduce_garbage_collection
 from pipeline.core.service_manager import report_ready, report_stopping
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.core.types import FaultKind
@@ -24,7 +25,6 @@ from pipeline.daemon.background_service import BackgroundService
 from pipeline.daemon.config_audit import record_config_change
 from pipeline.daemon.config_changes import changed_engines, require_same_process
 from pipeline.daemon.failed_streams import FailedStreams
-from pipeline.daemon.garbage_collection import reduce_garbage_collection
 from pipeline.daemon.process_role import ALONE, ProcessRole
 from pipeline.daemon.reload import Reloader
 from pipeline.daemon.retraining_service import RetrainingService
