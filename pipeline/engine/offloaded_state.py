@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 
 import numpy as np
 import structlog
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.decode import Key
+from pipeline.scoring.page_merge import split_page
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.windows.event_time import EventTimeProcessor
 from storage.sql.database import Database
@@ -172,6 +174,6 @@ def _damage_text(partition: Partition, keys: Sequence[str]) -> str:
 def states_of(scorer: StreamScorer, slots: NDArray[np.int32]) -> Iterator[offloaded_series.SeriesState]:
     """Yield the state of each series in ``slots``, ready to be stored."""
     table = scorer.series
-    for slot, last in zip(slots, scorer.last_time(slots).tolist(), strict=True):
-        (page,) = table.pages(np.array([slot]))
-        yield offloaded_series.SeriesState(json.dumps(table.key(slot)), page, "", last)
+    states = chain.from_iterable(map(split_page, table.pages(slots)))
+    for slot, last, state in zip(slots.tolist(), scorer.last_time(slots).tolist(), states, strict=True):
+        yield offloaded_series.SeriesState(json.dumps(table.key(slot)), state, "", last)

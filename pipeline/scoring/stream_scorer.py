@@ -24,6 +24,7 @@ from pipeline.core.types import Anomaly, Counts, DeadLetter, EndReason, EventFin
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
 from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.event_stage import EventStage
+from pipeline.scoring.page_merge import join_pages
 from pipeline.scoring.provenance import Provenance, RevisedPoints, Scored
 from pipeline.scoring.series_limit import SeriesLimit
 from pipeline.scoring.series_table import LoadedPage, SeriesTable, StateLayer
@@ -362,7 +363,7 @@ class StreamScorer:
         return slots
 
     def _load(self, partition: Partition, first_ns: Mapping[Key, int]) -> None:
-        for page in self._load_offloaded(partition, first_ns):
+        for page in join_pages(self._load_offloaded(partition, first_ns)):
             try:
                 self._log_other_forms(partition, [self.series.load_page(partition, page)])
             except DamagedState as error:
