@@ -1,12 +1,12 @@
-"""Time from a record to its committed verdict at half of the rate that the same run reaches.
+"""Time from a record to its committed verdict at half of the reached rate.
 
     python -m benchmarks.latency [--detector standard] [--seconds 35] [--rate 60000]
 
 A real broker, an engine with recorded history as in a daemon, and a producer in a process of its own that
 stamps each record with the wall clock. First the topic holds records that wait, and the rate at which they
-are read is measured. Then records come at half of this rate. The latency of a record is the wall clock when the
-COMMIT of its batch returned, minus its stamp. Snapshots fall into the measured time; its first seconds do not
-count.
+are read is measured. Then records come at half of this rate. The latency of a record is the wall clock when
+the COMMIT of its batch returned, minus its stamp. Snapshots fall into the measured time; its first seconds do
+not count.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ BEGINNING = 0.4
 
 
 def produce(brokers: str, series: int, orders: Connection) -> None:
-    """Write records by order: (records, rate a second; 0: as fast as possible). None ends the process.
+    """Write records by order.
 
     Args:
         brokers: Address of the broker.
         series: Number of series, which come in turn.
-        orders: Receives the orders; each is answered when all of its records are written.
+        orders: Receives the orders, each (records, rate a second; 0: as fast as possible), and answers when
+            all of its records are written. None ends the process.
     """
     from confluent_kafka import Producer
 
@@ -87,7 +88,7 @@ class Latencies:
 
 
 def reached_rate(engine: Engine, sink: Latencies, records: int) -> float:
-    """Return the records a second at which ``records`` that wait are read to their commit."""
+    """Return the records a second at which ``records`` that wait are committed."""
     while sink.records < BEGINNING * records:
         engine.turn(0.1)
     before, began = sink.records, time.perf_counter()

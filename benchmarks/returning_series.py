@@ -2,8 +2,8 @@
 
     python -m benchmarks.returning_series [--series 10000] [--detector standard]
 
-The states of silent series are stored one by one, as a snapshot stores them. Then a scorer without series loads
-all of them, as it does before it scores the first batch in which they come again.
+The states of silent series are stored one by one, as a snapshot stores them. Then a scorer without series
+loads all of them, as it does before it scores the first batch in which they come again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def main() -> None:
             seen = second.series.state["windows"]["last_time"][found]
             assert np.array_equal(seen, first.series.state["windows"]["last_time"][slots])
     print(
-        f"{options.series:,} series of {options.detector}: stored in {taken:.2f} s of CPU, loaded in {loaded:.2f} s; "
+        f"{options.series:,} series of {options.detector}: stored in {taken:.2f} s of CPU, "
+        f"loaded in {loaded:.2f} s; "
         f"limit {LIMIT_SECONDS:g} s"
     )
     print(json.dumps({"benchmark": "returning_series", **vars(options), "store_s": taken, "load_s": loaded}))

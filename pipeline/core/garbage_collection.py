@@ -1,4 +1,4 @@
-"""Settings of the garbage collector for imports, and for batches of many objects."""
+"""Settings of the garbage collector for imports and large batches."""
 
 from __future__ import annotations
 

@@ -58,7 +58,10 @@ def join_pages(pages: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _add(groups: dict[Any, _Group], page: bytes) -> None:
-    """Add a page to the group of its form. Raises ValueError or KeyError where it is damaged."""
+    """Add a page to the group of its form.
+
+    Raises ValueError or KeyError where it is damaged.
+    """
     length = int.from_bytes(page[:8], "little")
     header = page[8 : 8 + length]
     if len(header) != length or not header.startswith(HEADER_BEGINS):
@@ -89,7 +92,10 @@ def _joined(group: _Group) -> Iterator[bytes]:
 
 
 def _stacked(group: _Group) -> dict[str, NDArray[Any]]:
-    """Return the arrays of all pages of a group, one row a page. Raises ValueError or KeyError."""
+    """Return the arrays of all pages of a group, one row a page.
+
+    Raises ValueError or KeyError.
+    """
     count = len(group.data)
     data = np.frombuffer(b"".join(group.data), np.uint8).reshape(count, -1)
     tensors = {}
