@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+#: Longest wait for a state of a page; machines of tests are loaded.
+TIMEOUT_MS = 90_000
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -35,7 +37,9 @@ def open_browser() -> Iterator:
 
 def open_page(browser, url: str, **context) -> tuple:
     """Return a page and the list of its errors: of scripts, of the console, and refused by the policy."""
-    page = browser.new_context(**context).new_page()
+    opened = browser.new_context(**context)
+    opened.set_default_timeout(TIMEOUT_MS)
+    page = opened.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import Connection
 
 from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
 from pipeline.daemon.daemon import daemon
 from pipeline.dashboard.assets import is_built
+from storage.alerting import deliveries, outbox
 from storage.sql.database import Database
 from storage.stream_state import positions
 from tests.support.browsers import open_browser
@@ -77,21 +79,29 @@ def config_of(folder: Path) -> Config:
     )
 
 
+def is_done(connection: Connection, config: Config, records: int) -> bool:
+    """Return True if ``records`` are scored, and the messages of their anomalies are queued."""
+    return (
+        sum(p.counts.scored for p in positions.all_of(connection)) >= records
+        and not any(outbox.pending(connection, name, 1) for name in config.streams)
+        and (not config.endpoints or bool(deliveries.query(connection)))
+    )
+
+
 def run_until_read(config: Config, records: int) -> None:
-    """Run a daemon until it has scored ``records``, then stop it."""
+    """Run a daemon until it has scored ``records`` and routed their anomalies, then stop it."""
     stopping, database = threading.Event(), Database(config.database)
     with daemon(config, stopping) as running, closing(database):
         thread = threading.Thread(target=running.run, args=(lambda: None,), daemon=True)
         thread.start()
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with database.read() as connection:
-                if sum(p.counts.scored for p in positions.all_of(connection)) >= records:
-                    break
+        deadline, done = time.monotonic() + 180, False
+        while not done and time.monotonic() < deadline:
             time.sleep(0.1)
-        time.sleep(1.0)
+            with database.read() as connection:
+                done = is_done(connection, config, records)
         stopping.set()
         thread.join()
+    assert done, "the daemon has not read and routed all records"
 
 
 @pytest.fixture(scope="package")

@@ -22,7 +22,7 @@ def test_a_stricter_rule_sends_fewer_messages(site):
     dropped = preview(site, rules="rules:\n- match: {series: 'berlin*'}\n  drop: true\n").json()
     assert 0 < dropped["messages"] < now["messages"]
     assert not any("berlin" in one["title"] for one in dropped["examples"])
-    rules = httpx.get(f"{site}/api/v1/{STREAM}/rules", trust_env=False).json()
+    rules = httpx.get(f"{site}/api/v1/{STREAM}/rules", trust_env=False, timeout=60).json()
     assert "°C" in rules["rules"]
     assert rules["sensitivity"] == "normal"
     assert preview(site, rules=rules["rules"]).json()["messages"] == now["messages"]
@@ -68,14 +68,14 @@ def test_a_changed_rule_is_previewed_on_the_page_of_alerts(site, browser):
 def test_recorded_points_are_tried_and_the_sliders_change_config_and_verdicts(site, browser):
     page, errors = open_page(browser, f"{site}/try")
     page.get_by_label("or the recorded points of a stream").select_option("plant")
-    page.get_by_text("rows are flagged").wait_for(timeout=60_000)
+    page.get_by_text("rows are flagged").wait_for()
     assert "plant:" in page.inner_text("pre[aria-label=YAML]")
     page.get_by_label("Sensitivity").focus()
     page.keyboard.press("ArrowRight")
-    page.locator("pre[aria-label=YAML]").filter(has_text="sensitivity: high").wait_for(timeout=60_000)
+    page.locator("pre[aria-label=YAML]").filter(has_text="sensitivity: high").wait_for()
     page.get_by_label("Direction").select_option("down")
-    page.get_by_text("Scoring …").wait_for(state="hidden", timeout=60_000)
-    page.locator("pre[aria-label=YAML]").filter(has_text="direction: down").wait_for(timeout=60_000)
+    page.get_by_text("Scoring …").wait_for(state="hidden")
+    page.locator("pre[aria-label=YAML]").filter(has_text="direction: down").wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save").click()
     assert "direction: down" in download.value.path().read_text()

@@ -76,7 +76,7 @@ def test_a_change_that_is_cancelled_changes_nothing(config, database, tmp_path, 
         page, _ = open_page(browser, f"{server.url}/models")
         page.get_by_role("button", name=f"Promote {version}").click()
         page.locator("dialog[open]").get_by_role("button", name="Cancel").click()
-        assert page.locator("dialog[open]").count() == 0
+        page.locator("dialog[open]").wait_for(state="detached")
     with database.read() as connection:
         assert models.promotions(connection) == []
 

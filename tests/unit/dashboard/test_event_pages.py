@@ -101,7 +101,7 @@ def test_the_fleet_has_a_lane_for_the_door_with_the_wrong_order(event_site, wron
 def test_a_file_of_events_is_refused_with_the_way_to_judge_it(event_site, doors):
     path = Path(doors.database.removeprefix("sqlite:///")).with_name("events.csv")
     url, headers = f"{event_site}/api/v1/try", {"x-forewatch-csrf": "1"}
-    answer = httpx.post(url, content=path.read_bytes(), headers=headers, trust_env=False)
+    answer = httpx.post(url, content=path.read_bytes(), headers=headers, trust_env=False, timeout=60)
     assert answer.status_code == 422
     assert "no column of the file holds numbers" in answer.text
     assert "fit_events" in answer.text

@@ -29,13 +29,15 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 def view(site: str, path: str, **query) -> dict:
-    answer = httpx.get(f"{site}/api/v1/{path}", params=query, trust_env=False)
+    answer = httpx.get(f"{site}/api/v1/{path}", params=query, trust_env=False, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def change(site: str, path: str, body: dict, headers: dict = CHANGE, method: str = "POST") -> httpx.Response:
-    return httpx.request(method, f"{site}/api/v1/{path}", json=body, headers=headers, trust_env=False)
+    return httpx.request(
+        method, f"{site}/api/v1/{path}", json=body, headers=headers, trust_env=False, timeout=60
+    )
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +166,12 @@ def test_change_of_another_site_is_refused(site, headers, status):
 
 def test_large_and_broken_bodies_are_refused(site):
     url = f"{site}/api/v1/silences"
-    large = httpx.post(url, content=b"x" * 100_000, headers=CHANGE, trust_env=False)
-    broken = httpx.post(url, content=b"[1", headers=CHANGE, trust_env=False)
+    large = httpx.post(url, content=b"x" * 100_000, headers=CHANGE, trust_env=False, timeout=60)
+    broken = httpx.post(url, content=b"[1", headers=CHANGE, trust_env=False, timeout=60)
     assert (large.status_code, broken.status_code) == (413, 422)
-    file = httpx.post(f"{site}/api/v1/try", content=b"x" * 100_000, headers=CHANGE, trust_env=False)
+    file = httpx.post(
+        f"{site}/api/v1/try", content=b"x" * 100_000, headers=CHANGE, trust_env=False, timeout=60
+    )
     assert file.status_code == 422
 
 
@@ -180,7 +184,7 @@ def test_preview_counts_more_messages_at_a_lower_level(site):
 
 def test_config_is_shown_without_the_secret(filled, site):
     secret = filled.endpoints["ops"].secret.file.read_text()
-    text = httpx.get(f"{site}/api/v1/config", trust_env=False).text
+    text = httpx.get(f"{site}/api/v1/config", trust_env=False, timeout=60).text
     assert "plant" in text
     assert secret not in text
 
@@ -203,7 +207,9 @@ def test_try_scores_a_file_and_gives_its_config(site):
     assert (found["time"], found["series"], found["values"]) == ("time", "machine", ["load"])
     assert found["flags"][900]
     assert "sensitivity: high" in found["yaml"]
-    assert httpx.post(url, content=b"\x00\x01", headers=CHANGE, trust_env=False).status_code == 422
+    assert (
+        httpx.post(url, content=b"\x00\x01", headers=CHANGE, trust_env=False, timeout=60).status_code == 422
+    )
 
 
 def paths(jump) -> dict[str, str]:
@@ -293,7 +299,7 @@ def test_a_silence_is_confirmed_by_keyboard_and_ended_on_the_page_of_alerts(fill
     dialog.get_by_role("button", name="Silence this series").press("Enter")
     dialog.get_by_text("Alerts of this series are silenced until").wait_for()
     page.keyboard.press("Escape")
-    assert page.locator("dialog[open]").count() == 0
+    page.locator("dialog[open]").wait_for(state="detached")
     page.goto(f"{site}/alerting")
     page.get_by_role("button", name="End the silence of dashboard").click()
     page.locator("dialog[open]").get_by_role("button", name="End", exact=True).click()

@@ -1,5 +1,5 @@
 /** Requests to the server, and state that is kept fresh: by events, by a timer and after a failure. */
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { onChange, type Topic } from "./live";
 
 const API = "/api/v1/";
@@ -98,7 +98,7 @@ export function useView<T>(path: string | null, query: Query = {}, seconds = 15,
     { key: "", data: null, error: null, loading: true });
   const key = path === null ? "" : address(path, query);
   const again = useRef<() => void>(() => undefined);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (path === null) return undefined;
     let timer = 0, stopped = false, running = false, wanted = false;
     const control = new AbortController();

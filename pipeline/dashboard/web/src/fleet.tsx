@@ -193,7 +193,7 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   return <div class="lanes" ref={box} onScroll={onScroll} role="region" aria-label="Lanes of streams and series" tabIndex={0} data-lanes={rows.length}>
     <div class="stretch" style={{ height: `${rows.length * ROW}px` }}>
       <div class="track" ref={track} onMouseMove={(event) => setTip(hit(event))} onMouseLeave={() => setTip(null)}
-        onClick={(event) => { const found = hit(event); if (found && !found.span.label) void detailOf(found.span).then((one) => { if (one) go(`/anomalies/${one.id}`); }); }}>
+        onClick={(event) => { const found = hit(event); if (found && !found.span.label) void detailOf(found.span).then((one) => { if (one && box.current) go(`/anomalies/${one.id}`); }); }}>
         <canvas ref={canvas} aria-hidden="true" class={tip && !tip.span.label ? "hit" : ""} />
         {tip && <TipBox tip={tip} />}
       </div>
@@ -250,7 +250,9 @@ function useNames(streams: string | undefined): Names {
 
 export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
   const range = query.get("range") ?? "24h";
-  const [filter, setFilter] = useState(query.get("filter") ?? "");
+  const asked = query.get("filter") ?? "";
+  const [filter, setFilter] = useState(asked);
+  useLayoutEffect(() => setFilter(asked), [asked]); // another address, for example the way back
   const view = useView<Fleet>("fleet", { range }, 15, ["anomaly", "alert", "fault", "deliveries", "progress"]);
   const [height, setHeight] = useState(() => window.innerHeight);
   useEffect(() => {
@@ -261,18 +263,19 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
   const names = useNames(view.data?.streams.map((one) => one.name).join("\u0000"));
   const rows = useMemo(() => (view.data ? rowsOf(view.data, names, filter) : []), [view.data, names, filter]);
   const span = RANGES.find(([key]) => key === range)?.[1] ?? range;
+  const bar = <div class="bar">
+    <input type="search" data-filter aria-label="Filter series by name or label" placeholder="Filter:  name  or  label=value   ( / )" value={filter}
+      onInput={(event) => { setFilter(event.currentTarget.value); setQuery({ filter: event.currentTarget.value }); }} />
+    <div class="choices" role="group" aria-label="Time range">{RANGES.map(([key, name]) =>
+      <button key={key} type="button" aria-pressed={key === range} onClick={() => setQuery({ range: key })}>{name}</button>)}</div>
+    <span class="legend">{SEVERITIES.map((one) => <SeverityMark key={one} severity={one} />)}</span>
+  </div>;
+  // The filter is one and the same field before and after the first answer, so that nothing typed into it is lost.
   return <div class="page fleet">
     <h1 class="hidden">Fleet</h1>
+    {view.data && <><Tiles fleet={view.data} /><OpenNow fleet={view.data} /></>}
+    {bar}
     <Shown view={view}>{(fleet) => <>
-      <Tiles fleet={fleet} />
-      <OpenNow fleet={fleet} />
-      <div class="bar">
-        <input type="search" data-filter aria-label="Filter series by name or label" placeholder="Filter:  name  or  label=value   ( / )" value={filter}
-          onInput={(event) => { setFilter(event.currentTarget.value); setQuery({ filter: event.currentTarget.value }); }} />
-        <div class="choices" role="group" aria-label="Time range">{RANGES.map(([key, name]) =>
-          <button key={key} type="button" aria-pressed={key === range} onClick={() => setQuery({ range: key })}>{name}</button>)}</div>
-        <span class="legend">{SEVERITIES.map((one) => <SeverityMark key={one} severity={one} />)}</span>
-      </div>
       {rows.length ? <>
         {!filter && fleet.streams.every((one) => one.latest_ms === null) && <div class="stale" role="status"><b>No record was scored yet.</b> <code>forewatch run CONFIG</code> reads the sources; this page then fills by itself. If it runs already, <Link to="/system">System</Link> shows what it waits for.</div>}
         <div class="axis" aria-hidden="true"><span>{span} before</span><span>latest record</span></div>

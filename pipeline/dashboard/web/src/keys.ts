@@ -30,7 +30,10 @@ export function startKeys(actions: { open: (to: string) => void; palette: () => 
     }
     if (event.key === "Escape" && typing) target.blur();
     if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("[role=dialog], dialog[open]")) return;
-    if (event.key === "?") actions.palette();
+    if (event.key === "?") {
+      event.preventDefault(); // the palette takes the focus at once: the key itself is not typed into it
+      actions.palette();
+    }
     else if (event.key === "/") {
       event.preventDefault();
       document.querySelector<HTMLElement>("[data-filter]")?.focus();

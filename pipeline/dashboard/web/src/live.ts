@@ -1,5 +1,5 @@
 /** Server-sent events: one connection per page, opened again after a failure with the last event it had. */
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 
 export type Connection = "connecting" | "live" | "lost";
 /** What an event is about; `reset` and a new connection concern everything. */
@@ -15,11 +15,17 @@ let delay = 1000;
 let due = 0;
 let lastId = "";
 const pending = new Set<Topic>();
+/** A first connection after this time may have missed events since the views were read. */
+const LATE_MS = 1500;
 
+/** A lost connection, and one that is back, concerns all views: they ask at once, and show what they learn. */
 function setState(next: Connection): void {
   if (next === state) return;
+  const late = state === "connecting" && performance.now() > LATE_MS;
+  const concerned = next === "lost" || state === "lost" || late;
   state = next;
   states.forEach((listener) => listener(next));
+  if (concerned) announce(TOPICS);
 }
 
 /** Tell the pages at most four times a second. */
@@ -60,6 +66,10 @@ export function onChange(listener: Listener): () => void {
 
 export function useConnection(): Connection {
   const [now, setNow] = useState(state);
-  useEffect(() => { states.add(setNow); return () => { states.delete(setNow); }; }, []);
+  useLayoutEffect(() => {
+    states.add(setNow);
+    setNow(state); // it may have changed since the first drawing
+    return () => { states.delete(setNow); };
+  }, []);
   return now;
 }

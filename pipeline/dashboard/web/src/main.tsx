@@ -1,6 +1,6 @@
 /** Frame of all pages: navigation, keys, command palette, theme and the state of the connection. */
 import { render, type JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { later } from "./later";
 import "./style.css";
 import { Account } from "./account";
@@ -51,7 +51,7 @@ type Theme = "dark" | "light";
 function useTheme(): [Theme, () => void] {
   const preferred: Theme = window.matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark";
   const [theme, setTheme] = useState<Theme>((localStorage.getItem("theme") as Theme | null) ?? preferred);
-  useEffect(() => { document.documentElement.dataset["theme"] = theme; window.dispatchEvent(new Event("theme")); }, [theme]);
+  useLayoutEffect(() => { document.documentElement.dataset["theme"] = theme; window.dispatchEvent(new Event("theme")); }, [theme]);
   return [theme, () => {
     const next = theme === "dark" ? "light" : "dark";
     localStorage.setItem("theme", next);
@@ -66,10 +66,7 @@ function App(): JSX.Element {
   const [theme, toggleTheme] = useTheme();
   const [palette, setPalette] = useState(false);
   const connection = useConnection();
-  useEffect(() => startKeys({
-    open: (to) => go(to),
-    palette: () => setPalette(true),
-  }), []);
+  useLayoutEffect(() => startKeys({ open: go, palette: () => setPalette(true) }), []);
   useEffect(() => {
     const name = PAGES.find((one) => one.path === path)?.name ?? (path === "/series" ? query.get("series") : INCIDENT.test(path) ? "Incident" : "Not found");
     document.title = `${name ?? ""} · forewatch`;

@@ -7,12 +7,14 @@ import { PAGES } from "./main";
 import { Name } from "./parts";
 import { go, seriesAddress } from "./route";
 
+interface Found { stream: string; series: string }
 interface Command { name: string; hint: string; run: () => void }
 
 export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme: () => void }): JSX.Element {
   const [text, setText] = useState("");
   const [at, setAt] = useState(0);
-  const [series, setSeries] = useState<{ stream: string; series: string }[]>([]);
+  const [series, setSeries] = useState<{ text: string; items: Found[] }>({ text: "", items: [] });
+  const entered = useRef("");
   const input = useRef<HTMLInputElement>(null);
   useEffect(() => {
     const before = document.activeElement as HTMLElement | null;
@@ -22,8 +24,8 @@ export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme
   useEffect(() => {
     const control = new AbortController();
     const timer = window.setTimeout(() => {
-      get<Page<{ stream: string; series: string }>>("series", { text, limit: 12 }, control.signal)
-        .then((found) => setSeries(found.items), () => setSeries([]));
+      get<Page<Found>>("series", { text, limit: 12 }, control.signal)
+        .then(({ items }) => setSeries({ text, items }), () => { if (!control.signal.aborted) setSeries({ text, items: [] }); });
     }, 120);
     return () => { window.clearTimeout(timer); control.abort(); };
   }, [text]);
@@ -35,15 +37,20 @@ export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme
     const wanted = text.toLowerCase();
     return [
       ...all.filter((one) => one.name.toLowerCase().includes(wanted)),
-      ...series.map((one) => ({ name: one.series, hint: `series · ${one.stream}`, run: () => go(seriesAddress(one.stream, one.series)) })),
+      // Those of an earlier text stay until the new ones arrive, as far as they match.
+      ...series.items.filter((one) => series.text === text || one.series.toLowerCase().includes(wanted)).map((one) => ({ name: one.series, hint: `series · ${one.stream}`, run: () => go(seriesAddress(one.stream, one.series)) })),
     ];
   }, [text, series]);
   const chosen = Math.min(at, commands.length - 1);
+  const run = (command: Command): void => { command.run(); close(); };
+  // Enter before the series of the text have arrived opens the first of them.
+  useEffect(() => { if (entered.current && entered.current === series.text && commands[0]) run(commands[0]); }, [series]);
   const onKey = (event: KeyboardEvent): void => {
     if (event.key === "Escape") close();
     else if (event.key === "ArrowDown") setAt(Math.min(chosen + 1, commands.length - 1));
     else if (event.key === "ArrowUp") setAt(Math.max(chosen - 1, 0));
-    else if (event.key === "Enter" && commands[chosen]) { commands[chosen]!.run(); close(); }
+    else if (event.key === "Enter" && commands[chosen]) run(commands[chosen]!);
+    else if (event.key === "Enter") entered.current = text;
     else if (event.key === "Tab") { event.preventDefault(); return; }
     else return;
     event.preventDefault();
@@ -52,9 +59,9 @@ export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme
     <div class="palette" role="dialog" aria-modal="true" aria-label="Command palette" onClick={(event) => event.stopPropagation()} onKeyDown={onKey}>
       <input ref={input} type="text" role="combobox" aria-expanded="true" aria-controls="commands" aria-label="Search pages, series and commands"
         aria-activedescendant={chosen >= 0 ? `command-${chosen}` : undefined}
-        placeholder="Search pages, series and commands" value={text} onInput={(event) => { setText(event.currentTarget.value); setAt(0); }} />
+        placeholder="Search pages, series and commands" value={text} onInput={(event) => { setText(event.currentTarget.value); setAt(0); entered.current = ""; }} />
       <ul id="commands" role="listbox" aria-label="Results">{commands.map((one, n) =>
-        <li key={`${one.hint}${one.name}`} id={`command-${n}`} role="option" aria-selected={n === chosen} onClick={() => { one.run(); close(); }}>
+        <li key={`${one.hint}${one.name}`} id={`command-${n}`} role="option" aria-selected={n === chosen} onClick={() => run(one)}>
           <Name text={one.name} /><span class="muted">{one.hint}</span></li>)}</ul>
       <p class="keys">{KEYS.map(([key, does]) => <span key={key}><kbd>{key}</kbd> {does}</span>)}</p>
     </div>

@@ -1,6 +1,6 @@
 /** Preview: the messages of the last week under changed rules or another sensitivity. */
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { get, RequestError, send } from "./api";
 import { countText } from "./format";
 import { CopyButton, Name, Section, Table, When } from "./parts";
@@ -31,16 +31,25 @@ export function PreviewSection({ streams }: { streams: string[] }): JSX.Element 
   const [error, setError] = useState<RequestError | null>(null);
   const [busy, setBusy] = useState(false);
   const path = `streams/${encodeURIComponent(stream)}`;
+  const edited = useRef(false), shown = useRef(stream);
+  shown.current = stream;
   useEffect(() => {
+    const control = new AbortController();
+    edited.current = false;
     setFound(null);
-    get<Rules>(`${path}/rules`).then((read) => { setInForce(read); setRules(read.rules); }, () => setInForce(null));
+    setError(null);
+    get<Rules>(`${path}/rules`, {}, control.signal).then((read) => { setInForce(read); if (!edited.current) setRules(read.rules); },
+      (failure: unknown) => { if (failure instanceof RequestError) setInForce(null); });
+    return () => control.abort();
   }, [stream]);
+  const write = (text: string): void => { edited.current = true; setRules(text); };
   const run = async (): Promise<void> => {
     setBusy(true); setError(null);
     try {
       const now = await get<Preview>(`${path}/preview`);
-      setFound({ now, changed: await send<Preview>("POST", `${path}/preview`, { rules, sensitivity: sensitivity || null }) });
-    } catch (failure) { if (failure instanceof RequestError) { setError(failure); setFound(null); } }
+      const changed = await send<Preview>("POST", `${path}/preview`, { rules, sensitivity: sensitivity || null });
+      if (shown.current === stream) setFound({ now, changed });
+    } catch (failure) { if (failure instanceof RequestError && shown.current === stream) { setError(failure); setFound(null); } }
     setBusy(false);
   };
   return <Section title="Preview: the messages of the last week under changed rules">
@@ -49,7 +58,7 @@ export function PreviewSection({ streams }: { streams: string[] }): JSX.Element 
         <div class="bar"><label>Stream <select value={stream} onChange={(event) => setStream(event.currentTarget.value)}>{streams.map((one) => <option key={one}>{one}</option>)}</select></label>
           <label>Sensitivity <select value={sensitivity} onChange={(event) => setSensitivity(event.currentTarget.value)}><option value="">as configured{inForce?.sensitivity ? ` (${inForce.sensitivity})` : ""}</option>
             {SENSITIVITIES.map((one) => <option key={one}>{one}</option>)}</select></label></div>
-        <label class="block"><span>Rules: the block <code>alerts</code> of the stream</span><textarea rows={9} spellcheck={false} value={rules} placeholder={"severity: {notice: major}\nrules:\n- match: {series: test*}\n  drop: true"} onInput={(event) => setRules(event.currentTarget.value)} /></label>
+        <label class="block"><span>Rules: the block <code>alerts</code> of the stream</span><textarea rows={9} spellcheck={false} value={rules} placeholder={"severity: {notice: major}\nrules:\n- match: {series: test*}\n  drop: true"} onInput={(event) => write(event.currentTarget.value)} /></label>
         <div class="actions"><button type="button" class="primary" disabled={busy} onClick={() => void run()}>{busy ? "Routing …" : "Preview"}</button>
           <button type="button" disabled={!inForce || rules === inForce.rules} onClick={() => setRules(inForce!.rules)}>Rules in force</button><CopyButton text={rules} /></div>
       </div>

@@ -1,5 +1,5 @@
 /** Addresses of pages: the path names the page, the query its settings. */
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 
 const listeners = new Set<() => void>();
 
@@ -14,7 +14,7 @@ window.addEventListener("popstate", () => listeners.forEach((listener) => listen
 
 export function useLocation(): { path: string; query: URLSearchParams } {
   const [, redraw] = useState(0);
-  useEffect(() => {
+  useLayoutEffect(() => { // before the paint: what is seen can be clicked
     const listener = () => redraw((n) => n + 1);
     listeners.add(listener);
     return () => { listeners.delete(listener); };

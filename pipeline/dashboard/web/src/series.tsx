@@ -1,6 +1,6 @@
 /** Series: observed values with their expected band, verdicts, model versions, gaps and late points. */
 import type { JSX } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { get, useView } from "./api";
@@ -20,6 +20,8 @@ export interface SeriesData {
 }
 
 const SPANS: [string, number][] = [["1 h", 3_600_000], ["1 d", 86_400_000], ["7 d", 604_800_000], ["30 d", 2_592_000_000], ["1 y", 31_536_000_000]];
+/** The server draws at most 400 days. */
+const LONGEST_MS = 399 * 86_400_000;
 /** A comparison of a live chart is read so far ahead. */
 const COMPARED_AHEAD_MS = 600_000;
 const COMPARE: Record<string, number> = { yesterday: 86_400_000, "last week": 604_800_000 };
@@ -151,7 +153,10 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
   const view = useView<SeriesData>("chart", { stream, series, from, to, width }, from ? 60 : 1, from ? [] : ["anomaly"]);
   const [before, setBefore] = useState<{ by: number; data: SeriesData } | null>(null);
   const by = COMPARE[compare] ?? 0;
-  const data = view.data;
+  // Until another range is read, the one before stays.
+  const last = useRef<SeriesData | null>(null);
+  if (view.data) last.current = view.data;
+  const data = last.current?.stream === stream && last.current.series === series ? last.current : null;
   useEffect(() => {
     if (!by || !data) return undefined;
     const control = new AbortController();
@@ -159,19 +164,22 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
     get<SeriesData>("chart", { stream, series, from: new Date(data.from_ms - by).toISOString(), to: new Date(ends).toISOString(), width }, control.signal)
       .then((found) => setBefore({ by, data: found }), () => undefined);
     return () => control.abort();
-  }, [compare, from, to, data === null, from ? 0 : Math.floor((data?.to_ms ?? 0) / COMPARED_AHEAD_MS)]);
+  }, [compare, from && data?.from_ms, from ? data?.to_ms : Math.floor((data?.to_ms ?? 0) / COMPARED_AHEAD_MS)]);
   const other = by && before?.by === by ? before.data : null;
   const range = (start: number, end: number): void => {
-    if (end - start >= 1000) setQuery({ from: new Date(start).toISOString(), to: new Date(end).toISOString() });
+    if (end - start >= 1000 && end - start <= LONGEST_MS) setQuery({ from: new Date(start).toISOString(), to: new Date(end).toISOString() });
   };
   const move = (shift: number, scale: number): void => {
-    if (!data) return;
-    const middle = (data.from_ms + data.to_ms) / 2, span = data.to_ms - data.from_ms;
+    // The range of the address, which a key before this one may have changed a moment ago.
+    const asked = new URLSearchParams(location.search), begin = asked.get("from"), end = asked.get("to");
+    const bounds = begin && end ? [Date.parse(begin), Date.parse(end)] : data && [data.from_ms, data.to_ms];
+    if (!bounds) return;
+    const middle = (bounds[0]! + bounds[1]!) / 2, span = bounds[1]! - bounds[0]!;
     range(middle + shift * span - (span * scale) / 2, middle + shift * span + (span * scale) / 2);
   };
   const latest = useRef(move);
   latest.current = move;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       if (/^(INPUT|TEXTAREA|SELECT)$/.test((event.target as HTMLElement).tagName) || event.ctrlKey || event.metaKey) return;
       if (event.key === "[") latest.current(-0.5, 1);
@@ -182,7 +190,7 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
     document.addEventListener("keydown", onKey);
     return () => document.removeEventListener("keydown", onKey);
   }, []);
-  return <div class="page series">
+  return <div class="page series" aria-busy={view.data === null}>
     <h1><Name long text={series} /> <span class="muted">· <bdi>{stream}</bdi></span></h1>
     <div class="bar">
       <div class="choices" role="group" aria-label="Move"><button type="button" onClick={() => move(-0.5, 1)} aria-label="Earlier">◀</button><button type="button" onClick={() => move(0, 0.5)} aria-label="Zoom in">+</button>
@@ -194,7 +202,7 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
         onClick={() => setQuery({ compare: compare === name ? null : name })}>{name}</button>)}</div>
       <span class="muted">Drag over a chart to zoom; keys [ ] + −</span>
     </div>
-    <Shown view={view}>{(found) => found.rows === 0
+    <Shown view={{ ...view, data }}>{(found) => found.rows === 0
       ? <Empty title="No recorded point in this range"><p>The recorded history may be off (<code>storage.history</code>), older than <code>storage.keep_history</code>, or not yet written: points arrive here a second or two after they are scored.</p></Empty>
       : <>
         {found.events ? <EventSections events={found.events} limit={found.alarm_surprise ?? 0} /> : <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span><span>▒ coloured: anomaly</span></span>}>
