@@ -29,7 +29,7 @@ import numpy as np
 from pipeline.config.schema import Config
 from pipeline.core.types import AnomalyState, Partition, Severity
 from storage.history import parquet
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.results import anomalies
 from storage.sql.database import Database
 from tests.support.alerting import SECOND, anomaly, closed

@@ -124,7 +124,7 @@ def make_engine(config: Config, database: Database, sink: Latencies) -> Engine:
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
-    from storage.history.history import HistoryWriter
+    from storage.history.writer import HistoryWriter
 
     writer, settings = HistoryWriter(config.history_path, "late"), config.streams["late"]
     engine = build_engine(

@@ -29,7 +29,7 @@ from pipeline.jobs.runner_process import RunnerProcess
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.sources import make_source
 from pipeline.sources.memory import MemoryLog, memory_log
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.model_store import jobs
 from storage.sql.database import Database
 

@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from pipeline.core.types import Anomaly, AnomalyState, Counts, Partition, Position, Severity
 from storage.history import parquet
-from storage.history.history import HistoryReader, HistoryWriter
+from storage.history.reader import HistoryReader
+from storage.history.writer import HistoryWriter
 from storage.results import anomalies
 from storage.sql.database import Database
 from storage.stream_state import positions, snapshots

@@ -130,7 +130,7 @@ def engine(
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.outputs.factory import make_outputs
     from pipeline.sources import make_source
-    from storage.history.history import HistoryWriter
+    from storage.history.writer import HistoryWriter
 
     name = f"{client}-{detector}-{os.getpid()}"
     half = "of-two" in rest

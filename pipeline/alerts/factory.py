@@ -62,7 +62,7 @@ def chart_renderer(config: Config) -> ChartRenderer:
 
     def read(stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> Any:
         # Parquet is imported when the first chart is drawn.
-        from storage.history.history import HistoryReader
+        from storage.history.reader import HistoryReader
 
         return HistoryReader(path).read(
             stream, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns

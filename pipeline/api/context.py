@@ -27,7 +27,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.timestamps import END_NS
 from storage.access import audit
 from storage.access.audit import ActorKind, Change
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.history.reduced import ReducedHistory
 from storage.sql.database import Database
 from storage.sql.statements import Bounds, StreamChoice

@@ -48,7 +48,7 @@ from pipeline.observability.watchdog import Watchdog
 from pipeline.outputs.factory import make_outputs
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import second_reader
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.retention import prune, prune_history
 from storage.sql.database import Database
 

@@ -12,7 +12,7 @@ from pipeline.engine.engine import Engine
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.revision import revisable
 from pipeline.services.series_revision import StreamRevision
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Source
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.sql.database import Database
 
 log = structlog.get_logger(__name__)

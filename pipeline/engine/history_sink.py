@@ -13,7 +13,7 @@ from pipeline.core.types import Partition, Position
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from storage.history import parquet
-from storage.history.history import HistoryStats, HistoryWriter
+from storage.history.writer import HistoryStats, HistoryWriter
 
 
 class HistorySink:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.jobs.task_types import IsCancelled, ReportProgress, Task, TaskResult, VersionFiles
 from pipeline.training.dataset import newest_ns
 from pipeline.training.post_promotion_check import MIN_POINTS, VerdictCounts, compare_with_predecessor
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.model_store.jobs import JobState, TaskKind
 
 

@@ -21,7 +21,7 @@ from pipeline.engine.initial_state import initial_states
 from pipeline.models.champion import Champion
 from pipeline.scoring.provenance import Scored
 from pipeline.training.dataset import column_numbers, series_bounds, take_points
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.sql.database import Database
 
 #: Rows of each series in one step of the detector, and rows of all series.

@@ -12,7 +12,7 @@ from pipeline.config.schema import Stream
 from pipeline.core.durations import DAY_NS
 from pipeline.services.anomaly_text import finite
 from pipeline.services.stored_templates import stored_event_texts
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 
 #: Events of a series that are shown, the newest.
 MAX_EVENTS: Final = 400

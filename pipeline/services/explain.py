@@ -32,7 +32,7 @@ from pipeline.engine.warm_start import score_all, warm_start_source
 from pipeline.models.champion import Champion, champion_of
 from pipeline.scoring.usual_range import stated_surprise
 from pipeline.sources.files.readers import ENDINGS
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.sql.database import Database
 
 #: Largest difference (decades) between a recomputed surprise and the stored one. The two differ where the

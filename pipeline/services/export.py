@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from detectors.base import FORECASTERS
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
 #: Columns that only the detector needs.

@@ -23,7 +23,7 @@ from pipeline.core.errors import InputError
 from pipeline.engine.initial_state import initial_states
 from pipeline.models.champion import champion_of
 from pipeline.services.explain import points_of
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.sql.database import Database
 
 

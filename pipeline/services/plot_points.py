@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config.schema import Config
 from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.errors import InputError
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 
 #: Points before and after an anomaly that show what is usual there.
 POINTS_BEFORE, POINTS_AFTER = 300, 60

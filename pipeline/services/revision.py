@@ -33,7 +33,7 @@ from pipeline.engine.initial_state import copy_initial_states, scorer_with_initi
 from pipeline.models.champion import champion_of
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import TableRecords
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.results import anomalies, late_records
 from storage.sql.database import Database
 

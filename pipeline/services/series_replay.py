@@ -25,7 +25,7 @@ from pipeline.scoring.provenance import Scored
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.revision import PARTITION, Difference, differs, plain_stream
 from pipeline.sources.base import TableRecords
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.results import late_records
 from storage.results.late_records import LateEntry
 from storage.sql.database import Database

@@ -14,7 +14,7 @@ from pipeline.core.errors import DamagedState, InputError
 from pipeline.core.types import Partition
 from pipeline.engine.offloaded_state import WARM_START_PARTITION
 from pipeline.models.registry import require_usable
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.model_store import models
 from storage.results import anomalies
 from storage.sql.database import Database

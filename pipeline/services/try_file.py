@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError
 from pipeline.services.dataframe import detect
-from storage.history.history import HistoryReader
 from storage.history.parquet import UNBOUNDED
+from storage.history.reader import HistoryReader
 
 MAX_FILE_BYTES = 20 << 20
 MAX_ROWS = 20_000

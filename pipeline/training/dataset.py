@@ -30,7 +30,7 @@ from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import range_source
 from pipeline.training.quarantine import ExcludedInterval, ReviewLabel, SeriesRows, quarantine
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
 
 _COLUMNS = ("time", "values", "missed", "every", "flagged", "allowed")

@@ -26,7 +26,7 @@ from pipeline.core.types import Anomaly, Partition, Position
 from pipeline.services.backfill import run_backfill
 from pipeline.services.revision import revisable
 from pipeline.sources.kafka.client import connect
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.results import anomalies, dead_letters, late_records
 from storage.sql.database import Database
 from storage.stream_state import positions

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.sql.database import Database
 from storage.stream_state import positions
 from tests.faults.member import Member, wait_for

@@ -15,7 +15,7 @@ from pipeline.cli.app import app
 from pipeline.core.types import FaultKind
 from pipeline.engine import ownership
 from pipeline.services.storage_check import check_storage, repair_storage
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.model_store import models
 from storage.model_store.models import ModelVersion
 from storage.sql.database import Database

@@ -31,7 +31,7 @@ from pipeline.core.types import Anomaly, AnomalyState, Counts, Position
 from pipeline.daemon.daemon import daemon
 from pipeline.models import registry
 from storage.alerting import deliveries, silences
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.model_store import jobs, models, monitor_state, quarantine
 from storage.results import anomalies, dead_letters, faults, labels, late_records
 from storage.sql.database import Database

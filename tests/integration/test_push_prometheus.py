@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.results import dead_letters
 from storage.sql.database import Database
 from storage.stream_state import positions

@@ -18,7 +18,7 @@ from pipeline.daemon.daemon import daemon
 from pipeline.jobs.requests import request_training
 from pipeline.models.promotion import promote, roll_back
 from pipeline.sources.memory import memory_log
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.model_store import jobs, models
 from storage.sql.database import Database
 from storage.stream_state import positions

@@ -15,7 +15,7 @@ from pipeline.models.champion import detector_spec
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.sources import make_source
 from pipeline.training.dataset import from_history, from_log
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.sql.database import Database
 from tests.faults.feed import config_tree, make_log
 

@@ -22,7 +22,7 @@ from pipeline.daemon.model_swap import ModelSwap
 from pipeline.models import registry
 from pipeline.models.champion import champion_of
 from pipeline.observability.metrics import Metrics
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.model_store import models
 from storage.model_store.models import ModelVersion
 from storage.results import faults

@@ -18,7 +18,7 @@ from pipeline.services.preflight import probe_stream
 from pipeline.sources import make_source
 from pipeline.sources.sql import source as sql_source
 from pipeline.sources.sql.source import SqlSource
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.sql.database import Database
 from storage.stream_state import positions
 from tests.faults.member import Member

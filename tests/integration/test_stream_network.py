@@ -23,7 +23,7 @@ from pipeline.jobs.runner import Runner
 from pipeline.models import registry
 from pipeline.models.champion import champion_of, detector_spec
 from pipeline.models.promotion import roll_back
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.model_store import jobs, models
 from storage.sql.database import Database
 from storage.stream_state import positions

@@ -21,7 +21,7 @@ from pipeline.services.explain import explain
 from pipeline.services.forecaster_status import series_status
 from pipeline.sources import make_source
 from pipeline.sources.kafka.offset_range import second_reader
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.results import anomalies
 from storage.sql.database import Database
 from storage.stream_state import positions

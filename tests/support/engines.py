@@ -23,7 +23,8 @@ from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.scoring.stream_scorer import BatchResult
 from pipeline.services.series_revision import StreamRevision
 from pipeline.sources.memory import MemoryLog, MemorySource
-from storage.history.history import HistoryReader, HistoryWriter
+from storage.history.reader import HistoryReader
+from storage.history.writer import HistoryWriter
 from storage.results import anomalies, dead_letters, faults, late_records
 from storage.sql.database import Database
 from storage.stream_state import positions

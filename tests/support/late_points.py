@@ -16,7 +16,7 @@ from sqlalchemy import text
 from pipeline.core.types import Anomaly, Partition
 from pipeline.engine.engine import Engine
 from pipeline.services.series_revision import StreamRevision
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.results import late_records
 from tests.faults.feed import Log, record
 from tests.support.engines import Bench

@@ -19,7 +19,7 @@ from pipeline.sources.base import Records
 from pipeline.training.dataset import TrainingData, from_history, take_points
 from pipeline.training.quarantine import ReviewLabel
 from storage.history import parquet
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 
 STEP = 600 * 10**9
 DAY = 144  # rows

@@ -17,7 +17,7 @@ from pipeline.config.schema import Config
 from pipeline.core.types import Partition
 from pipeline.models.champion import champion_of, detector_spec
 from storage.history import parquet
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.sql.database import Database
 
 MINUTE = 60_000_000_000

@@ -29,7 +29,7 @@ _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 #: Causes of anomalies in sequences of events, which have no curve.
 CAUSES_OF_EVENTS = ("unexpected_event", "missing_event", "new_event", "unusual_sequence")
 
-#: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.history.HistoryReader.read`` with
+#: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.reader.HistoryReader.read`` with
 #: its arguments in a row.
 ReadHistory = Callable[[str, str, int, int, list[str]], Any]
 

@@ -18,7 +18,7 @@ from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
 from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition, Severity
 from storage.history import parquet
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.results import anomalies, dead_letters, faults, labels
 from storage.sql.database import Database
 from tests.support.alerting import NOON, SECOND, RouterBench, anomaly

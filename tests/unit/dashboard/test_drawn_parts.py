@@ -20,7 +20,7 @@ from pipeline.observability.watchdog import Watchdog
 from pipeline.training.backtest import Backtest
 from pipeline.training.promotion_rule import EvidenceCard
 from storage.history import parquet
-from storage.history.history import HistoryWriter
+from storage.history.writer import HistoryWriter
 from storage.model_store import models
 from storage.model_store.models import ModelState, ModelVersion
 from storage.sql.database import Database

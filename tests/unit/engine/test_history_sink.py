@@ -17,8 +17,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.types import Partition
-from storage.history import history, parquet
-from storage.history.history import HistoryReader, HistoryWriter
+from storage.history import parquet
+from storage.history import writer as history
+from storage.history.reader import HistoryReader
+from storage.history.writer import HistoryWriter
 
 P = Partition("sensors", 0)
 NAMES = pa.array([f"site-{i}" for i in range(1000)])
@@ -228,7 +230,7 @@ OWNER = """
 import json, sys
 import numpy as np, pyarrow as pa
 from pipeline.core.types import Partition
-from storage.history import history, parquet
+from storage.history import parquet, writer as history
 history.FLUSH_SECONDS = 0.02
 path, epoch, start = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 names, p = pa.array(["a"]), Partition("sensors", 0)

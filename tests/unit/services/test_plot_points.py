@@ -9,7 +9,8 @@ from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.types import Partition
 from pipeline.services.plot_points import POINTS_AFTER, POINTS_BEFORE, range_around
 from storage.history import parquet
-from storage.history.history import HistoryReader, HistoryWriter
+from storage.history.reader import HistoryReader
+from storage.history.writer import HistoryWriter
 
 START_NS = 1_700_000_000 * SECOND_NS
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.core.types import Partition
 from storage.history import parquet
-from storage.history.history import HistoryReader, HistoryWriter
+from storage.history.reader import HistoryReader
 from storage.history.reduced import (
     BUCKET_NS,
     ReducedHistory,
@@ -17,6 +17,7 @@ from storage.history.reduced import (
     reduced_rows,
 )
 from storage.history.segments import SegmentStore
+from storage.history.writer import HistoryWriter
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND

@@ -11,11 +11,11 @@ import pytest
 
 from pipeline.core.types import Partition
 from storage.history import parquet, reduction_files
-from storage.history.history import HistoryWriter
 from storage.history.reduced import ReducedHistory, View
 from storage.history.reduction_files import BUCKETS_SECONDS, ReductionFile
 from storage.history.reduction_writer import MAX_SEGMENTS_PER_CALL, reduce_settled
 from storage.history.segments import Segment, SegmentStore, folder_of
+from storage.history.writer import HistoryWriter
 from storage.retention import prune_history
 
 SECOND, DAY = 10**9, 86_400

@@ -16,7 +16,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import Partition
 from storage.history import parquet
 from storage.history.compaction import MIN_SEGMENTS_TO_MERGE, compact
-from storage.history.history import HistoryReader
+from storage.history.reader import HistoryReader
 from storage.history.segments import Segment, SegmentStore, folder_of, valid
 from storage.retention import prune_history
 
