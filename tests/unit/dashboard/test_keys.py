@@ -15,13 +15,13 @@ from tests.support.browsers import open_page
 def held(page: Any, pattern: str) -> Iterator[list[Any]]:
     """Hold the requests of a page that match; they go on at the end."""
     waiting: list[Any] = []
-    page.route(pattern, waiting.append)
+    page.route(pattern, lambda route: waiting.append(route))
     try:
         yield waiting
     finally:
-        page.unroute(pattern)
         for one in waiting:
             one.continue_()
+        page.unroute(pattern)
 
 
 def wait_until(page: Any, waiting: list[Any]) -> None:

@@ -358,3 +358,14 @@ def test_palette_opens_a_page_by_keyboard(site, browser):
     page.keyboard.type("system")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Config in force")
+
+
+def test_palette_has_the_focus_before_the_next_key(site, browser):
+    page, _ = open_page(browser, site)
+    page.wait_for_selector("[data-lanes]")
+    focused = page.evaluate("""async () => {
+        document.dispatchEvent(new KeyboardEvent("keydown", { key: "k", ctrlKey: true, bubbles: true }));
+        await Promise.resolve().then(() => undefined).then(() => undefined);
+        return document.activeElement.closest(".palette") !== null;
+    }""")
+    assert focused

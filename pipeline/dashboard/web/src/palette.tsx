@@ -1,6 +1,6 @@
 /** Command palette: pages, series and commands, found by typing. */
 import type { JSX } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, type Page } from "./api";
 import { KEYS } from "./keys";
 import { PAGES } from "./main";
@@ -16,7 +16,8 @@ export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme
   const [series, setSeries] = useState<{ text: string; items: Found[] }>({ text: "", items: [] });
   const entered = useRef("");
   const input = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  // Before the paint: a key typed right after Ctrl K belongs to the field, not to the page.
+  useLayoutEffect(() => {
     const before = document.activeElement as HTMLElement | null;
     input.current?.focus();
     return () => before?.focus();
