@@ -45,6 +45,8 @@ class HistorySink:
             self._writer.append(
                 partition, outcome.first_offset, outcome.next_offset, tables.get(partition, parquet.empty())
             )
+        if any(one.revision == 1 for one in result.anomalies):
+            self._writer.hasten()  # a page of another process shows the chart of a new anomaly
 
     def durable(self, partition: Partition, offset: int) -> None:
         """Wait until everything below ``offset`` is on disk; the writer reports a failing disk."""

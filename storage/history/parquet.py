@@ -169,16 +169,7 @@ def decode(
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Read rows with since_ns ≤ time < until_ns; row groups without any are not read."""
-    bounds = (
-        None if series is None else pc.field("series").isin(list(series)),
-        None if since_ns is None else pc.field("time") >= since_ns,
-        None if until_ns is None else pc.field("time") < until_ns,
-    )
-    filters = (
-        reduce(and_, (bound for bound in bounds if bound is not None))
-        if any(bound is not None for bound in bounds)
-        else None
-    )
+    filters = _condition(series, since_ns, until_ns)
     if columns is not None:
         there = set(pq.read_schema(file).names)
         columns = [name for name in columns if name in there]
@@ -186,3 +177,30 @@ def decode(
     return pq.read_table(
         file, columns=columns, filters=filters, read_dictionary=["series", "model"], use_threads=False
     )
+
+
+def selected(
+    table: pa.Table,
+    *,
+    series: Sequence[str] | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Return rows in memory as ``decode`` returns those of a file."""
+    if (condition := _condition(series, since_ns, until_ns)) is not None:
+        table = table.filter(condition)
+    return table if columns is None else table.select([one for one in columns if one in table.column_names])
+
+
+def _condition(
+    series: Sequence[str] | None, since_ns: int | None, until_ns: int | None
+) -> pc.Expression | None:
+    """Return the condition of rows of some series and times; None for all rows."""
+    bounds = (
+        None if series is None else pc.field("series").isin(list(series)),
+        None if since_ns is None else pc.field("time") >= since_ns,
+        None if until_ns is None else pc.field("time") < until_ns,
+    )
+    given = [bound for bound in bounds if bound is not None]
+    return reduce(and_, given) if given else None

@@ -1,4 +1,4 @@
-"""Reader of recorded history: the segments that any process wrote."""
+"""Reader of recorded history: the segments that any process wrote, and the unwritten rows of this one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from storage.history import parquet
 from storage.history.segments import DamagedSegment, SegmentStore, folder_of, valid
+from storage.history.unwritten import unwritten_rows
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +20,9 @@ MAX_READ_ATTEMPTS = 5
 
 
 class HistoryReader:
-    """Reader of segments that any process wrote; the last ``FLUSH_SECONDS`` may be missing.
+    """Reader of segments that any process wrote, and of the rows that this process has not written yet.
 
-    A damaged segment is skipped, and logged once.
+    Those of other processes may be missing for ``writer.FLUSH_SECONDS``. A damaged segment is skipped, and logged once.
     """
 
     def __init__(self, path: str) -> None:
@@ -99,7 +100,14 @@ class HistoryReader:
         columns: Sequence[str] | None,
     ) -> Iterator[pa.Table]:
         """Yield the rows segment by segment."""
-        for segment in valid(self._store.list(folder_of(stream))):
+        unwritten = unwritten_rows(self._store.root, folder_of(stream))
+        for segment in valid([*self._store.list(folder_of(stream)), *unwritten]):
+            if segment in unwritten:
+                for table in unwritten[segment]:
+                    yield parquet.selected(
+                        table, series=series, since_ns=since_ns, until_ns=until_ns, columns=columns
+                    )
+                continue
             if (since_ns is None or segment.newest_ns >= since_ns) and (
                 until_ns is None or segment.oldest_ns < until_ns
             ):

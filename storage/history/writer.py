@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from weakref import WeakSet
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +25,7 @@ from storage.history import parquet, reduction_files
 from storage.history.compaction import compact
 from storage.history.reduction_writer import reduce_settled
 from storage.history.segments import Segment, SegmentStore, folder_of
+from storage.history.unwritten import NEWEST_NS, OLDEST_NS, add_holder, count_holders, remove_holder
 
 #: Longest time that rows wait for their segment. Where writing is cheap they wait less, so that a chart shows
 #: a point about a second after its commit.
@@ -68,6 +68,26 @@ class _Buffer:
     since: float = 0.0
     whole: bool = True  # nothing was lost since the last barrier
 
+    def add(self, first: int, next: int, table: pa.Table | None, size: int) -> None:
+        """Add the rows of the offsets [first, next); None has none.
+
+        Args:
+            first: First offset. Rows before a gap are written already.
+            next: Offset after the last one.
+            table: The rows.
+            size: Their bytes in memory.
+        """
+        if first != self.next:
+            self.first = first
+        self.next = next
+        if table is None:
+            return
+        if not self.rows:
+            self.since = time.monotonic()
+        self.tables.append(table)
+        self.rows += table.num_rows
+        self.bytes += size
+
     def clear(self) -> None:
         self.first, self.tables, self.rows, self.bytes = self.next, [], 0, 0
 
@@ -85,14 +105,17 @@ class HistoryWriter:
         self._store = SegmentStore(path)
         self._on_error = on_error
         self._folders: dict[Partition, str] = {}  # of the caller's thread
-        self._buffers: dict[Partition, _Buffer] = {}  # of the writer's thread
+        #: Changed by the writer's thread only, with the lock; readers of rows take the lock.
+        self._buffers: dict[Partition, _Buffer] = {}
+        self._buffer_lock = threading.Lock()
         self._tasks: deque[Callable[[], None]] = deque()
         self._memory = 0
         self._failing = False
         self._closing = False
         self._flush_seconds = MIN_FLUSH_SECONDS if self._store.is_local else FLUSH_SECONDS
+        self._hasten_at = 0.0  # of the writer's thread
         self._changed = threading.Condition()
-        _open_writers.add(self)
+        add_holder(self)
         self._thread = threading.Thread(target=self._run, name=f"history {stream}", daemon=True)
         self._thread.start()
         self._merger = ThreadPoolExecutor(1, f"history merge {stream}")
@@ -107,7 +130,8 @@ class HistoryWriter:
         folder = self._folders[partition] = folder_of(self._stream, partition, identity)
 
         def begin() -> None:
-            self._buffers[partition] = _Buffer(folder, epoch, offset, offset)
+            with self._buffer_lock:
+                self._buffers[partition] = _Buffer(folder, epoch, offset, offset)
             segments, reductions = reduction_files.listed(self._store, folder)
             for segment in segments:
                 if segment.epoch < epoch and segment.next > offset:
@@ -131,9 +155,39 @@ class HistoryWriter:
         else:
             self._do(lambda: self._count_dropped(self._buffers[partition], table.num_rows))
 
+    @property
+    def root(self) -> str:
+        """Folder or URL of the history."""
+        return self._store.root
+
+    def unwritten(self) -> dict[Segment, list[pa.Table]]:
+        """Return the rows that are not on the disk yet, under the segment that they would be."""
+        with self._buffer_lock:
+            return {
+                Segment(
+                    one.folder, one.first, one.next, one.epoch, OLDEST_NS, NEWEST_NS, 0
+                ): one.tables.copy()
+                for one in self._buffers.values()
+                if one.rows
+            }
+
     def flush(self) -> None:
         """Start writing the buffer, so that a ``barrier`` soon after is short."""
         self._do(self._flush)
+
+    def hasten(self) -> None:
+        """Write the rows of something that people look at now, at most once in the usual time of waiting.
+
+        Writing takes at most twice its share of the time, and an object store gets no further files.
+        """
+
+        def write() -> None:
+            now = time.monotonic()
+            if self._store.is_local and now >= self._hasten_at:
+                self._hasten_at = now + min(FLUSH_SECONDS, self._flush_seconds)
+                self._flush()
+
+        self._do(write)
 
     def barrier(self, partition: Partition, offset: int, timeout: float = 30.0) -> bool:
         """Wait until everything appended to ``partition`` is on disk, in segments that end by ``offset``.
@@ -174,7 +228,9 @@ class HistoryWriter:
         """Drop the buffer of a lost partition; its new owner writes those rows."""
 
         def forget() -> None:
-            self._release(self._buffers.pop(partition).bytes)
+            with self._buffer_lock:
+                buffer = self._buffers.pop(partition)
+            self._release(buffer.bytes)
 
         if self._folders.pop(partition, None) is not None:
             self._do(forget)
@@ -188,7 +244,7 @@ class HistoryWriter:
                 self._changed.notify_all()
             self._thread.join()
         self._merger.shutdown()
-        _open_writers.discard(self)
+        remove_holder(self)
 
     # ------------------------------------------------------------------------------------------ the caller's side
 
@@ -239,15 +295,9 @@ class HistoryWriter:
     def _keep(self, buffer: _Buffer, first: int, next: int, table: pa.Table, size: int) -> None:
         if first != buffer.next:
             self._write(buffer)
-            buffer.first = first
-        buffer.next = next
-        if not table.num_rows:
-            return
-        if not buffer.rows:
-            buffer.since = time.monotonic()
-        buffer.tables.append(parquet.compacted(table))
-        buffer.rows += table.num_rows
-        buffer.bytes += size
+        kept = parquet.compacted(table) if table.num_rows else None
+        with self._buffer_lock:
+            buffer.add(first, next, kept, size)
 
     def _count_dropped(self, buffer: _Buffer, rows: int) -> None:
         self.stats.dropped_rows += rows
@@ -276,14 +326,15 @@ class HistoryWriter:
             if not self._put(segment, parquet.encode(table), buffer.rows):
                 self._count_dropped(buffer, buffer.rows)
             self._adapt(time.monotonic() - began)
-        size = buffer.bytes
-        buffer.clear()
+        with self._buffer_lock:
+            size = buffer.bytes
+            buffer.clear()
         self._release(size)
 
     def _adapt(self, lasted: float) -> None:
         """Let rows wait so long that writing all streams takes its share of the time."""
         if self._store.is_local:  # a request to an object store is paid for
-            wanted = lasted * len(self._buffers) * len(_open_writers) / MAX_WRITING_SHARE
+            wanted = lasted * len(self._buffers) * count_holders() / MAX_WRITING_SHARE
             self._flush_seconds = max(MIN_FLUSH_SECONDS, 0.8 * self._flush_seconds + 0.2 * wanted)
 
     def _put(self, segment: Segment, data: bytes, rows: int) -> bool:
@@ -312,6 +363,3 @@ class HistoryWriter:
         with self._changed:
             self._memory -= size
             self._changed.notify_all()
-
-
-_open_writers: WeakSet[HistoryWriter] = WeakSet()

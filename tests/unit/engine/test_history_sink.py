@@ -20,6 +20,7 @@ from pipeline.core.types import Partition
 from storage.history import parquet
 from storage.history import writer as history
 from storage.history.reader import HistoryReader
+from storage.history.segments import SegmentStore
 from storage.history.writer import HistoryWriter
 
 P = Partition("sensors", 0)
@@ -135,13 +136,14 @@ def test_a_slice_of_a_batch_and_slots_without_a_name(path, writer):
 
 
 def offsets_without_a_barrier(path):
-    deadline = time.monotonic() + 120
-    while not offsets(path) and time.monotonic() < deadline:
+    """Return the offsets of the segments, once there is one."""
+    store, deadline = SegmentStore(path), time.monotonic() + 120
+    while not store.list() and time.monotonic() < deadline:
         time.sleep(0.05)
-    return offsets(path)
+    return sorted(one for segment in store.list() for one in store.read(segment).column("offset").to_pylist())
 
 
-def test_rows_are_visible_without_a_barrier_after_a_while(path, writer, monkeypatch):
+def test_rows_are_on_the_disk_without_a_barrier_after_a_while(path, writer, monkeypatch):
     monkeypatch.setattr(history, "FLUSH_SECONDS", 0.0)
     writer.open(P, "", 1, 0)
     writer.append(P, 0, 10, batch(0, 10))

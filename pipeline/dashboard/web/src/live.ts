@@ -13,10 +13,13 @@ let state: Connection = "connecting";
 let source: EventSource | null = null;
 let delay = 1000;
 let due = 0;
+let announced = -1000;
 let lastId = "";
 const pending = new Set<Topic>();
 /** A first connection after this time may have missed events since the views were read. */
 const LATE_MS = 1500;
+/** A server that starts may refuse events for so long. */
+const START_MS = 30_000;
 
 /** A lost connection, and one that is back, concerns all views: they ask at once, and show what they learn. */
 function setState(next: Connection): void {
@@ -28,16 +31,17 @@ function setState(next: Connection): void {
   if (concerned) announce(TOPICS);
 }
 
-/** Tell the pages at most four times a second. */
+/** Tell the pages at once, but at most four times a second. */
 function announce(topics: Topic[]): void {
   topics.forEach((one) => pending.add(one));
   if (due) return;
   due = window.setTimeout(() => {
     due = 0;
+    announced = performance.now();
     const now = new Set(pending);
     pending.clear();
     changes.forEach((listener) => listener(now));
-  }, 250);
+  }, Math.max(20, announced + 250 - performance.now()));
 }
 
 function connect(): void {
@@ -47,10 +51,10 @@ function connect(): void {
   for (const topic of TOPICS) opened.addEventListener(topic, (event) => { lastId = (event as MessageEvent).lastEventId; announce([topic]); });
   opened.addEventListener("reset", (event) => { lastId = (event as MessageEvent).lastEventId; announce(TOPICS); });
   opened.onerror = () => {
-    setState("lost");
+    if (state !== "connecting" || performance.now() > START_MS) setState("lost");
     if (opened.readyState !== EventSource.CLOSED) return; // the browser connects again by itself, with the last id
     window.setTimeout(connect, delay);
-    delay = Math.min(delay * 2, 10_000);
+    delay = Math.min(delay * 2, performance.now() > START_MS ? 10_000 : 1000);
   };
 }
 
