@@ -41,6 +41,13 @@ STREAM = {
 }
 SEGMENTS, ROWS_PER_SERIES = 6, 20
 LANES_MS = "performance.getEntriesByName('lanes')[0]?.startTime ?? null"
+SCROLLED_FRAMES = 120
+#: What a frame costs, which other programs of a loaded machine change less than the time between two frames.
+FRAME_PARTS = {
+    "CPU of the page, ms": ["ProcessTime"],
+    "script, ms": ["ScriptDuration"],
+    "layout, ms": ["LayoutDuration", "RecalcStyleDuration"],
+}
 #: Runs in the page: the longest and the median time between two frames while the lanes scroll.
 SCROLL = """async () => {
   const lanes = document.querySelector(".lanes"), times = [];
@@ -143,8 +150,9 @@ def measure(browser: Any, url: str, cpu_seconds: Any) -> dict[str, float]:
     while (lanes_ms := page.evaluate(LANES_MS)) is None:
         time.sleep(0.02)
     used = cpu_seconds() - before
-    metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    metrics = page_metrics(session)
     frames = page.evaluate(SCROLL)
+    after = page_metrics(session)
     fetched = page.evaluate(
         "performance.getEntriesByType('resource').filter((one) => one.name.includes('/fleet'))"
         ".map((one) => [one.responseEnd - one.requestStart, one.encodedBodySize])[0]"
@@ -161,7 +169,16 @@ def measure(browser: Any, url: str, cpu_seconds: Any) -> dict[str, float]:
         "memory of the page, MB": metrics["JSHeapUsedSize"] / 1e6,
         "frame, median ms": frames["median"],
         "frame, p95 ms": frames["p95"],
+        **{
+            f"frame, {name}": 1000 / SCROLLED_FRAMES * sum(after[part] - metrics[part] for part in parts)
+            for name, parts in FRAME_PARTS.items()
+        },
     }
+
+
+def page_metrics(session: Any) -> dict[str, float]:
+    """Return the counters of a page, times in s."""
+    return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
 
 
 def built_sizes() -> dict[str, float]:

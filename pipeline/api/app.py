@@ -33,10 +33,10 @@ from pipeline.api.routes import (
     training,
     tryout,
 )
+from pipeline.api.starting_site import PREFIX
 from pipeline.config.schema import Config
 from storage.sql.database import Database
 
-PREFIX = "/api/v1"
 _ROUTES = (
     *(fleet, operations, daemon, dead_letters, series, chart, anomalies, incidents, alerts, deliveries),
     *(endpoints, preview, silences, training, tryout, live_events, access),

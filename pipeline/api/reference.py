@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.api.app import PREFIX, build_app
+from pipeline.api.app import build_app
+from pipeline.api.starting_site import PREFIX
 
 _HEAD = """# REST API
 

@@ -12,25 +12,22 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from pipeline.access.gate import Gate
-from pipeline.api.app import PREFIX, api_route
+from pipeline.api.app import api_route
 from pipeline.api.guard import AccessGuard
 from pipeline.api.login import LoginPages
 from pipeline.api.problems import problem
 from pipeline.api.routes import fleet
+from pipeline.api.starting_site import PREFIX, StartingSite
 from pipeline.config.schema import Config
-from pipeline.config.serve import ServeConfig
 from pipeline.dashboard.assets import page, page_routes
 from pipeline.database import database_of
-from pipeline.observability.http_connections import MAX_PAGE_CONNECTIONS, limited_protocol
 from pipeline.observability.http_server import HttpServer
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_PORT = 9465
 #: Smaller answers are not compressed.
 _MIN_COMPRESSED_BYTES = 2000
 
@@ -49,30 +46,46 @@ def dashboard_server(
     Raises:
         ConfigError: Other machines reach the address and nobody could log in, or the port is in use.
     """
-    serve = config.served or ServeConfig()
-    host = serve.host if host is None else host
+    site = StartingSite(config, host, port)
+    try:
+        with application(config, site):
+            site.server.start()
+            yield site.server
+    finally:
+        site.server.stop()
+
+
+@contextmanager
+def application(config: Config, site: StartingSite) -> Iterator[None]:
+    """Let a site serve the pages and the API of a config; its server is stopped at the end.
+
+    Args:
+        config: The configuration whose database and history are shown.
+        site: Server that has no application yet.
+
+    Raises:
+        ConfigError: Other machines reach the address and nobody could log in.
+    """
     with ExitStack() as stack:
         database = stack.enter_context(closing(database_of(config)))
         app = Starlette(exception_handlers={404: _not_found})
-        protocol = limited_protocol(MAX_PAGE_CONNECTIONS, f"{PREFIX}/events")
-        server = HttpServer(host, serve.port if port is None else port, [Mount("/", app)], protocol)
-        stack.callback(server.stop)
-        gate = Gate(config, database, server.on_loopback)
+        gate = Gate(config, database, site.server.on_loopback)
         gate.require_usable()
         api = api_route(config, database)
-        stack.callback(api.app.state.monitor.stop)  # type: ignore[attr-defined]
         app.router.routes += [*LoginPages(gate).routes(), *page_routes(), api]
         app.user_middleware += _middleware(gate)
-        if not gate.on_loopback and not (serve.url or "").startswith("https://"):
+        if not gate.on_loopback and not (gate.serve.url or "").startswith("https://"):
             log.warning(
                 "API keys and logins cross the network unencrypted, and browsers refuse the login; put a "
                 "proxy with TLS in front and name it in serve.url",
-                host=host,
+                url=site.server.url,
             )
         context = api.app.state.context  # type: ignore[attr-defined]
         threading.Thread(target=fleet.warm_up, args=(context,), name="warm-up", daemon=True).start()
-        server.start()
-        yield server
+        stack.callback(site.server.stop)
+        stack.callback(api.app.state.monitor.stop)  # type: ignore[attr-defined]
+        site.use(app)
+        yield
 
 
 def _not_found(request: Request, error: Exception) -> Response:

@@ -21,3 +21,11 @@ class BackgroundService(Protocol):
     def stop(self) -> None:
         """Finish and end the thread; may be called twice."""
         ...
+
+
+class PublicService(BackgroundService, Protocol):
+    """A service that people see while the daemon still starts."""
+
+    def announce(self) -> None:
+        """Answer that the daemon starts, until ``start``; ``stop`` ends it, too."""
+        ...

@@ -21,7 +21,7 @@ from pipeline.core.garbage_collection import reduce_garbage_collection
 from pipeline.core.service_manager import report_ready, report_stopping
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.core.types import FaultKind
-from pipeline.daemon.background_service import BackgroundService
+from pipeline.daemon.background_service import BackgroundService, PublicService
 from pipeline.daemon.config_audit import record_config_change
 from pipeline.daemon.config_changes import changed_engines, require_same_process
 from pipeline.daemon.failed_streams import FailedStreams
@@ -295,7 +295,7 @@ class Daemon:
 def daemon(
     config: Config,
     stopping: threading.Event,
-    more_services: Sequence[BackgroundService] = (),
+    more_services: Sequence[PublicService] = (),
     role: ProcessRole = ALONE,
 ) -> Iterator[Daemon]:
     """Yield a daemon with its database, its watchdog, and what it exposes to operators.
@@ -317,6 +317,9 @@ def daemon(
         watchdog = stack.enter_context(Watchdog(config.engine.watchdog.total_seconds()))
         health = Health(watchdog)
         stack.enter_context(role.exposure(config, health, metrics))
+        for service in more_services:
+            stack.callback(service.stop)
+            service.announce()
         database = stack.enter_context(
             open_database_when_available(config, stopping, partial(health.wait, "database"))
         )
@@ -330,7 +333,7 @@ def daemon(
 def run_daemon(
     path: Path,
     watch: bool = False,
-    more_services: Callable[[Config], Sequence[BackgroundService]] = lambda config: (),
+    more_services: Callable[[Config], Sequence[PublicService]] = lambda config: (),
     role: ProcessRole = ALONE,
 ) -> int:
     """Run until SIGTERM or SIGINT, and return the exit code.

@@ -22,7 +22,7 @@ from pipeline.config.schema import Config
 from pipeline.core.errors import ForewatchError
 from pipeline.core.service_manager import report_ready, report_stopping
 from pipeline.core.stop_signals import stop_on_signals
-from pipeline.daemon.background_service import BackgroundService
+from pipeline.daemon.background_service import BackgroundService, PublicService
 from pipeline.daemon.config_changes import require_same_process
 from pipeline.daemon.operating_server import operating_server
 from pipeline.daemon.reload import Reloader
@@ -251,7 +251,7 @@ def run_supervisor(
     config: Config,
     count: int,
     watch: bool = False,
-    more_services: Sequence[BackgroundService] = (),
+    more_services: Sequence[PublicService] = (),
 ) -> int:
     """Run ``count`` workers until SIGTERM or SIGINT, and return the exit code.
 

@@ -44,11 +44,16 @@ def require_built(static: Path = STATIC) -> None:
         raise ConfigError(f"serve: {_NOT_BUILT}")
 
 
-def page_routes(static: Path = STATIC) -> list[BaseRoute]:
-    """Return the routes of all pages and of the files that they load."""
+def page_routes(static: Path = STATIC, *, preload: bool = True) -> list[BaseRoute]:
+    """Return the routes of all pages and of the files that they load.
+
+    Args:
+        static: folder of the built files.
+        preload: browsers ask for the lanes before the script runs.
+    """
 
     def shown(request: Request) -> Response:
-        return page(static, _preload(request))
+        return page(static, _preload(request) if preload else None)
 
     def icon(request: Request) -> Response:
         return FileResponse(static / "favicon.svg", headers=HEADERS)

@@ -10,7 +10,7 @@ from pipeline.cli.options import DEFAULT_CONFIG, ConfigArgument
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
-    from pipeline.daemon.background_service import BackgroundService
+    from pipeline.daemon.background_service import PublicService
 
 
 def run(
@@ -39,15 +39,18 @@ def run(
 
             code = run_supervisor(config, loaded, count, watch, _services(loaded))
         else:
+            services = _services(loaded)
+            for service in services:
+                service.announce()  # before the import below, which takes a second or more
             # This import loads the detectors, which a supervisor does not need.
             from pipeline.daemon.daemon import run_daemon
 
-            code = run_daemon(config, watch, _services)
+            code = run_daemon(config, watch, lambda again: services)
     if code:
         raise typer.Exit(code)
 
 
-def _services(config: Config) -> list[BackgroundService]:
+def _services(config: Config) -> list[PublicService]:
     """Return the server of the dashboard; a reload of the config can start it."""
     from pipeline.api.daemon_service import DashboardService
 

@@ -5,10 +5,15 @@ import { onChange, type Topic } from "./live";
 const API = "/api/v1/";
 /** Least time between two requests of a view on a page that nobody sees. */
 const HIDDEN_MS = 30_000;
+/** Type of the answers of a server that is not ready. */
+const STARTING = "urn:forewatch:starting";
+/** Time between two requests after a failure, and during a start. */
+const RETRY_MS = 2000, STARTING_MS = 300;
 
 /** A failed request: `title` says what is wrong, `detail` what to do. */
 export class RequestError extends Error {
-  constructor(readonly status: number, readonly title: string, readonly detail: string) {
+  /** `starting`: the server answers, and loads the rest. */
+  constructor(readonly status: number, readonly title: string, readonly detail: string, readonly starting = false) {
     super(`${title}: ${detail}`);
   }
 }
@@ -42,11 +47,12 @@ async function answer<T>(request: Promise<Response>): Promise<T> {
   if (response.status === 204) return null as T;
   const body: unknown = response.headers.get("content-type")?.includes("json") ? await response.json().catch(() => null) : null;
   if (!response.ok || body === null) {
-    const problem = (body ?? {}) as { title?: string; detail?: unknown };
+    const problem = (body ?? {}) as { type?: string; title?: string; detail?: unknown };
     throw new RequestError(
       response.status,
       problem.title ?? `The server answered ${response.status}`,
       typeof problem.detail === "string" ? problem.detail : "See the log of the server for the reason.",
+      problem.type === STARTING,
     );
   }
   return body as T;
@@ -107,12 +113,12 @@ export function useView<T>(path: string | null, query: Query = {}, seconds = 15,
       running = true;
       window.clearTimeout(timer);
       const began = performance.now();
-      let failed = false;
+      let retry = 0;
       try {
         const data = await get<T>(path, query, control.signal);
         if (!stopped) setState({ key, data, error: null, loading: false });
       } catch (error) {
-        failed = true;
+        retry = error instanceof RequestError && error.starting ? STARTING_MS : RETRY_MS;
         if (!stopped && error instanceof RequestError) {
           setState((old) => ({ key, data: old.key === key ? old.data : null, error, loading: false }));
         }
@@ -121,7 +127,7 @@ export function useView<T>(path: string | null, query: Query = {}, seconds = 15,
       if (stopped) return;
       // A slow server, and a page that nobody sees, ask less often.
       const rest = Math.max(1000 * seconds, 3 * (performance.now() - began), document.hidden ? HIDDEN_MS : 0);
-      timer = window.setTimeout(load, wanted ? 300 : failed ? 2000 : rest);
+      timer = window.setTimeout(load, retry || (wanted ? 300 : rest));
       wanted = false;
     };
     again.current = () => void load();

@@ -60,8 +60,14 @@ export function Skeleton(): JSX.Element {
   return <div class="skeleton" role="status" aria-label="Loading">{[1, 2, 3, 4, 5, 6].map((n) => <div key={n} class={`bone b${n}`} />)}</div>;
 }
 
+/** The server answers, but its database and detectors are still loaded; the view asks again by itself. */
+function Starting({ error }: { error: RequestError }): JSX.Element {
+  return <><div class="box starting" role="status"><h2><span class="spinner" aria-hidden="true" />{error.title}</h2><p>{error.detail.replace("Repeat the request then.", "This page continues by itself.")}</p></div><Skeleton /></>;
+}
+
 /** The states of a view around its content: loading, failed, and stale (failed, but an earlier answer is there). */
 export function Shown<T>({ view, children }: { view: Loaded<T>; children: (data: T) => ComponentChildren }): JSX.Element {
+  if (view.data === null && view.error?.starting) return <Starting error={view.error} />;
   if (view.data === null) return view.error ? <ErrorBox error={view.error} retry={view.reload} /> : <Skeleton />;
   return <>
     {view.error && <div class="stale" role="status"><b>{view.error.title}.</b> {view.error.detail} Shown is the last answer.</div>}
