@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,13 @@ def open_page(browser, url: str, **context) -> tuple:
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     page.goto(url)
     return page, errors
+
+
+def wait_for_count(locator: Any, count: int) -> None:
+    """Wait until a locator finds so many elements.
+
+    ``wait_for_function`` cannot be used: its second look is an ``eval``, which the policy of the pages forbids.
+    """
+    from playwright.sync_api import expect
+
+    expect(locator).to_have_count(count, timeout=TIMEOUT_MS)

@@ -25,7 +25,7 @@ from storage.model_store import models
 from storage.model_store.models import ModelState, ModelVersion
 from storage.sql.database import Database
 from tests.support.api_servers import STREAM
-from tests.support.browsers import open_page
+from tests.support.browsers import open_page, wait_for_count
 
 SECOND = 10**9
 DAY = 86_400 * SECOND
@@ -186,7 +186,5 @@ def test_yesterday_is_drawn_beneath_the_same_time_of_today(database, tmp_path, b
         assert legend.locator("tr", has_text="highest").locator("td").inner_text() == "20"
         page.get_by_role("button", name="last week").click()
         page.locator(".plot .u-over").first.hover(position={"x": 300, "y": 100})
-        page.wait_for_function(
-            "![...document.querySelectorAll('.plot .u-legend td')].some((one) => one.innerText === '30')"
-        )
+        wait_for_count(page.locator(".plot .u-legend td", has_text=re.compile("^30$")), 0)
         assert not errors

@@ -8,7 +8,7 @@ import pytest
 from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
 from storage.sql.database import Database
-from tests.support.browsers import open_page
+from tests.support.browsers import open_page, wait_for_count
 from tests.unit.dashboard.conftest import HOSTILE, NAMES
 
 
@@ -50,7 +50,7 @@ def test_page_filters_with_the_keyboard(site, browser):
     page.locator(".names li.stream").get_by_text(f"{len(NAMES)} series").wait_for()
     page.keyboard.press("/")
     page.keyboard.type("berlin-2")
-    page.wait_for_function("document.querySelectorAll('.names li.series').length === 1")
+    wait_for_count(page.locator(".names li.series"), 1)
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     assert page.evaluate("document.activeElement.hasAttribute('data-row')")

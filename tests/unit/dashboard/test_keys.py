@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pipeline.api.server import dashboard_server
-from tests.support.browsers import open_page
+from tests.support.browsers import open_page, wait_for_count
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def test_a_filter_typed_before_the_lanes_have_arrived_is_kept(filled, browser):
             wait_until(page, waiting)
             page.keyboard.press("/")
             page.keyboard.type("berlin-2")
-        page.wait_for_function("document.querySelectorAll('.names li.series').length === 1")
+        wait_for_count(page.locator(".names li.series"), 1)
         assert page.get_by_role("searchbox").input_value() == "berlin-2"
         page.go_back()
         page.get_by_role("heading", name="System", exact=True).wait_for()
