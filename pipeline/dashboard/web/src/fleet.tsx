@@ -147,22 +147,46 @@ function TipBox({ tip }: { tip: Tip }): JSX.Element {
     : <><SeverityMark severity={SEVERITIES[span.severity]!} />{span.open ? ", open" : ""}, {timeText(span.from)}<br /><bdi>{plain(span.series ?? "")}</bdi><br /><bdi>{text || "…"}</bdi></>}</div>;
 }
 
+/** Names of the rows from `first` to `last`; they are made again only if these change. */
+function names(rows: Row[], first: number, last: number): JSX.Element {
+  return <ul class="names">{rows.slice(first, last).map((row, n) =>
+    <li key={row.key} class={row.kind} style={{ top: `${(first + n) * ROW}px` }}>{
+      row.kind === "series"
+        ? <Link to={seriesAddress(row.stream, row.series!)} data-row title={plain(row.series!)} aria-label={`${plain(row.series!)}: ${row.text}`}>
+          {row.worst >= 0 ? <SeverityMark severity={SEVERITIES[row.worst % 10]!} text={false} /> : <span class="quiet-mark" aria-hidden="true">·</span>}<bdi>{plain(row.series!)}</bdi></Link>
+        : row.kind === "stream"
+          ? <Link to={`/models?stream=${encodeURIComponent(row.stream)}`} data-row title={row.text}><b><bdi>{row.stream}</bdi></b> <span class="muted">{row.text}</span></Link>
+          : <span class={row.fault ? "fault" : "muted"} title={row.fault ?? row.text}>{row.fault ? <><span aria-hidden="true">⚠ </span>{row.fault}</> : `data: ${row.text}`}</span>
+    }</li>)}</ul>;
+}
+
+/** Rows by which the window of names moves, and rows beyond it. */
+const STEP = 8, BEYOND = 8;
+let marked = false;
+
 function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   const box = useRef<HTMLDivElement>(null), canvas = useRef<HTMLCanvasElement>(null), track = useRef<HTMLDivElement>(null);
-  const [top, setTop] = useState(0);
+  const [step, setStep] = useState(0);
   const [tip, setTip] = useState<Tip | null>(null);
   const colours = useRef<Colours | null>(null);
   const latest = useRef(rows);
   latest.current = rows;
+  // Sizes are read when they change, never while scrolling: reading them after a change of the page lays it out anew.
+  const seen = useRef({ top: 0, width: 0, height: 0 });
   const draw = (): void => {
-    if (!box.current || !canvas.current || !track.current) return;
+    if (!canvas.current) return;
     colours.current ??= coloursOf(document.documentElement);
-    if (!performance.getEntriesByName("lanes").length && latest.current.length) requestAnimationFrame(() => performance.mark("lanes"));
-    drawLanes(canvas.current, latest.current, box.current.scrollTop, track.current.clientWidth, box.current.clientHeight, colours.current);
+    if (!marked && latest.current.length) { marked = true; requestAnimationFrame(() => performance.mark("lanes")); }
+    drawLanes(canvas.current, latest.current, seen.current.top, seen.current.width, seen.current.height, colours.current);
   };
-  useLayoutEffect(draw);
+  const measure = (): void => {
+    if (!box.current || !track.current) return;
+    seen.current = { top: box.current.scrollTop, width: track.current.clientWidth, height: box.current.clientHeight };
+    draw();
+  };
+  useLayoutEffect(measure, [rows]);
   useEffect(() => {
-    const redraw = (): void => { colours.current = null; draw(); };
+    const redraw = (): void => { colours.current = null; measure(); };
     const watcher = new ResizeObserver(redraw);
     watcher.observe(box.current!);
     window.addEventListener("theme", redraw);
@@ -173,7 +197,11 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
     if (frame.current) return;
     frame.current = requestAnimationFrame(() => {
       frame.current = 0;
-      if (box.current) { setTop(box.current.scrollTop); setTip(null); }
+      if (!box.current) return;
+      seen.current.top = box.current.scrollTop;
+      draw();
+      setStep(Math.floor(seen.current.top / ROW / STEP));
+      setTip(null);
     });
   };
   const hit = (event: MouseEvent): Tip | null => {
@@ -189,7 +217,8 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
     }
     return best && { x: Math.min(x, area.width - 260), y: event.clientY - area.top + ROW / 2, span: best };
   };
-  const first = Math.max(0, Math.floor(top / ROW) - 4), last = Math.min(rows.length, Math.ceil((top + height) / ROW) + 4);
+  const first = Math.max(0, step * STEP - BEYOND), last = Math.min(rows.length, (step + 1) * STEP + Math.ceil(height / ROW) + BEYOND);
+  const shown = useMemo(() => names(rows, first, last), [rows, first, last]);
   return <div class="lanes" ref={box} onScroll={onScroll} role="region" aria-label="Lanes of streams and series" tabIndex={0} data-lanes={rows.length}>
     <div class="stretch" style={{ height: `${rows.length * ROW}px` }}>
       <div class="track" ref={track} onMouseMove={(event) => setTip(hit(event))} onMouseLeave={() => setTip(null)}
@@ -197,15 +226,7 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
         <canvas ref={canvas} aria-hidden="true" class={tip && !tip.span.label ? "hit" : ""} />
         {tip && <TipBox tip={tip} />}
       </div>
-      <ul class="names">{rows.slice(first, last).map((row, n) =>
-        <li key={row.key} class={row.kind} style={{ top: `${(first + n) * ROW}px` }}>{
-          row.kind === "series"
-            ? <Link to={seriesAddress(row.stream, row.series!)} data-row title={plain(row.series!)} aria-label={`${plain(row.series!)}: ${row.text}`}>
-              {row.worst >= 0 ? <SeverityMark severity={SEVERITIES[row.worst % 10]!} text={false} /> : <span class="quiet-mark" aria-hidden="true">·</span>}<bdi>{plain(row.series!)}</bdi></Link>
-            : row.kind === "stream"
-              ? <Link to={`/models?stream=${encodeURIComponent(row.stream)}`} data-row title={row.text}><b><bdi>{row.stream}</bdi></b> <span class="muted">{row.text}</span></Link>
-              : <span class={row.fault ? "fault" : "muted"} title={row.fault ?? row.text}>{row.fault ? <><span aria-hidden="true">⚠ </span>{row.fault}</> : `data: ${row.text}`}</span>
-        }</li>)}</ul>
+      {shown}
     </div>
   </div>;
 }
