@@ -41,7 +41,7 @@ class DashboardService:
         self._thread.start()
 
     def start(self) -> None:
-        """Serve API and dashboard: the database is there, and the daemon has time for imports."""
+        """Serve API and dashboard; the database is open, and imports disturb no start."""
         self.announce()
         self._ready.set()
 

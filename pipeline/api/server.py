@@ -57,7 +57,7 @@ def dashboard_server(
 
 @contextmanager
 def application(config: Config, site: StartingSite) -> Iterator[None]:
-    """Let a site serve the pages and the API of a config; its server is stopped at the end.
+    """Let a site serve the pages and the API of a config, and stop it at the end.
 
     Args:
         config: The configuration whose database and history are shown.

@@ -1,6 +1,7 @@
-"""Server of the dashboard that answers before its API is loaded: the pages, which say that forewatch starts.
+"""Server of the dashboard that answers before its API is loaded.
 
-Little is imported here, so that it answers within milliseconds of the start of a daemon.
+Its pages say that forewatch starts. Little is imported here, so that it answers soon after the start of a
+daemon.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class StartingSite:
 
 
 class _EveryPath(BaseRoute):
-    """Route of every path, also of one with a line break, which patterns of paths do not match."""
+    """Route of every path, also of one with a line break."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Take what answers."""

@@ -187,7 +187,15 @@ def selected(
     until_ns: int | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Return rows in memory as ``decode`` returns those of a file."""
+    """Return rows in memory as ``decode`` returns those of a file.
+
+    Args:
+        table: The rows.
+        series: Names of series; None for all.
+        since_ns: Earliest time.
+        until_ns: Latest time, exclusive.
+        columns: Names of columns, of which some may be missing; None for all.
+    """
     if (condition := _condition(series, since_ns, until_ns)) is not None:
         table = table.filter(condition)
     return table if columns is None else table.select([one for one in columns if one in table.column_names])

@@ -1,4 +1,4 @@
-"""Reader of recorded history: the segments that any process wrote, and the unwritten rows of this one."""
+"""Reader of recorded history: segments, and unwritten rows of this process."""
 
 from __future__ import annotations
 

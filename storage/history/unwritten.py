@@ -1,4 +1,7 @@
-"""Rows that writers of this process hold and have not written yet: readers of the same process see them."""
+"""Rows that writers of this process hold and have not written yet.
+
+Readers of the same process see them.
+"""
 
 from __future__ import annotations
 

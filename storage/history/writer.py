@@ -161,7 +161,7 @@ class HistoryWriter:
         return self._store.root
 
     def unwritten(self) -> dict[Segment, list[pa.Table]]:
-        """Return the rows that are not on the disk yet, under the segment that they would be."""
+        """Return the rows that are not on the disk, by the segment that they would be."""
         with self._buffer_lock:
             return {
                 Segment(
@@ -176,7 +176,7 @@ class HistoryWriter:
         self._do(self._flush)
 
     def hasten(self) -> None:
-        """Write the rows of something that people look at now, at most once in the usual time of waiting.
+        """Write what people look at now, at most once in the usual time of waiting.
 
         Writing takes at most twice its share of the time, and an object store gets no further files.
         """

@@ -51,7 +51,7 @@ def open_page(browser, url: str, **context) -> tuple:
 def wait_for_count(locator: Any, count: int) -> None:
     """Wait until a locator finds so many elements.
 
-    ``wait_for_function`` cannot be used: its second look is an ``eval``, which the policy of the pages forbids.
+    ``wait_for_function`` cannot be used: its second look is an ``eval``, which the pages forbid.
     """
     from playwright.sync_api import expect
 
