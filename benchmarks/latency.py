@@ -151,7 +151,7 @@ def run(options: argparse.Namespace, folder: Path, broker: str) -> dict[str, Any
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
     from pipeline.sources import make_source
-    from storage.history.history import HistoryWriter
+    from storage.history.writer import HistoryWriter
 
     stream = {
         "source": {"kafka": {"brokers": [broker], "topics": [TOPIC], "client": options.client}},
