@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,16 +28,24 @@ _ANY_FORMAT = {"json": {"time": "$timestamp", "values": ["$value"]}}
 
 @dataclass(slots=True)
 class Imported:
-    """A guessed stream with its source, and what it decodes."""
+    """A guessed stream with its source, and what it decodes.
+
+    name     of the stream, "" for that of the place
+    further  streams beside it, by the ending of their name
+    advice   what to do before the daemon starts
+    """
 
     stream: dict[str, Any]
     guess: Guess
     probe: StreamProbe | None
+    name: str = ""
+    further: dict[str, dict[str, Any]] = field(default_factory=dict)
+    advice: list[str] = field(default_factory=list)
 
 
 def import_file(path: Path, answers: Mapping[str, str]) -> Imported:
     """Guess the stream of a file. Raises InputError."""
-    return _imported(samples_of_file(path), {"files": {"paths": [str(path)]}}, answers)
+    return imported_stream(samples_of_file(path), {"files": {"paths": [str(path)]}}, answers)
 
 
 def import_topic(broker: str, topic: str, answers: Mapping[str, str]) -> Imported:
@@ -46,7 +54,7 @@ def import_topic(broker: str, topic: str, answers: Mapping[str, str]) -> Importe
     values = record_values(newest_records(SourceConfig.model_validate(keys), topic))
     if not values:
         raise InputError(f"topic {topic} has no records to look at; run init again when it has some")
-    return _imported(samples_of_records(values, f"topic {topic}"), keys, answers)
+    return imported_stream(samples_of_records(values, f"topic {topic}"), keys, answers)
 
 
 def newest_records(
@@ -81,7 +89,17 @@ def record_values(found: Sequence[Records | TableRecords]) -> list[bytes]:
     return [value for one in found if isinstance(one, Records) for value in one.values if value is not None]
 
 
-def _imported(samples: Samples, source: dict[str, Any], answers: Mapping[str, str]) -> Imported:
+def imported_stream(samples: Samples, source: dict[str, Any], answers: Mapping[str, str]) -> Imported:
+    """Guess the stream of samples, and try it on its source.
+
+    Args:
+        samples: Rows of the data.
+        source: Source of the stream.
+        answers: Keys that are known.
+
+    Raises:
+        InputError: The answers do not fit.
+    """
     if "where" in answers:
         field, _, value = answers["where"].partition("=")
         samples.rows = [row for row in samples.rows if str(row.get(field)) == value]

@@ -18,6 +18,11 @@ _NAME = re.compile(
     r"uhrzeit|zeit|zeitstempel|datum|messzeit|mess_datum|fecha|hora|heure|horodate|tijd|data_ora|"
     r".*_(at|time|ts|date|datetime|timestamp|tstamp|changed|fired|datum|clock))$"
 )
+#: Times at which a row was written, not those of its event.
+_BOOKKEEPING = re.compile(
+    r"(row_?)?(insert(ed)?|ingest(ed|ion)?|load(ed)?|received|updated?|modified|created?|stored|written)"
+    r"(_(at|on|ts|time|date|timestamp))?$"
+)
 _TWO_PARTS = re.compile(
     r"\s*(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})"
     r"(?:([ T])(\d{1,2}:\d{2})(:\d{2})?(\.\d+)?( ?[AaPp][Mm])?)?\s*$"
@@ -34,13 +39,18 @@ _YEAR_SECONDS = 366 * 86_400
 class _Rated(NamedTuple):
     """A field that may be the time; the greatest one is."""
 
-    now: bool  # not a state before a change
+    now: bool  # neither of a state before a change nor of the writing of the row
     named: bool
     share: float
     place: int  # minus that of the column
     name: str
     form: str | None
     unit: str
+
+
+def is_bookkeeping(name: str) -> bool:
+    """Return whether a field is named like the time at which its row was written."""
+    return bool(_BOOKKEEPING.match(words_of(name)))
 
 
 def is_time_name(name: str) -> bool:
@@ -101,17 +111,18 @@ def _rated(name: str, values: Sequence[Any], place: int) -> _Rated | None:
     if not texts:
         return None
     named, numeric = is_time_name(name), is_numeric(values)
+    now = not is_former(name) and not is_bookkeeping(name)
     if numeric and (unit := _unit_of(named, texts)) is not None:
-        return _Rated(not is_former(name), named, 1.0, place, name, None, unit)
+        return _Rated(now, named, 1.0, place, name, None, unit)
     if all(map(_COMPACT_HOUR.fullmatch, texts)) and len(texts[0]) == 10 and int(texts[0]) > time.time():
-        return _Rated(not is_former(name), named, 1.0, place, name, "%Y%m%d%H", "auto")
+        return _Rated(now, named, 1.0, place, name, "%Y%m%d%H", "auto")
     share, form = share_of_times(values), None
     if share < 1 and (order := _order_of(texts)) is not None:
         form, share = order, 1.0 if order == "?" else share_of_times(values, order)
     dates = numeric and all(map(_COMPACT.fullmatch, texts))
     if share < MIN_SHARE or not (named or dates or not numeric or _epochs(texts)):
         return None
-    return _Rated(not is_former(name), named or dates, share, place, name, form, "auto")
+    return _Rated(now, named or dates, share, place, name, form, "auto")
 
 
 def _is_constant(columns: Fields, name: str) -> bool:

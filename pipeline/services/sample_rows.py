@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def samples_of_file(path: Path) -> Samples:
     try:
         if path.suffix == ".parquet":
             table = pq.ParquetFile(path).iter_batches(MAX_ROWS)
-            return Samples("csv", next(table, pa.record_batch({})).to_pylist())
+            return Samples("csv", rows_of_table(next(table, pa.record_batch({}))))
         if path.suffix == ".avro":
             part = AvroFile(path).read()
             values = [] if part is None else part.table.column(0).to_pylist()
@@ -70,6 +71,17 @@ def samples_of_file(path: Path) -> Samples:
     if encoding != "utf-8":
         found.keys["encoding"], found.why["encoding"] = encoding, "the bytes are not UTF-8"
     return found
+
+
+def rows_of_table(table: pa.Table | pa.RecordBatch) -> list[Row]:
+    """Return the rows of a table; moments become text, as in other samples."""
+    return [{name: _text_of_moment(value) for name, value in row.items()} for row in table.to_pylist()]
+
+
+def _text_of_moment(value: Any) -> Any:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).isoformat()
+    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def samples_of_records(values: Sequence[bytes], where: str) -> Samples:

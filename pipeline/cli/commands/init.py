@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +14,35 @@ from pipeline.cli.options import DEFAULT_CONFIG
 from pipeline.cli.output import print_note, show_table
 
 if TYPE_CHECKING:
+    from pipeline.cli.import_places import Place
     from pipeline.services.config_wizard import Imported
 
 
 DataOption = Annotated[
-    Path | None,
-    typer.Option("--from", metavar="DATA", help="Look at this file of data, and write a config for it."),
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="DATA",
+        help="Look at this data, and write a config for it: a file, the URL of a database or of a Prometheus "
+        "server, or env:NAME of a variable with a URL.",
+    ),
+]
+QueryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--query",
+        metavar="QUERY",
+        help="With a database: a table, or a SELECT statement. With Prometheus: labels, such as "
+        "'{job=\"node\"}'.",
+    ),
+]
+HeaderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        metavar="NAME:VALUE",
+        help="With Prometheus: further header of each request, such as Authorization. Repeat it for more.",
+    ),
 ]
 TopicOption = Annotated[
     tuple[str, str] | None,
@@ -53,6 +75,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     source: DataOption = None,
     kafka: TopicOption = None,
+    query: QueryOption = None,
+    header: HeaderOption = None,
     answer: AnswerOption = None,
 ) -> None:
     """Write a commented example config, or one for your data.
@@ -64,10 +88,18 @@ def init(
     from pipeline.config.template import config_text, template
     from pipeline.core.errors import InputError
 
+    advice: list[str] = []
     if source is not None or kafka is not None:
+        from pipeline.cli.import_places import place_of
+
         if not force and file.exists():
             raise InputError(f"{file} already exists; give another name, or use --force to overwrite it")
-        text = config_text({_stream_name(source, kafka): _imported(source, kafka, answer or [])})
+        place = place_of(source, kafka, query, header or [])
+        found = _imported(place, answer or [])
+        name = found.name or place.name
+        streams = {name: found.stream} | {name + ending: one for ending, one in found.further.items()}
+        text = config_text(streams)
+        advice = found.advice
     else:
         text = template(preset.value)
     try:
@@ -81,22 +113,15 @@ def init(
         raise InputError(
             f"{file} cannot be written: {error.strerror}; give a path in a folder that exists"
         ) from None
+    for one in advice:
+        print_note(one)
     print_note(f"wrote {file}; edit it, then run: forewatch check {file}")
 
 
-def _stream_name(source: Path | None, kafka: tuple[str, str] | None) -> str:
-    """Return a name for the stream, from that of the file or topic."""
-    raw = kafka[1] if kafka is not None else (source or Path("data")).name.partition(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", raw).strip("-") or "data"
-
-
-def _imported(source: Path | None, kafka: tuple[str, str] | None, given: list[str]) -> dict[str, Any]:
-    """Guess, ask, show, and return the stream."""
+def _imported(place: Place, given: list[str]) -> Imported:
+    """Guess, ask, show, and return what was found."""
     from pipeline.core.errors import InputError
-    from pipeline.services.config_wizard import import_file, import_topic
 
-    if source is not None and kafka is not None:
-        raise InputError("give --from or --kafka, not both")
     answers: dict[str, str] = {}
     for one in given:
         key, sign, value = one.partition("=")
@@ -104,11 +129,7 @@ def _imported(source: Path | None, kafka: tuple[str, str] | None, given: list[st
             raise InputError(f"--set {one}: write KEY=VALUE")
         answers[key] = value
     while True:
-        if kafka is not None:
-            found = import_topic(*kafka, answers)
-        else:
-            assert source is not None
-            found = import_file(source, answers)
+        found = place.look(answers)
         if not found.guess.questions:
             break
         key, (question, options) = next(iter(found.guess.questions.items()))
@@ -123,7 +144,7 @@ def _imported(source: Path | None, kafka: tuple[str, str] | None, given: list[st
         text = typer.prompt(f"{question} {shown}", err=True)
         answers[key] = options[int(text) - 1] if text.isdigit() and 0 < int(text) <= len(options) else text
     _show(found)
-    return found.stream
+    return found
 
 
 def _show(found: Imported) -> None:

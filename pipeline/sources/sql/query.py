@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Select,
+    TextClause,
     column,
     create_engine,
     literal_column,
@@ -50,6 +51,44 @@ class Page:
     newest: int | None
 
 
+def make_engine(address: str, where: str) -> Engine:
+    """Return an engine without a pool, which does not connect yet.
+
+    Args:
+        address: SQLAlchemy URL.
+        where: What errors name.
+
+    Raises:
+        ConfigError: The URL cannot be read, or its driver is not installed.
+    """
+    try:
+        url = make_url(address)
+        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+        return create_engine(url, poolclass=NullPool)
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        raise ConfigError(f"{where}: the driver is not installed: {error}") from None
+    except ArgumentError:
+        raise ConfigError(f"{where}: is not a database URL; write KIND://user:password@host/name") from None
+
+
+def begin_reading(connection: Connection) -> None:
+    """Make the session read only where the database can."""
+    if (statement := _READ_ONLY.get(connection.dialect.name)) is not None:
+        connection.exec_driver_sql(statement)
+        connection.commit()
+
+
+def wrapped_query(query: str) -> TextClause:
+    """Return a query as a table that can be selected from."""
+    wrapped = query.strip().rstrip(";").replace(":", r"\:")
+    return text(f"(\n{wrapped}\n) AS forewatch_rows")
+
+
+def reason_of(error: SQLAlchemyError) -> str:
+    """Return the first line of what the database says, without secrets."""
+    return hide_secrets(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
+
+
 class CursorQuery:
     """Query of a stream; each call connects, reads and disconnects."""
 
@@ -62,22 +101,9 @@ class CursorQuery:
         self._where = f"streams.{stream}.source.sql"
         self._cursor: ColumnClause[Any] = column(config.cursor)
         self._name = config.cursor
-        wrapped = config.query.strip().rstrip(";").replace(":", r"\:")
-        self._rows = text(f"(\n{wrapped}\n) AS forewatch_rows")
+        self._rows = wrapped_query(config.query)
         self._kind: CursorKind | None = None
-        self._engine = self._make_engine(config.url.reveal().get_secret_value())
-
-    def _make_engine(self, address: str) -> Engine:
-        try:
-            url = make_url(address)
-            url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-            return create_engine(url, poolclass=NullPool)
-        except ArgumentError:
-            raise ConfigError(
-                f"{self._where}.url: is not a database URL; write KIND://user:password@host/name"
-            ) from None
-        except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
-            raise ConfigError(f"{self._where}.url: the driver is not installed: {error}") from None
+        self._engine = make_engine(config.url.reveal().get_secret_value(), f"{self._where}.url")
 
     def page(self, offset: int, limit: int) -> Page:
         """Return rows from ``offset`` on, at least ``limit`` if there are so many.
@@ -89,12 +115,11 @@ class CursorQuery:
         """
         try:
             with self._engine.connect() as connection:
-                self._begin(connection)
+                begin_reading(connection)
                 return self._page(connection, offset, limit)
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise SourceUnavailable(
-                f"{self._where}: {hide_secrets(reason)}. It is tried again; check the database and the query"
+                f"{self._where}: {reason_of(error)}. It is tried again; check the database and the query"
             ) from None
 
     def end(self) -> int:
@@ -108,22 +133,15 @@ class CursorQuery:
     def _newest_offset(self) -> int:
         try:
             with self._engine.connect() as connection:
-                self._begin(connection)
+                begin_reading(connection)
                 newest = connection.execute(self._select(self._cursor).order_by(self._cursor.desc()).limit(1))
                 return max((self._offset(value) for (value,) in newest), default=-1)
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise SourceUnavailable(f"{self._where}: {hide_secrets(reason)}") from None
+            raise SourceUnavailable(f"{self._where}: {reason_of(error)}") from None
 
     def close(self) -> None:
         """Release the driver."""
         self._engine.dispose()
-
-    def _begin(self, connection: Connection) -> None:
-        """Make the session read only where the database can."""
-        if (statement := _READ_ONLY.get(connection.dialect.name)) is not None:
-            connection.exec_driver_sql(statement)
-            connection.commit()
 
     def _select(self, what: Any) -> Select[Any]:
         return select(what).select_from(self._rows).where(self._cursor.is_not(None))

@@ -106,7 +106,7 @@ class SqlSource:
         offsets = np.array(page.offsets[:count], np.int64)
         table = pa.table(
             {
-                name: _column([row[place] for row in page.rows[:count]])
+                name: arrow_column([row[place] for row in page.rows[:count]])
                 for place, name in enumerate(page.columns)
             }
         )
@@ -172,7 +172,7 @@ class _Fetch:
             self.done.set()
 
 
-def _column(values: list[Any]) -> pa.Array:
+def arrow_column(values: list[Any]) -> pa.Array:
     """Return a column; values without a type of Arrow become text."""
     try:
         return pa.array(values)
