@@ -1,8 +1,9 @@
 """Replay of dead letters.
 
-Those that decode with the current config are written to their Kafka topic again. They pass through the log
-like any record, so positions, counts and backfills include them. A record that is written twice, because the
-process stopped before it was marked, is dropped as a duplicate of its time.
+Those that decode with the current config are written to their log again: a topic of Kafka, or the spool of
+what was pushed. They pass through it like any record, so positions, counts and backfills include them. A
+record that is written to Kafka twice, because the process stopped before it was marked, is dropped as a
+duplicate of its time. A spool takes each record once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,10 @@ from pipeline.core.errors import InputError, SourceUnavailable
 from pipeline.core.types import DeadLetter, Partition
 from pipeline.decode import make_decoder
 from pipeline.sources.base import Records
+from pipeline.sources.push.bodies import Compression
+from pipeline.sources.push.inbox import put_again
+from pipeline.sources.push.segments import Entry
+from pipeline.sources.push.source import CONTENT_TYPE
 from storage.results import dead_letters
 from storage.results.dead_letters import Kept
 from storage.sql.database import Database
@@ -82,7 +89,7 @@ def replay(
         good = list(_decodable(config, name, list(of_stream), refused))
         report.decodable += len(good)
         if good and not dry_run:
-            _write(_kafka_of(config, name), database, good)
+            _write(config, name, database, good)
             report.replayed += len(good)
     report.refused = dict(refused)
     return report
@@ -116,17 +123,38 @@ def _records(partition: Partition, letters: list[DeadLetter]) -> Records:
     )
 
 
-def _kafka_of(config: Config, stream: str) -> KafkaSourceConfig:
-    kafka = config.streams[stream].source.kafka
-    if kafka is None:
+def _write(config: Config, stream: str, database: Database, letters: list[Kept]) -> None:
+    """Write letters to the log of their stream, and mark them."""
+    source = config.streams[stream].source
+    if source.kafka is not None:
+        _produce(source.kafka, database, letters)
+    elif source.push is not None:
+        _put_again(source.push.spool or config.spool_folder(stream), database, letters)
+    else:
         raise InputError(
-            f"stream {stream!r} does not read from Kafka, so there is no log to write to; "
+            f"stream {stream!r} reads neither from Kafka nor what is pushed, so there is no log to write to; "
             f"correct its input and run a backfill"
         )
-    return kafka
 
 
-def _write(kafka: KafkaSourceConfig, database: Database, letters: list[Kept]) -> None:
+def _put_again(spool: Path, database: Database, letters: list[Kept]) -> None:
+    """Put records into a spool and mark them, also if some fail."""
+    written: list[int] = []
+    try:
+        for kept in letters:
+            letter = kept.letter
+            content, kind = letter.value or b"", dict(letter.headers).get(CONTENT_TYPE) or b""
+            origin = f"{letter.stream} {letter.partition} {letter.offset} ".encode()
+            name = f"{letter.offset:020d}-{sha256(origin + content).hexdigest()[:32]}"
+            plain = kind.decode("ascii", "replace")
+            put_again(spool, name, Entry(letter.timestamp_ns, 1, plain, Compression.NONE, content))
+            written.append(kept.id)
+    finally:
+        with database.begin() as connection:
+            dead_letters.mark_replayed(connection, written)
+
+
+def _produce(kafka: KafkaSourceConfig, database: Database, letters: list[Kept]) -> None:
     """Produce records and mark those that the brokers acknowledged, also if some fail."""
     from kafka import KafkaProducer
     from kafka.errors import KafkaError

@@ -82,7 +82,7 @@ def count_dead_letters(
 
 @router.post("/replay")
 def replay_dead_letters(context: Context, request: ReplayRequest) -> ReplayResult:
-    """Write dead letters that decode now to their Kafka topic again.
+    """Write dead letters that decode now to their topic or spool again.
 
     With ``dry_run``, the default, they are only counted.
     """

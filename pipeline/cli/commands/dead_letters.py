@@ -110,11 +110,11 @@ def replay(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Replay dead letters into their Kafka topic.
+    """Replay dead letters of Kafka and of what was pushed.
 
-    Dead letters are decoded with the current config. Those that can be decoded are appended to their topic,
-    and the daemon reads them like any other record. A point that is older than the last scored point of its
-    series is counted as late, and revises the verdicts of its series afterwards.
+    Dead letters are decoded with the current config. Those that can be decoded are appended to their topic or
+    spool, and the daemon reads them like any other record. A point that is older than the last scored point of
+    its series is counted as late, and revises the verdicts of its series afterwards.
     """
     from pipeline.access.audited_changes import replayed
     from pipeline.services.dead_letter_replay import replay as replay_dead_letters
@@ -133,7 +133,7 @@ def replay(
         return
     print_note(
         f"{report.decodable} of {report.considered} can be decoded"
-        + ("; nothing was written" if dry_run else f"; {report.replayed} were written to their topic")
+        + ("; nothing was written" if dry_run else f"; {report.replayed} were written to their log again")
     )
     if report.refused:
         show_table(("still cannot be decoded: reason", "records"), sorted(report.refused.items()), "")

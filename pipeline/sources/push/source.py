@@ -14,6 +14,7 @@ from pipeline.core.types import Partition
 from pipeline.observability.metrics import PushMetrics
 from pipeline.sources.base import OffsetBounds, Poll, Records
 from pipeline.sources.push.bodies import unpack
+from pipeline.sources.push.inbox import Inbox
 from pipeline.sources.push.receiver import CheckContent, PushTarget, attach, detach
 from pipeline.sources.push.segments import Entry
 from pipeline.sources.push.spool import Spool
@@ -60,6 +61,7 @@ class PushSource:
         if self._key is not None and not self._key:
             raise ConfigError(f"streams.{stream}.source.push.key: the key is empty; give a long random text")
         self._spool: Spool | None = None
+        self._inbox: Inbox | None = None
         self._partition: Partition | None = None
         self._next = 0
         self._paused = True
@@ -86,6 +88,9 @@ class PushSource:
         if self._partition is None:
             self._partition = Partition(f"push-{self.spool.identity[:_IDENTITY_DIGITS]}", 0)
             return Poll(assigned=[self._partition])
+        if self._inbox is None:
+            self._inbox = Inbox(self.spool)
+        self._inbox.take()
         if self._metrics is not None:
             self._metrics.spool(self.spool.size)
         if self._paused:
