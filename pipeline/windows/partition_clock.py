@@ -7,7 +7,9 @@ only when it is the log that leaps, and not the clock of a few of its series:
 - only series that made it are heard, over ``confirm_ns`` of their own time, or
 - there is one series only.
 
-Until then the clock is that of the others. It depends on the order of the records only, never on batches.
+Until then the clock is that of the others. A log whose points are far apart leaps with every point: once
+two leaps counted, one of at most twice the smaller of them is taken at once. The clock depends on the order
+of the records only, never on batches.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,8 @@ MIN_CONFIRM_NS = 60 * SECOND_NS
 #: A leap is this many times ``confirm_ns``.
 LEAP_CONFIRMATIONS = 10
 RECENT_POINTS = 64
+#: Leaps that counted which are known, and the multiple of the smaller one that is taken at once.
+KNOWN_STEPS, USUAL_STEPS = 2, 2
 #: Series ahead that are kept apart. A leap that more have made counts.
 MAX_SERIES_AHEAD = 100
 
@@ -42,6 +46,7 @@ class PartitionClock:
     ahead    series that leapt → their own clock
     others   series that were heard and have not leapt, at most MAX_SERIES_AHEAD + 1
     since    own clock of the series ahead when they began to be the only ones heard; None: others were last
+    steps    the last two leaps that counted, ns
     """
 
     confirm_ns: int
@@ -52,6 +57,7 @@ class PartitionClock:
     ahead: dict[Key, int] = field(default_factory=dict)
     others: frozenset[Key] = frozenset()
     since: int | None = None
+    steps: tuple[int, ...] = ()
 
     @staticmethod
     def begin(*usual_ns: int) -> PartitionClock:
@@ -61,7 +67,8 @@ class PartitionClock:
     @property
     def leap_ns(self) -> int:
         """Least leap that is not taken at once."""
-        return LEAP_CONFIRMATIONS * self.confirm_ns
+        least = LEAP_CONFIRMATIONS * self.confirm_ns
+        return max(least, USUAL_STEPS * min(self.steps)) if len(self.steps) == KNOWN_STEPS else least
 
     def advance(self, columns: Columns) -> tuple[PartitionClock, NDArray[np.int64]]:
         """Return the clock after N points, and the clock after each of them (N,)."""
@@ -72,7 +79,8 @@ class PartitionClock:
             return _Advance(self, start).over(columns)
         only, several = self._series_with(columns.keys.names)
         recent = recent_series(self.recent, columns)
-        return PartitionClock(self.confirm_ns, int(clock[-1]), only, several, recent), clock
+        after = PartitionClock(self.confirm_ns, int(clock[-1]), only, several, recent, steps=self.steps)
+        return after, clock
 
     def _series_with(self, names: Iterable[Key]) -> tuple[Key | None, bool]:
         if self.several:
@@ -87,16 +95,18 @@ class PartitionClock:
 
     def to_bytes(self) -> NDArray[np.uint8]:
         """Return all but ``ns`` for a snapshot; ``from_bytes`` is the inverse."""
-        state = [self.only, self.several, self.recent, self.ahead, sorted(self.others), self.since]
+        heard = [self.only, self.several, self.recent, self.ahead, sorted(self.others), self.since]
+        state = [*heard, self.steps] if self.steps else heard
         return np.frombuffer(json.dumps(state).encode(), np.uint8)
 
     def from_bytes(self, ns: int | None, state: NDArray[np.uint8] | None) -> PartitionClock:
         """Return a stored clock; ``state`` is None if an earlier version wrote it."""
         if state is None:
             return PartitionClock(self.confirm_ns, ns, None, ns is not None)
-        only, several, recent, ahead, others, since = json.loads(state.tobytes())
+        only, several, recent, ahead, others, since, *more = json.loads(state.tobytes())
+        steps = tuple(more[0]) if more else ()
         return PartitionClock(
-            self.confirm_ns, ns, only, several, tuple(recent), ahead, frozenset(others), since
+            self.confirm_ns, ns, only, several, tuple(recent), ahead, frozenset(others), since, steps
         )
 
 
@@ -116,6 +126,8 @@ class _Advance:
         self._only, self._several = clock.only, clock.several
         self._recent = deque(clock.recent, RECENT_POINTS)
         self._ahead, self._others, self._since = dict(clock.ahead), set(clock.others), clock.since
+        self._steps = clock.steps
+        self._leap_ns = clock.leap_ns
 
     def over(self, columns: Columns) -> tuple[PartitionClock, NDArray[np.int64]]:
         """Return the clock after N points, and after each (N,)."""
@@ -127,11 +139,11 @@ class _Advance:
             self._recent.append(key)
             each[row] = self._ns
         before = self._before
-        heard = tuple(self._recent), self._ahead, frozenset(self._others), self._since
+        heard = tuple(self._recent), self._ahead, frozenset(self._others), self._since, self._steps
         return PartitionClock(before.confirm_ns, self._ns, self._only, self._several, *heard), each
 
     def _take(self, key: Key, time: int) -> None:
-        if not self._several or time <= self._ns + self._before.leap_ns:
+        if not self._several or time <= self._ns + self._leap_ns:
             self._follow(key, time)
             return
         if not self._ahead:
@@ -146,7 +158,10 @@ class _Advance:
             or count > MAX_SERIES_AHEAD
             or newest - self._since >= self._before.confirm_ns
         ):
-            self._reach(min(self._ahead.values()))
+            reached = min(self._ahead.values())
+            self._steps = (*self._steps, reached - self._ns)[-KNOWN_STEPS:]
+            self._leap_ns = replace(self._before, steps=self._steps).leap_ns
+            self._reach(reached)
 
     def _follow(self, key: Key, time: int) -> None:
         """Take a point that does not leap."""
@@ -162,7 +177,7 @@ class _Advance:
     def _reach(self, time: int) -> None:
         """Move the clock; series that are no longer ahead of it are like the others."""
         self._ns = time
-        limit = time + self._before.leap_ns
+        limit = time + self._leap_ns
         if self._ahead and min(self._ahead.values()) <= limit:
             self._ahead = {key: own for key, own in self._ahead.items() if own > limit}
             self._others.clear()
