@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -122,18 +122,13 @@ def _guess_optional(found: Guess, columns: Fields, labels: list[str], values: li
         found.note("optional", ", ".join(absent), "absent from some records")
 
 
-def is_network(names: Iterable[str]) -> bool:
-    """Return whether fields are named like rates or traffic."""
-    return any(_NETWORK.search(name) for name in names)
-
-
 def _guess_preset(found: Guess, names: list[str]) -> None:
     values = list(found.form["values"])
     if sum(bool(_STOCK.search(name)) for name in names) >= 2:
         found.stream["preset"] = "stock"
         found.note("preset", "stock", "fields of prices and symbols")
         found.note("calendar", "none", "for bars of an exchange set `calendar`, for example XNYS")
-    elif is_network([*names, *values]):
+    elif any(_NETWORK.search(name) for name in [*names, *values]):
         found.stream["preset"] = "network"
         found.note("preset", "network", "fields of rates or traffic")
     else:

@@ -16,7 +16,6 @@ from typing import Any
 
 from pipeline.core.durations import duration_text
 from pipeline.core.errors import InputError
-from pipeline.services.config_guess import is_network
 from pipeline.services.guess import Guess
 from pipeline.services.prometheus_api import Labels, PrometheusApi
 
@@ -27,7 +26,8 @@ MAX_LABELS = 10
 #: Metrics of the exporters themselves, which are left out beside others.
 _OF_EXPORTERS = ("go_*", "process_*", "promhttp_*", "scrape_*", "python_*", "net_conntrack_*")
 _PART_OF_HISTOGRAM = re.compile(r"_(bucket|created)$")
-_INFORMATION = re.compile(r"_(info|timestamp|timestamp_seconds|time_seconds)$")
+_INFORMATION = re.compile(r"_(info|timestamp|time|timestamp_seconds|time_seconds)$")
+_TRAFFIC = re.compile(r"octets|packets|network|requests|receive|transmit|throughput|latency|flows")
 _COUNTER = re.compile(r"_(total|count|sum)$")
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 _WORDS = re.compile(r"[\w .:/@-]+(\|[\w .:/@-]+)*")
@@ -217,7 +217,7 @@ def _stream(
 ) -> dict[str, Any]:
     form = {"series": series, "where": {"__name__": names, **conditions}}
     stream: dict[str, Any] = {"source": {"push": {"host": "127.0.0.1"}}, "format": {"remote_write": form}}
-    if is_network(names):
+    if any(_TRAFFIC.search(name) for name in names):
         stream["preset"] = "network"
     return stream | ({"counters": ["value"]} if rising else {})
 

@@ -216,10 +216,10 @@ def test_a_prometheus_sends_to_the_streams_that_were_guessed(tmp_path: Path, sql
         asked = problem("--from", url)
         assert "which ones" in asked
         assert "--set metrics=VALUE, for example metrics=prometheus_" in asked
-        metrics = "--set=metrics=prometheus_tsdb_head_*,go_goroutines,go_memstats_alloc_bytes,up"
+        metrics = "--set=metrics=prometheus_tsdb_head_[acs]*,go_goroutines,go_memstats_alloc_bytes,up"
         done = init("--from", url, "--query", '{job="self"}', metrics, "--set", "hours=0.1")
         assert done.exit_code == 0, done.output
-        assert "usual interval of scrapes" in done.output
+        assert "learned, not set" in done.output
         assert "constant" in done.output
         assert "remote_write:" in done.output
         config = load_config(Path("f.yaml"))
