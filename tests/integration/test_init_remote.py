@@ -185,7 +185,7 @@ def prometheus(folder: Path, extra: str = "") -> Iterator[tuple[subprocess.Popen
     try:
         yield running, f"http://127.0.0.1:{port}"
     finally:
-        running.terminate()
+        running.kill()  # it would wait a minute for a receiver that is gone
         running.wait(60)
 
 
