@@ -29,7 +29,7 @@ from pipeline.observability.metrics import OutputMetrics
 from pipeline.outputs.remote_write_format import HEADERS, Labels, encode_request, metric_labels
 from pipeline.outputs.row_selection import RowSelection
 from pipeline.outputs.verdict import VerdictRows
-from pipeline.scoring.provenance import Scored
+from pipeline.scoring.provenance import RevisedPoints, Scored
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 
 log = structlog.get_logger(__name__)
@@ -85,6 +85,10 @@ class SeriesWindow:
             since[slot[row]] = min(since[slot[row]], at)
         return (time >= since[slot]) & (time <= until[slot])
 
+    def has(self, partition: Partition, slot: int) -> bool:
+        """Return whether a series is written now."""
+        return (partition, slot) in self._until
+
     def drop(self, partition: Partition) -> None:
         """Forget a partition, whose slots are given away."""
         self._until = {key: end for key, end in self._until.items() if key[0] != partition}
@@ -119,7 +123,9 @@ class RemoteWriteOutput:
         self._window = SeriesWindow(
             config.max_series, to_nanoseconds(config.keep), every_point=config.series == "all"
         )
-        self._selection = RowSelection(scorer, self._window.choose)
+        self._scorer = scorer
+        every = self._revised_of_written_series if config.series == "all" else None
+        self._selection = RowSelection(scorer, self._window.choose, every)
         self._labels = lru_cache(_LABELS_CACHED)(partial(labels_of, scorer.stream))
         self._series = lru_cache(_LABELS_CACHED)(self._series_of)
         self._samples_of_row = 2 + 4 * len(scorer.provenance.channels)
@@ -176,6 +182,12 @@ class RemoteWriteOutput:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(CLOSE_TIMEOUT_SECONDS)
+
+    def _revised_of_written_series(self, points: RevisedPoints, partition: Partition) -> NDArray[np.bool_]:
+        """Choose the revised points of series within ``max_series``."""
+        slots = {name: slot for slot, name in enumerate(self._scorer.names()) if name is not None}
+        written = [self._window.has(partition, slots.get(name or "", -1)) for name in points.names]
+        return np.array(written, np.bool_)[points.scored.points.slot]
 
     def _put(self, rows: VerdictRows) -> None:
         with self._changed:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from detectors.base import Points, Verdicts
 from pipeline.core.types import Partition
 from pipeline.outputs.verdict import VerdictRows
-from pipeline.scoring.provenance import Scored
+from pipeline.scoring.provenance import RevisedPoints, Scored
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 
 MAX_REVISED_ROWS = 5_000
 
 #: Chooses points: (scored points, the rows of a partition, the partition) → (N,) bool of those rows.
 ChoosePoints = Callable[[Scored, slice, Partition], NDArray[np.bool_]]
+#: Chooses points that were scored again: (the points, their partition) → (M,) bool.
+ChooseRevised = Callable[[RevisedPoints, Partition], NDArray[np.bool_]]
 
 
 def flagged_points(scored: Scored, rows: slice, partition: Partition) -> NDArray[np.bool_]:
@@ -30,16 +32,36 @@ def all_points(scored: Scored, rows: slice, partition: Partition) -> NDArray[np.
     return np.ones(rows.stop - rows.start, np.bool_)
 
 
+def revised_alarms(points: RevisedPoints, partition: Partition) -> NDArray[np.bool_]:
+    """Choose points that are or were alarms."""
+    return points.was_alarm | points.scored.verdicts.flag
+
+
+def all_revised(points: RevisedPoints, partition: Partition) -> NDArray[np.bool_]:
+    """Choose all points that were scored again."""
+    return np.ones(len(points.was_alarm), np.bool_)
+
+
 class RowSelection:
     """Takes the chosen points out of the results of one stream.
 
     Points that a gap policy filled in come from no record and are left out.
     """
 
-    def __init__(self, scorer: StreamScorer, choose: ChoosePoints) -> None:
-        """Choose points of the results of ``scorer``."""
+    def __init__(
+        self, scorer: StreamScorer, choose: ChoosePoints, choose_revised: ChooseRevised | None = None
+    ) -> None:
+        """Choose points of the results of ``scorer``.
+
+        Args:
+            scorer: Scorer of the stream.
+            choose: Chooses points that are scored for the first time.
+            choose_revised: Chooses points that are scored again; None: all of them if ``choose`` takes all
+                points, otherwise those that are or were alarms.
+        """
         self._scorer = scorer
         self._choose = choose
+        self._choose_revised = choose_revised or (all_revised if choose is all_points else revised_alarms)
         self._names: Sequence[str | None] = ()
         self._generation = -1  # of the series table that the names belong to
 
@@ -55,18 +77,9 @@ class RowSelection:
                 yield partition, self._taken(partition, result.model_version, scored, at)
 
     def revised(self, result: BatchResult) -> Iterator[tuple[Partition, VerdictRows]]:
-        """Yield points that were scored again, at most MAX_REVISED_ROWS at a time.
-
-        All, or those that are or were alarms, as for first verdicts.
-        """
+        """Yield points that were scored again, at most MAX_REVISED_ROWS at a time."""
         for partition, points in result.revised.items():
-            rows = slice(0, len(points.scored.offset))
-            chosen = points.was_alarm | (
-                points.scored.verdicts.flag
-                if self._choose is not all_points
-                else all_points(points.scored, rows, partition)
-            )
-            found = np.flatnonzero(chosen)
+            found = np.flatnonzero(self._choose_revised(points, partition))
             for first in range(0, len(found), MAX_REVISED_ROWS):
                 at = found[first : first + MAX_REVISED_ROWS]
                 taken = self._taken(partition, result.model_version, points.scored, at)
