@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,29 @@ class Scored:
     offset: NDArray[np.int64]
     seq: NDArray[np.int64]
     ends: NDArray[np.bool_] | None = None
+
+
+def joined(parts: Sequence[Scored]) -> Scored:
+    """Return the points of several steps as those of one batch, in their order."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return Scored(
+        joined_points([one.points for one in parts]),
+        Verdicts(
+            *(np.concatenate([getattr(one.verdicts, f.name) for one in parts]) for f in fields(Verdicts))
+        ),
+        np.concatenate([one.offset for one in parts]),
+        np.concatenate([one.seq for one in parts]),
+        None if first.ends is None else np.concatenate([one.ends for one in parts if one.ends is not None]),
+    )
+
+
+def joined_points(parts: Sequence[Points]) -> Points:
+    """Return the points of several partitions, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Points(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Points)))
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_
 from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.event_stage import EventStage
 from pipeline.scoring.page_merge import join_pages
-from pipeline.scoring.provenance import Provenance, RevisedPoints, Scored
+from pipeline.scoring.provenance import Provenance, RevisedPoints, Scored, joined, joined_points
 from pipeline.scoring.series_limit import SeriesLimit
 from pipeline.scoring.series_table import LoadedPage, SeriesTable, StateLayer
 from pipeline.sources.base import Records, TableRecords
@@ -208,29 +208,66 @@ class StreamScorer:
         ended: bool = False,
     ) -> BatchResult:
         result = BatchResult(outcomes, self.provenance.model_version)
+        scored = [
+            part
+            for some in self._in_turn(ready)
+            if (part := self._score_together(some, result, replay, ended=ended)) is not None
+        ]
+        if scored:
+            result.scored = joined(scored)
+        if len(scored) > 1:  # one that was flagged in a file may be closed by the next one
+            result.anomalies = list({anomaly.id: anomaly for anomaly in result.anomalies}.values())
+        return result
+
+    def _in_turn(self, ready: dict[Partition, Columns]) -> list[dict[Partition, Columns]]:
+        """Divide the files of a batch where a series goes on from one file to the next.
+
+        The state at the end of the earlier file is that after its rows, which may be in the same batch.
+        """
+        if not self.is_file_sequence or len(ready) == 1:
+            return [ready]
+        groups: list[dict[Partition, Columns]] = [{}]
+        seen: set[Key] = set()
+        for partition, columns in ready.items():
+            names = set(columns.keys.names)
+            if not (names & seen).issubset(self.series.keys_of(partition)):
+                groups.append({})
+                seen = set()
+            groups[-1][partition] = columns
+            seen |= names
+        return groups
+
+    def _score_together(
+        self, ready: dict[Partition, Columns], result: BatchResult, replay: bool, *, ended: bool
+    ) -> Scored | None:
+        """Score columns in one step of the detector, and add their counts and anomalies to ``result``."""
         admitted, offsets = [], []
-        start = 0
+        first = start = max((rows.stop for rows in result.rows.values()), default=0)
         for partition, columns in ready.items():
             one = self.event_time.admit(
                 self.series.state["windows"], self._slots(partition, columns, replay), columns
             )
-            self._count(outcomes[partition], columns, one.outcome)
+            self._count(result.outcomes[partition], columns, one.outcome)
             if self.events is not None:
-                watermark = FOREVER if ended else outcomes[partition].watermark_ns
+                watermark = FOREVER if ended else result.outcomes[partition].watermark_ns
                 one = self.events.end_sessions(self.series, partition, watermark, columns, one)
             admitted.append(one)
             offsets.append(one.offsets(columns))
             result.rows[partition] = slice(start, start := start + len(one.points))
-        result.anomalies, self._continued = self._continued, []
-        if not start:
-            return result
-        points = _concatenated([one.points for one in admitted])
+        result.anomalies += self._continued
+        self._continued = []
+        if start == first:
+            return None
+        points = joined_points([one.points for one in admitted])
         started = thread_time()
         verdicts = self._step(points, np.concatenate([one.restart for one in admitted]))
-        result.seconds = thread_time() - started
+        result.seconds += thread_time() - started
         if self.events is not None:
-            self.events.limit_new_codes(points, verdicts, result.rows, self.provenance.alarm_rate)
-        result.scored = Scored(
+            rows = {
+                p: slice(at.start - first, at.stop - first) for p, at in result.rows.items() if p in ready
+            }
+            self.events.limit_new_codes(points, verdicts, rows, self.provenance.alarm_rate)
+        scored = Scored(
             points,
             verdicts,
             np.concatenate(offsets),
@@ -239,9 +276,9 @@ class StreamScorer:
         )
         if not replay:
             result.anomalies += self.tracker.advance(
-                result.scored, self.provenance, self.series.state["windows"]["seq"]
+                scored, self.provenance, self.series.state["windows"]["seq"]
             )
-        return result
+        return scored
 
     def _step(self, points: Points, restart: NDArray[np.bool_]) -> Verdicts:
         """Advance the detector.
@@ -596,9 +633,3 @@ def _rows_between_resets(slot: NDArray[np.int32], restart: NDArray[np.bool_]) ->
     number = np.empty(len(slot), np.int64)
     number[order] = resets - np.repeat((resets - restart[order])[first], np.diff(first, append=len(slot)))
     return [rows for rows in (np.flatnonzero(number == n) for n in range(number.max() + 1)) if len(rows)]
-
-
-def _concatenated(parts: Sequence[Points]) -> Points:
-    if len(parts) == 1:
-        return parts[0]
-    return Points(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Points)))

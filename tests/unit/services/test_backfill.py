@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from sqlalchemy import func, select
 
 from pipeline.config.schema import Config
@@ -22,9 +24,9 @@ from tests.integration.test_replay_parity import csv_file
 MOST = 10
 
 
-def config_of(folder: Path, template: Path, **changes: Any) -> Config:
+def config_of(folder: Path, template: Path, *, follow: bool = False, **changes: Any) -> Config:
     (folder / "forewatch.db").write_bytes(template.read_bytes())
-    source = {"files": {"paths": [str(folder / "ids.csv")]}}
+    source = {"files": {"paths": [str(folder / "ids.csv")], "follow": follow}}
     tree = config_tree(f"sqlite:///{folder}/forewatch.db", source, max_series=MOST, **changes)
     tree["streams"]["plant"]["format"] = {"csv": {"series": "s", "time": "t", "values": ["v"]}}
     return Config.model_validate(tree)
@@ -55,3 +57,20 @@ def test_a_warm_start_stores_no_more_series_than_the_limit(tmp_path, sqlite_temp
     with database.read() as connection:
         assert connection.execute(statement).scalar_one() == MOST
     database.close()
+
+
+def test_series_go_on_from_file_to_file_within_a_batch(tmp_path, sqlite_template):
+    """All files of a followed folder fit in one batch; the verdicts are those of one file."""
+    rows = [record(name, n, 20 + 3 * np.sin(n / 7) + (n % 5)) for n in range(400) for name in ("a", "b")]
+    whole = csv_file(tmp_path / "whole.csv", rows)
+    parts = [csv_file(tmp_path / f"{n}.csv", rows[200 * n : 200 * (n + 1)]) for n in range(4)]
+    found = []
+    for name, files in (("one", [whole]), ("many", parts)):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = config_of(folder, sqlite_template, follow=True, lateness="0s", detector="standard")
+        scores = folder / "scores.parquet"
+        run_backfill(config, "plant", files, None, None, scores, Silent())
+        table = pd.read_parquet(scores).astype({"series": str}).sort_values(["series", "timestamp"])
+        found.append(table[["series", "timestamp", "score", "flag", "expected"]].reset_index(drop=True))
+    pd.testing.assert_frame_equal(*found, check_exact=True)
