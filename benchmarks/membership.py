@@ -1,12 +1,16 @@
 """Cost of ownership with many members and partitions on PostgreSQL.
 
-    python -m benchmarks.membership [--members 100] [--partitions 10000]
+    python -m benchmarks.membership [--members 100] [--partitions 10000] [--limit-seconds 300]
 
 The engines of all members run in this process, one after the other, on an in-memory log that assigns the
 partitions and on a real PostgreSQL. Everything but the log is the code of the daemon: positions with their
 fence, snapshots, commits. Phases: all start; a record for each partition is committed; each partition has a
-snapshot; half of the members end without a word; they come back. Each phase prints its takeovers, the time of
-one, and what PostgreSQL did: transactions and bytes of its log. The account at the end must balance.
+snapshot; half of the members end without a word; they come back; a storm in which a tenth ends and another
+tenth joins, ten times, before the group is settled. Each phase prints its takeovers, the time of one, and what
+PostgreSQL did: transactions and bytes of its log. The account at the end must balance.
+
+All of it runs twice: with acquisitions of one partition each, and of many together. A phase that ends after
+the limit is the last one of its run.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from pipeline.config.schema import Config
 from pipeline.core.types import Partition
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
+from pipeline.engine.ownership import Claim
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.sources.base import OffsetBounds
 from pipeline.sources.memory import MemoryLog, MemorySource
@@ -43,8 +48,17 @@ _LOAD = text("SELECT xact_commit, pg_current_wal_lsn() - '0/0' FROM pg_stat_data
 class Group:
     """The members of one group, which take turns."""
 
-    def __init__(self, folder: Path, url: str, partitions: int) -> None:
-        """Make the log and the database of no member."""
+    def __init__(self, folder: Path, url: str, partitions: int, *, together: bool) -> None:
+        """Make the log and the database of no member.
+
+        Args:
+            folder: For recorded history.
+            url: The database.
+            partitions: Number of partitions.
+            together: Acquire many partitions in one transaction.
+        """
+        self.together = together
+        self._claim_share = 0.0  # time of the last claim for each of its partitions
         self.log = MemoryLog("plant", partitions)
         self.database = Database(url)
         self.database.upgrade()
@@ -61,6 +75,7 @@ class Group:
             engine = build_engine("plant", self.config, self.database, MemorySource(self.log), metrics)
             ownership = engine.parts.ownership
             ownership.acquire = self._timed(ownership.acquire)  # type: ignore[method-assign]
+            ownership.claim = self._timed_claim(ownership.claim)  # type: ignore[method-assign]
             self.members.append(engine)
 
     def end(self, count: int) -> None:
@@ -95,12 +110,36 @@ class Group:
             }
         return sum(len(one.parts.ownership.positions) for one in self.members) == len(ends) and owned == ends
 
+    def storm(self, rounds: int = 10) -> None:
+        """Let a tenth of the members end and as many join, and the others take one turn, several times."""
+        for _ in range(rounds):
+            count = max(len(self.members) // 10, 1)
+            self.end(count)
+            self.join(count)
+            for engine in self.members:
+                engine.turn(0.0)
+        self.settle()
+
     def _timed(self, acquire: Callable[..., bool]) -> Callable[..., bool]:
-        def timed(partition: Partition, bounds: OffsetBounds | None = None) -> bool:
+        def timed(
+            partition: Partition, bounds: OffsetBounds | None = None, claim: Claim | None = None
+        ) -> bool:
             started = time.perf_counter()
-            owned = acquire(partition, bounds)
-            self.seconds.append(time.perf_counter() - started)
+            owned = acquire(partition, bounds, claim)
+            share = 0.0 if claim is None else self._claim_share
+            self.seconds.append(time.perf_counter() - started + share)
             return owned
+
+        return timed
+
+    def _timed_claim(self, claim: Callable[..., dict[Partition, Claim]]) -> Callable[..., dict[Partition, Claim]]:
+        def timed(bounds: Mapping[Partition, OffsetBounds]) -> dict[Partition, Claim]:
+            if not self.together:
+                return {}
+            started = time.perf_counter()
+            claims = claim(bounds)
+            self._claim_share = (time.perf_counter() - started) / max(len(claims), 1)
+            return claims
 
         return timed
 
@@ -142,28 +181,48 @@ def main() -> None:
     )
     parser.add_argument("--members", type=int, default=100)
     parser.add_argument("--partitions", type=int, default=10_000)
+    parser.add_argument("--limit-seconds", type=float, default=300)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    half = options.members // 2
     with tempfile.TemporaryDirectory() as folder, running_postgres() as postgres:
-        group = Group(Path(folder), create_database(postgres), options.partitions)
-        group.join(options.members)
-        phases: dict[str, Callable[[], object]] = {
-            "all start": group.settle,
-            "a record each": lambda: send(group, 0),
-            "a snapshot each": group.snapshots,
-            "half of the members end": lambda: (group.end(half), group.settle()),
-            "they come back": lambda: (group.join(half), group.settle()),
-            "another record each": lambda: send(group, 1),
-        }
-        for name, act in phases.items():
-            sizes = {"members": len(group.members), "partitions": options.partitions}
-            figures = phase(group, name, act) | {"load": round(os.getloadavg()[0], 1)}
-            print(json.dumps({"benchmark": "membership", **sizes, **figures}), flush=True)
-        with group.database.read() as connection:
-            read = [one.counts.read() for one in positions.all_of(connection, "plant")]
-        assert read == [2] * options.partitions, "the account does not balance"
-        group.database.close()
+        for together in (False, True):
+            url = create_database(postgres)
+            group = Group(Path(folder), url, options.partitions, together=together)
+            run(group, options.members, options.limit_seconds)
+
+
+def run(group: Group, members: int, limit_seconds: float) -> None:
+    """Run the phases, and print the figures of each.
+
+    Args:
+        group: The members that there will be.
+        members: Number of members.
+        limit_seconds: No phase begins after this time.
+    """
+    began, half, ran = time.perf_counter(), members // 2, 0
+    group.join(members)
+    phases: dict[str, Callable[[], object]] = {
+        "all start": group.settle,
+        "a record each": lambda: send(group, 0),
+        "a snapshot each": group.snapshots,
+        "half of the members end": lambda: (group.end(half), group.settle()),
+        "they come back": lambda: (group.join(half), group.settle()),
+        "storm": group.storm,
+        "another record each": lambda: send(group, 1),
+    }
+    for name, act in phases.items():
+        if time.perf_counter() - began > limit_seconds:
+            print(f"{name} and what follows: not run, {limit_seconds:.0f} s are over", flush=True)
+            break
+        way = {"acquisitions": "together" if group.together else "one by one"}
+        sizes = {"members": len(group.members), "partitions": len(group.log.partitions)}
+        figures = phase(group, name, act) | {"load": round(os.getloadavg()[0], 1)}
+        print(json.dumps({"benchmark": "membership", **way, **sizes, **figures}), flush=True)
+        ran += name.endswith("record each")
+    with group.database.read() as connection:
+        read = [one.counts.read() for one in positions.all_of(connection, "plant")]
+    assert read == [ran] * len(read), "the account does not balance"
+    group.database.close()
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pipeline.decode import series_names
 from pipeline.engine.commit import Committer, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.gone_files import GoneFiles
-from pipeline.engine.ownership import Ownership
+from pipeline.engine.ownership import MAX_PARTITIONS_PER_CLAIM, Claim, Ownership
 from pipeline.engine.sink import ResultWriters, Sink
 from pipeline.engine.snapshots import Snapshots
 from pipeline.observability.metrics import StreamMetrics
@@ -228,29 +228,46 @@ class Engine:
 
     def _acquire(self, partitions: Sequence[Partition]) -> None:
         bounds = self._bounds_of(partitions)
-        for partition in partitions:
+        for first in range(0, len(partitions), MAX_PARTITIONS_PER_CLAIM):
+            some = partitions[first : first + MAX_PARTITIONS_PER_CLAIM]
             try:
-                owned = self.parts.ownership.acquire(partition, bounds.get(partition))
-            except Fenced:  # another owner was faster
-                self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
-                continue
-            except (StorageUnavailable, SourceError, OutputUnavailable) as error:
-                self.parts.faults.open_for(error)
-                if isinstance(error, SourceError) and error.partition is not None:
-                    self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
-                    continue
-                # The other partitions would wait as long for the same answer, without a poll.
-                self._to_acquire.update(dict.fromkeys(self._to_acquire, time.monotonic() + RETRY_SECONDS))
+                claims = self.parts.ownership.claim({p: bounds[p] for p in some if p in bounds})
+            except StorageUnavailable as error:
+                self._acquire_later(error)
                 return
-            del self._to_acquire[partition]
-            if not owned:
-                self._stopped.add(partition)
-                continue
-            self._emit_caught_up()
-            if self._retry_at or self._held:
-                self.parts.source.pause([partition])
-            if not self._retry_at:
-                self.parts.faults.close(FaultKind.DATABASE_DOWN)
+            for partition in some:
+                if not self._acquire_one(partition, bounds.get(partition), claims.get(partition)):
+                    return
+
+    def _acquire_one(self, partition: Partition, bounds: OffsetBounds | None, claim: Claim | None) -> bool:
+        """Acquire a partition, and return False if the others must wait."""
+        try:
+            owned = self.parts.ownership.acquire(partition, bounds, claim)
+        except Fenced:  # another owner was faster
+            self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
+            return True
+        except (StorageUnavailable, SourceError, OutputUnavailable) as error:
+            if isinstance(error, SourceError) and error.partition is not None:
+                self.parts.faults.open_for(error)
+                self._to_acquire[partition] = time.monotonic() + REACQUIRE_SECONDS
+                return True
+            self._acquire_later(error)
+            return False
+        del self._to_acquire[partition]
+        if not owned:
+            self._stopped.add(partition)
+            return True
+        self._emit_caught_up()
+        if self._retry_at or self._held:
+            self.parts.source.pause([partition])
+        if not self._retry_at:
+            self.parts.faults.close(FaultKind.DATABASE_DOWN)
+        return True
+
+    def _acquire_later(self, error: StorageUnavailable | SourceError | OutputUnavailable) -> None:
+        """Try all partitions again later: each would wait as long for the same answer, without a poll."""
+        self.parts.faults.open_for(error)
+        self._to_acquire.update(dict.fromkeys(self._to_acquire, time.monotonic() + RETRY_SECONDS))
 
     def _bounds_of(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
         """Return the bounds of several partitions, nothing if one request fails."""

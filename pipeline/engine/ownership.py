@@ -7,46 +7,45 @@ state up to date. Their results were committed before and are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
-from sqlalchemy import Connection
 
-from pipeline.core.errors import DamagedState, OutputUnavailable, SourceError
+from pipeline.core.errors import OutputUnavailable, SourceError
 from pipeline.core.types import Anomaly, AnomalyState, Counts, EndReason, FaultKind, Partition, Position
 from pipeline.engine.commit import Committer, OnChanges, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.sink import ResultWriters
+from pipeline.engine.stored_state import StateLoader, StoredState, damage_text
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import OffsetBounds, Records, Source, TableRecords
 from storage.results import anomalies, late_records
 from storage.sql.database import Database
 from storage.stream_state import positions, snapshots
+from storage.stream_state.positions import Fenced
 
 _GAP_ADVICE = "To continue without the missing records, or in the new log, set on_gap: resume-earliest."
 _FILE_ADVICE = "Put the earlier content back, or give the new content a file name of its own: it is then read from its beginning."
 
 AnyRecords = Records | TableRecords
 
-#: Most records that are read again in place of a damaged snapshot: some minutes of work. A partition with more
-#: of them is reset, so that its new records do not wait for hours.
-MAX_REPLAY_RECORDS = 5_000_000
-
-#: Reason why the state of a partition is reset although no snapshot was refused.
-NO_SNAPSHOT = "there is no snapshot, and the records that it would be made of are deleted"
+#: Partitions that one transaction acquires. Their rows are locked for some milliseconds.
+MAX_PARTITIONS_PER_CLAIM = 100
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Restored:
-    """State of a partition that was loaded: everything below ``offset``."""
+class Claim:
+    """A partition whose epoch was raised.
 
-    offset: int
-    replayable: bool  # the source still holds the records from ``offset`` on
-    loaded: bool  # from a snapshot; False: it is empty
-    damage: str = ""  # reason why the snapshot was refused
+    ``state`` is None where the position does not fit the log: a gap, or another log.
+    """
+
+    position: Position
+    state: StoredState | None
 
 
 class Ownership:
@@ -78,6 +77,7 @@ class Ownership:
             on_changes: Called inside a transaction that closes anomalies.
         """
         self._committer = Committer(database, on_changes)
+        self._states = StateLoader(scorer, reader)
         self._reader = reader
         self._writers = writers
         self._scorer = scorer
@@ -94,19 +94,68 @@ class Ownership:
         #: state has reached it.
         self._open: dict[Partition, list[Anomaly]] = {}
 
-    def acquire(self, partition: Partition, bounds: OffsetBounds | None = None) -> bool:
+    def claim(self, bounds: Mapping[Partition, OffsetBounds]) -> dict[Partition, Claim]:
+        """Become the owner of several partitions in few transactions, and load their states.
+
+        ``acquire`` then resumes each. It acquires those that are missing in the result by itself: their row is
+        locked, or the source gives no answer. Raises StorageUnavailable.
+        """
+        if not bounds:
+            return {}
+        identities: dict[Partition, str] = {}
+        for partition in bounds:
+            self.drop(partition)
+            with suppress(SourceError):
+                identities[partition] = self._source.identity(partition)
+        owned = positions.acquire_all(self._database, self._reader, identities, self._owner)
+        owned = self._start_new(owned)
+        with self._database.read() as connection:
+            return {
+                partition: Claim(
+                    position,
+                    self._states.load(connection, position, bounds[partition])
+                    if _fits(position, identities[partition], bounds[partition])
+                    else None,
+                )
+                for partition, position in owned.items()
+            }
+
+    def _start_new(self, owned: dict[Partition, Position]) -> dict[Partition, Position]:
+        """Commit the start of new partitions at once: a crash must not move ``latest`` on.
+
+        Without an answer of the source, or after a fence, they are left out.
+        """
+        new = [position for position in owned.values() if position.next_offset is None]
+        begun = {partition: at for partition, at in owned.items() if at.next_offset is not None}
+        if not new:
+            return begun
+        try:
+            starts = [
+                PartitionCommit(one, self._source.start_offset(one.partition), Counts(), one.watermark_ns)
+                for one in new
+            ]
+            return begun | self._committer.commit(starts)
+        except (SourceError, Fenced):
+            return begun
+
+    def acquire(
+        self, partition: Partition, bounds: OffsetBounds | None = None, claim: Claim | None = None
+    ) -> bool:
         """Become the owner and resume reading.
 
         Return False where a fault stops the partition. Raises StorageUnavailable, SourceError and
         OutputUnavailable (try again), and Fenced (another owner was faster). ``bounds`` are
         those of a moment ago, None to ask for them.
         """
-        self.drop(partition)
+        if claim is None:
+            self.drop(partition)
         identity = self._source.identity(partition)
         bounds = bounds or self._source.bounds([partition])[partition]
-        position = positions.acquire(self._database, self._reader, partition, self._owner, identity)
+        if claim is not None:
+            position = claim.position
+        else:
+            position = positions.acquire(self._database, self._reader, partition, self._owner, identity)
         if position.next_offset is None:
-            # Commit the start at once: a crash before the first batch must not move ``latest`` on.
             position = self._move(position, self._source.start_offset(partition), Counts())
         if identity and position.identity and identity != position.identity:
             return self._handle_recreated_log(position, identity, bounds)
@@ -115,7 +164,7 @@ class Ownership:
             bounds = self._source.bounds([partition])[partition]
         if not bounds.beginning <= position.next_offset <= bounds.end:
             return self._handle_gap(position, bounds)
-        return self._recover(position, bounds)
+        return self._recover(position, bounds, claim.state if claim is not None else None)
 
     def acquire_missing(self, partition: Partition) -> None:
         """Become the owner of a file that is gone, with its last snapshot.
@@ -129,13 +178,12 @@ class Ownership:
             return
         bounds = OffsetBounds(start, start)
         with self._database.read() as connection:
-            found = anomalies.open_of(connection, self._scorer.provenance.stream, partition)
-            state = self._load_state(connection, position, bounds)
+            state = self._states.load(connection, position, bounds)
         if not state.replayable:
             position = self._move(position, start, _without_buffered(position.counts))
         self._open_writers(position, start)
         self.positions[partition], self.cursor[partition] = position, start
-        self._scorer.restore_open(partition, found)
+        self._scorer.restore_open(partition, state.open_anomalies)
 
     def close_open_anomalies(self, partition: Partition) -> int:
         """Close the anomalies that no state has, and return their number.
@@ -151,12 +199,13 @@ class Ownership:
             self.positions[partition] = position
         return len(found)
 
-    def _recover(self, position: Position, bounds: OffsetBounds) -> bool:
+    def _recover(self, position: Position, bounds: OffsetBounds, state: StoredState | None = None) -> bool:
         partition, start = position.partition, position.next_offset
         assert start is not None
-        with self._database.read() as connection:
-            found = anomalies.open_of(connection, self._scorer.provenance.stream, partition)
-            state = self._load_state(connection, position, bounds)
+        if state is None:
+            with self._database.read() as connection:
+                state = self._states.load(connection, position, bounds)
+        found = state.open_anomalies
         if not state.replayable:
             what = f"{position.counts.buffered} buffered records"
             if state.damage:
@@ -185,7 +234,7 @@ class Ownership:
         self._source.resume([partition])
         self._faults.resolve(partition)
         if state.damage:
-            self._faults.damaged(partition, _damage_text(position, state))
+            self._faults.damaged(partition, damage_text(position, state))
         log.info(
             "partition acquired",
             partition=str(partition),
@@ -218,33 +267,6 @@ class Ownership:
         except OutputUnavailable:
             self.drop(position.partition)
             raise
-
-    def _load_state(self, connection: Connection, position: Position, bounds: OffsetBounds) -> _Restored:
-        """Load the snapshot of a partition; one that is damaged is refused."""
-        partition, start = position.partition, position.next_offset
-        assert start is not None
-        damage = ""
-        try:
-            snapshot = snapshots.load(connection, self._reader, partition)
-            if snapshot is not None:
-                since = snapshot.offset
-                if since > start:
-                    raise DamagedState(f"the snapshot is of offset {since}, after the position")
-                replayable = since >= bounds.beginning or since == start
-                self._scorer.restore(partition, snapshot.meta, snapshot.pages, with_buffer=replayable)
-                return _Restored(since, replayable, loaded=True)
-        except DamagedState as error:
-            self._scorer.drop(partition)
-            damage = str(error)
-        # Without a snapshot everything since the start is read again: some of those records may be buffered.
-        since = position.start_offset or 0
-        replayable = since >= bounds.beginning or since == start
-        if damage and start - since > MAX_REPLAY_RECORDS:
-            replayable = False
-        if not replayable and not damage:
-            # After a repair, for example. ``on_gap`` does not apply: no record after the position is missing.
-            damage = NO_SNAPSHOT
-        return _Restored(since, replayable, loaded=False, damage=damage)
 
     def caught_up(self) -> Iterator[BatchResult]:
         """Continue the open anomalies of partitions that have reached their position.
@@ -356,6 +378,13 @@ class Ownership:
             return positions.restart(connection, position, identity, offset, Counts())
 
 
+def _fits(position: Position, identity: str, bounds: OffsetBounds) -> bool:
+    """Return True if the position lies in the log that the source holds."""
+    same_log = not identity or not position.identity or identity == position.identity
+    at = position.next_offset
+    return same_log and at is not None and bounds.beginning <= at <= bounds.end
+
+
 def _without_buffered(counts: Counts) -> Counts:
     return replace(counts, filtered=counts.filtered + counts.buffered, buffered=0)
 
@@ -366,20 +395,4 @@ def _closed(anomaly: Anomaly) -> Anomaly:
         state=AnomalyState.CLOSED,
         end_reason=EndReason.FILE_REMOVED,
         revision=anomaly.revision + 1,
-    )
-
-
-def _damage_text(position: Position, state: _Restored) -> str:
-    if state.replayable:
-        done = f"its records are read again from offset {state.offset}, which gives the same state"
-    else:
-        done = (
-            f"its series start again at offset {position.next_offset} with a warm-up, and records that were "
-            "buffered there are not scored (they count as filtered)"
-        )
-    if state.damage == NO_SNAPSHOT:
-        return f"{position.partition}: {NO_SNAPSHOT}; {done}. Run: forewatch db check"
-    return (
-        f"{position.partition}: the stored snapshot is damaged ({state.damage}) and not used; {done}. "
-        "Check the disk of the database, and run: forewatch db check"
     )

@@ -14,7 +14,7 @@ recorded by the last commit may be another connection of the owner's pool, or by
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -87,26 +87,59 @@ def acquire(database: Database, stream: str, partition: Partition, owner: str, i
         identity: Identity of the log. Only the first one is stored; the returned position holds the stored
             one for comparison.
     """
-    now = time.time_ns()
-    first = dict.fromkeys(_COUNT_COLUMNS, 0) | {
-        "epoch": 1,
-        "commits": 0,
-        "owner": owner,
-        "identity": identity,
-        "updated_ns": now,
-    }
 
     def claim() -> Position:
         # Autocommit: if this process freezes in between, it holds no lock.
         with database.autocommit() as connection:
-            statement = insert(connection, PositionRow).values(_key(stream, partition) | first)
-            upsert = statement.on_conflict_do_update(
-                index_elements=["stream", "topic", "partition"],
-                set_={"epoch": PositionRow.epoch + 1, "owner": owner, "updated_ns": now},
-            ).returning(*PositionRow.__table__.columns)
-            return _position(_execute_with_timeout(connection, upsert))
+            statement = _claim(connection, stream, {partition: identity}, owner)
+            return _position(_execute_with_timeout(connection, statement)[0])
 
     return _with_unlocked_row(database, stream, partition, claim)
+
+
+def acquire_all(
+    database: Database, stream: str, identities: Mapping[Partition, str], owner: str
+) -> dict[Partition, Position]:
+    """Become the owner of several partitions in one statement, as ``acquire`` does for one.
+
+    Rows are locked in the order of partitions, as in all transactions. The result is empty if one of them
+    stays locked: ``acquire`` then ends the transaction that holds it. Raises StorageUnavailable.
+
+    Args:
+        database: Holds the positions.
+        stream: Name of the reader.
+        identities: Identity of the log of each partition.
+        owner: Name of this process, for operators.
+    """
+    if not identities:
+        return {}
+    try:
+        with database.autocommit() as connection:
+            statement = _claim(connection, stream, dict(sorted(identities.items())), owner)
+            found = map(_position, _execute_with_timeout(connection, statement))
+            return {one.partition: one for one in found}
+    except RowLocked:
+        return {}
+
+
+def _claim(
+    connection: Connection, stream: str, identities: Mapping[Partition, str], owner: str
+) -> Executable:
+    """Return the statement that raises the epochs of partitions, in their order."""
+    now = time.time_ns()
+    first = dict.fromkeys(_COUNT_COLUMNS, 0) | {"epoch": 1, "commits": 0, "owner": owner, "updated_ns": now}
+    rows = [
+        _key(stream, partition) | first | {"identity": identity} for partition, identity in identities.items()
+    ]
+    return (
+        insert(connection, PositionRow)
+        .values(rows)
+        .on_conflict_do_update(
+            index_elements=["stream", "topic", "partition"],
+            set_={"epoch": PositionRow.epoch + 1, "owner": owner, "updated_ns": now},
+        )
+        .returning(*PositionRow.__table__.columns)
+    )
 
 
 def advance(
@@ -195,7 +228,7 @@ def confirm(database: Database, position: Position, next_offset: int) -> CommitO
 
     def read() -> CommitOutcome:
         with database.autocommit() as connection:
-            row = _execute_with_timeout(connection, statement)
+            row = _execute_with_timeout(connection, statement)[0]
         if row.epoch != position.epoch:
             return CommitOutcome.FENCED
         if row.commits == position.commits:
@@ -240,16 +273,16 @@ def _with_unlocked_row(database: Database, stream: str, partition: Partition, ac
     raise StorageUnavailable(f"{database}: the row of {partition} in stream {stream} is still locked")
 
 
-def _execute_with_timeout(connection: Connection, statement: Executable) -> Row[Any]:
-    """Execute a statement that locks one row, waiting for ``LOCK_TIMEOUT_MS`` at most.
+def _execute_with_timeout(connection: Connection, statement: Executable) -> Sequence[Row[Any]]:
+    """Execute a statement that locks rows, waiting ``LOCK_TIMEOUT_MS`` for each at most.
 
     Raises RowLocked through ``Database``.
     """
     if connection.dialect.name == "sqlite":
-        return connection.execute(statement).one()
+        return connection.execute(statement).all()
     connection.exec_driver_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
     try:
-        return connection.execute(statement).one()
+        return connection.execute(statement).all()
     finally:
         if not connection.invalidated:
             connection.exec_driver_sql("RESET lock_timeout")

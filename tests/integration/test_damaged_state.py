@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.core.types import FaultKind
-from pipeline.engine import ownership
+from pipeline.engine import stored_state
 from pipeline.services.storage_check import check_storage, repair_storage
 from storage.history.writer import HistoryWriter
 from storage.model_store import models
@@ -154,7 +154,7 @@ def test_a_snapshot_of_the_first_version_is_read(make, log, database: Database, 
 def test_a_partition_too_long_to_read_again_is_reset(
     make, log, database: Database, database_url: str, damage, monkeypatch
 ):
-    monkeypatch.setattr(ownership, "MAX_REPLAY_RECORDS", 10)
+    monkeypatch.setattr(stored_state, "MAX_REPLAY_RECORDS", 10)
     changed: list = []
     bench = make(log, url=database_url)
     bench.fill(lambda log: len(log.values) // 2)

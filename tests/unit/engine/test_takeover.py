@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.types import AnomalyState, FaultKind, Partition
+from pipeline.engine.commit import Committer
+from pipeline.engine.ownership import Ownership
 from storage.stream_state import positions
 from tests.faults.feed import Log, record
 from tests.support.engines import UNTIL_A_LEFT, Bench, Tally, essence, log_that_a_leaves
@@ -182,6 +184,43 @@ def test_fenced_while_taking_over(make, logs, monkeypatch):
     monkeypatch.setattr("pipeline.engine.engine.REACQUIRE_SECONDS", 0.0)
     bench.drain(bench.engine())
     bench.check()
+
+
+@pytest.mark.parametrize("moment", ["epochs raised", "states loaded"])
+def test_fenced_while_taking_over_several(make, logs, monkeypatch, undisturbed, moment):
+    """Somebody else was there after the epochs of all partitions were raised, or after their states were loaded."""
+    bench = make(logs)
+    bench.fill(lambda log: len(log.values) // 2)
+    bench.drain(bench.engine())
+    bench.fill()
+    place, name = (positions, "acquire_all") if moment == "epochs raised" else (Ownership, "claim")
+    inner = getattr(place, name)
+
+    def slow(*arguments):
+        found = inner(*arguments)
+        monkeypatch.setattr(place, name, inner)
+        steal(bench, 1)
+        return found
+
+    monkeypatch.setattr(place, name, slow)
+    monkeypatch.setattr("pipeline.engine.engine.REACQUIRE_SECONDS", 0.0)
+    bench.drain(bench.engine())
+    bench.check()
+    assert essence(bench.anomalies()) == undisturbed
+    assert bench.position(1).epoch == 4, "two owners, the thief, and again"
+
+
+def test_new_partitions_begin_in_one_transaction(make, logs, monkeypatch):
+    commits: list[int] = []
+    commit = Committer.commit
+    monkeypatch.setattr(
+        Committer, "commit", lambda self, parts: [commits.append(len(parts)), commit(self, parts)][1]
+    )
+    bench = make(logs)
+    engine = bench.engine()
+    engine.turn(0.0)
+    assert commits == [len(logs)]
+    assert {at.epoch for at in engine.parts.ownership.positions.values()} == {1}
 
 
 # ------------------------------------------------------------------------------------------------ idle series
