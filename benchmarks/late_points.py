@@ -126,14 +126,15 @@ def make_engine(config: Config, database: Database, sink: Latencies) -> Engine:
     from pipeline.sources import make_source
     from storage.history.writer import HistoryWriter
 
+    metrics = Metrics()
     writer, settings = HistoryWriter(config.history_path, "late"), config.streams["late"]
     engine = build_engine(
         "late",
         config,
         database,
         make_source("late", settings.source, settings.format),
-        StreamMetrics(Metrics(), "late"),
-        make_sinks=lambda scorer: [sink, *revisions_of(config, "late", database, scorer, writer)],
+        StreamMetrics(metrics, "late"),
+        make_sinks=lambda scorer: [sink, *revisions_of(config, "late", database, scorer, writer, metrics)],
         history_writer=writer,
     )
     compile_kernels(engine.parts.scorer.detector)

@@ -132,7 +132,9 @@ class Group:
 
         return timed
 
-    def _timed_claim(self, claim: Callable[..., dict[Partition, Claim]]) -> Callable[..., dict[Partition, Claim]]:
+    def _timed_claim(
+        self, claim: Callable[..., dict[Partition, Claim]]
+    ) -> Callable[..., dict[Partition, Claim]]:
         def timed(bounds: Mapping[Partition, OffsetBounds]) -> dict[Partition, Claim]:
             if not self.together:
                 return {}

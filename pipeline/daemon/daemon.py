@@ -234,7 +234,7 @@ class Daemon:
                 make_sinks=lambda scorer: [
                     ForecasterUsageSink(self._metrics, name),
                     *self._retraining.monitors(name, stream, scorer),
-                    *revisions_of(config, name, self._database, scorer, writer),
+                    *revisions_of(config, name, self._database, scorer, writer, self._metrics),
                 ],
                 make_outputs=lambda scorer: make_outputs(stream, scorer, self._metrics),
                 history_writer=writer,

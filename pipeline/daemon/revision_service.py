@@ -9,6 +9,7 @@ import structlog
 
 from pipeline.config.schema import Config
 from pipeline.engine.engine import Engine
+from pipeline.observability.metrics import Metrics, RevisionMetrics
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.revision import revisable
 from pipeline.services.series_revision import StreamRevision
@@ -65,7 +66,12 @@ class RevisionService:
 
 
 def revisions_of(
-    config: Config, name: str, database: Database, scorer: StreamScorer, writer: HistoryWriter | None
+    config: Config,
+    name: str,
+    database: Database,
+    scorer: StreamScorer,
+    writer: HistoryWriter | None,
+    metrics: Metrics,
 ) -> list[StreamRevision]:
     """Return the sinks of a new engine: one if its verdicts can be revised.
 
@@ -75,10 +81,11 @@ def revisions_of(
         database: The database.
         scorer: The scorer of the engine.
         writer: Writer of the recorded history, None without one.
+        metrics: Metrics of the process.
     """
     if writer is None or not revisable(config.streams[name]):
         return []
-    return [StreamRevision(name, config, database, scorer, writer.flush)]
+    return [StreamRevision(name, config, database, scorer, writer.flush, RevisionMetrics(metrics, name))]
 
 
 def _sinks(engine: Engine) -> list[StreamRevision]:

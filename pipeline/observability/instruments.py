@@ -83,6 +83,29 @@ class StateInstruments:
         )
 
 
+class RevisionInstruments:
+    """Revision of verdicts by late points."""
+
+    def __init__(self, registry: MetricRegistry) -> None:
+        self.anomalies = registry.counter(
+            "revised_anomalies",
+            "Anomalies that late points changed, by kind: new, revised, retracted",
+            "stream",
+            "kind",
+        )
+        self.series = registry.counter(
+            "revised_series", "Series that were scored again because of late points", "stream"
+        )
+        self.waiting = registry.gauge(
+            "late_points_waiting",
+            "Late points that have not revised their series yet, of series in memory",
+            "stream",
+        )
+        self.oldest_seconds = registry.gauge(
+            "late_points_oldest_seconds", "Time that the oldest of them has waited", "stream"
+        )
+
+
 class OperationInstruments:
     """Database, sources, pipeline faults and config reloads."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from time import perf_counter
@@ -17,11 +17,13 @@ from pipeline.observability.instruments import (
     OperationInstruments,
     OutputInstruments,
     PushInstruments,
+    RevisionInstruments,
     StateInstruments,
     TrainingInstruments,
 )
 from pipeline.observability.metric_registry import MetricDescription, MetricRegistry
 
+_REVISION_KINDS = ("new", "revised", "retracted")
 _OUTCOMES = ("scored", "late", "duplicate", "dead_lettered", "filtered")
 
 
@@ -39,6 +41,7 @@ class Metrics:
         # The order of these lines is the order of the generated page.
         self.flow = FlowInstruments(registry)
         self.state = StateInstruments(registry)
+        self.revisions = RevisionInstruments(registry)
         self.operation = OperationInstruments(registry)
         self.push = PushInstruments(registry)
         self.outputs = OutputInstruments(registry)
@@ -160,6 +163,29 @@ class StreamMetrics:
             self._metrics.state.snapshot_bytes,
         ):
             gauge.remove(self._stream, partition.topic, str(partition.number))
+
+
+class RevisionMetrics:
+    """The metrics of the revision of one stream's verdicts by late points."""
+
+    def __init__(self, metrics: Metrics, stream: str) -> None:
+        """Begin with the labels of the stream."""
+        found = metrics.revisions
+        self._anomalies = {kind: found.anomalies.labels(stream, kind) for kind in _REVISION_KINDS}
+        self._series = found.series.labels(stream)
+        self._waiting = found.waiting.labels(stream)
+        self._oldest_seconds = found.oldest_seconds.labels(stream)
+
+    def revised(self, series: int, kinds: Iterable[str]) -> None:
+        """Count series that were scored again, and the kind of each anomaly that changed."""
+        self._series.inc(series)
+        for kind in kinds:
+            self._anomalies[kind].inc()
+
+    def wait(self, points: int, oldest_seconds: float) -> None:
+        """Set the number of late points that wait, and the age of the oldest."""
+        self._waiting.set(points)
+        self._oldest_seconds.set(oldest_seconds)
 
 
 class PushMetrics:

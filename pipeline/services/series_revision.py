@@ -29,6 +29,7 @@ from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, AnomalyState, Counts, LateRecord, Partition, Position
 from pipeline.decode import Key, series_key
 from pipeline.engine.engine import Engine
+from pipeline.observability.metrics import RevisionMetrics
 from pipeline.scoring.stream_scorer import BatchResult, PartitionOutcome, StreamScorer
 from pipeline.services.recent_points import RecentPoints, Watched
 from pipeline.services.revised_points import revised_points
@@ -93,6 +94,7 @@ class StreamRevision:
     database: Database
     scorer: StreamScorer
     flush_history: Callable[[], object]
+    metrics: RevisionMetrics
     _checkpoints: StateCheckpoints = field(init=False)
     _recent: RecentPoints = field(init=False)
     _wanted: deque[LateRecord] = field(default_factory=deque)  # of series to watch
@@ -157,6 +159,7 @@ class StreamRevision:
                 self._applied[partition, prepared.epochs[partition]].add(late.id)
             self._recent.forget(one)
         kinds = [one.kind for one in due]
+        self.metrics.revised(len(series), kinds)
         log.info(
             "late points revised their series",
             stream=self.name,
@@ -317,6 +320,8 @@ class StreamRevision:
             with self.database.begin() as connection:
                 late_records.settle(connection, excluded, late_records.EXCLUDED_NS)
         now_ns = time.time_ns()
+        waiting = [one.created_ns for rows in by_series.values() for one in rows]
+        self.metrics.wait(len(waiting), max(now_ns - min(waiting, default=now_ns), 0) / 1e9)
         due = {
             name: rows
             for name, rows in by_series.items()

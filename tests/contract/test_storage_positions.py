@@ -175,13 +175,18 @@ def test_a_row_that_stays_locked_is_left_to_the_acquisition_of_one(postgres_url)
     database = Database(postgres_url)
     database.upgrade()
     before = positions.acquire_all(database, "plant", dict.fromkeys(SEVERAL, ""), "a")
-    with pytest.raises(StorageUnavailable), database.begin() as connection:
-        positions.advance(connection, before[P], 10, Counts(scored=10), None)
-        assert positions.acquire_all(database, "plant", dict.fromkeys(SEVERAL, ""), "b") == {}
-        with database.read() as other:
-            assert all(one.epoch == 1 for one in positions.all_of(other)), "all or none"
-        assert positions.acquire(database, "plant", P, "b", "").epoch == 2, "it ended the transaction"
-        positions.hold_ownership(connection, before[P])
+
+    def replaced_inside_its_transaction() -> None:
+        with database.begin() as connection:
+            positions.advance(connection, before[P], 10, Counts(scored=10), None)
+            assert positions.acquire_all(database, "plant", dict.fromkeys(SEVERAL, ""), "b") == {}
+            with database.read() as other:
+                assert all(one.epoch == 1 for one in positions.all_of(other)), "all or none"
+            assert positions.acquire(database, "plant", P, "b", "").epoch == 2, "it ended the transaction"
+            positions.hold_ownership(connection, before[P])
+
+    with pytest.raises(StorageUnavailable):
+        replaced_inside_its_transaction()
     assert positions.acquire_all(database, "plant", dict.fromkeys(SEVERAL, ""), "b")[P].epoch == 3
     database.close()
 

@@ -19,6 +19,7 @@ ENDPOINT_UP = 'forewatch_endpoint_up{endpoint="pager",instance="%s"}'
 OF_WORKER = 'forewatch_stage_seconds_total{instance="a",worker="%s",stage="score"}'
 PUSHED = 'forewatch_push_requests_total{stream="plant",status="%s"}'
 OUTPUT = 'forewatch_output_%s{stream="plant",output="topic",instance="%s"}'
+OLDEST_LATE = 'forewatch_late_points_oldest_seconds{stream="plant",instance="%s"}'
 COMMIT = 'forewatch_commit_seconds_bucket{stream="plant",le="%s"}'
 
 
@@ -148,6 +149,13 @@ CASES = [
         50,
         {SCORED: "0+90x60", LATE: "0+10x60"},
         {SCORED: "0+97x60", LATE: "0+3x60"},
+        **STREAM,
+    ),
+    *pair(
+        "ForewatchRevisionsBehind",
+        40,
+        {OLDEST_LATE % "a": "0x10 60+60x60", OLDEST_LATE % "b": "0x80"},
+        {OLDEST_LATE % "a": "0x10 60+60x12 0x60", OLDEST_LATE % "b": "800x80"},
         **STREAM,
     ),
     *pair(

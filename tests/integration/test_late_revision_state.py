@@ -88,6 +88,25 @@ def test_a_late_point_ends_an_anomaly_that_is_open(make: Make):
     check(make, live, ordered)
 
 
+def test_a_revision_is_counted(make: Make):
+    live = make(moved(points(s60=200.0), 65, 72))
+    live.read_until(73)
+    live.prepare()
+    assert metric(live, "late_points_waiting") == 1
+    live.revise_all()
+    live.prepare()
+    assert (metric(live, "late_points_waiting"), metric(live, "late_points_oldest_seconds")) == (0, 0)
+    assert metric(live, "revised_series_total") == 1
+    kinds = {
+        kind: metric(live, "revised_anomalies_total", kind=kind) for kind in ("new", "revised", "retracted")
+    }
+    assert kinds == {"new": 0, "revised": 1, "retracted": 0}
+
+
+def metric(bench: LateBench, name: str, **labels: str) -> float | None:
+    return bench.metrics.registry.get_sample_value(f"forewatch_{name}", {"stream": "plant"} | labels)
+
+
 def test_an_open_anomaly_goes_on_with_the_numbers_of_the_points_after_a_crash(make: Make):
     """Two deviations are as far from each other as one anomaly allows; a late point came before both."""
     ordered = points(s60=200.0, s72=200.0)

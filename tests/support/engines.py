@@ -122,7 +122,8 @@ class Bench:
                 self.log.expel(old.parts.source)
         writer = HistoryWriter(str(self.folder / "history"), "plant") if history else None
         source = MemorySource(self.log)
-        metrics = StreamMetrics(Metrics(), "plant")
+        self.metrics = Metrics()
+        metrics = StreamMetrics(self.metrics, "plant")
         engine = build_engine(
             "plant",
             self.config,
@@ -131,7 +132,11 @@ class Bench:
             metrics,
             make_sinks=lambda scorer: [
                 *sinks,
-                *(revisions_of(self.config, "plant", self.database, scorer, writer) if revisions else ()),
+                *(
+                    revisions_of(self.config, "plant", self.database, scorer, writer, self.metrics)
+                    if revisions
+                    else ()
+                ),
             ],
             **({"history_writer": writer} | parts),
         )

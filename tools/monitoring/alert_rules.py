@@ -163,6 +163,15 @@ _PIPELINE_ALERTS = (
         "Raise `lateness` of the stream, or look for a sender whose clock or queue is behind.",
     ),
     AlertRule(
+        "ForewatchRevisionsBehind",
+        "max by (stream) (forewatch_late_points_oldest_seconds) > 900",
+        "10m",
+        "warning",
+        "Late points of stream {{ $labels.stream }} wait {{ $value | humanizeDuration }} for their revision",
+        "The log says why (late points cannot revise their series yet). Series with more late points than can "
+        "be scored again: look for a sender that is always behind.",
+    ),
+    AlertRule(
         "ForewatchFencedCommits",
         "increase(forewatch_fenced_commits_total[15m]) > 5",
         "0m",

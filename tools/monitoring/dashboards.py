@@ -53,6 +53,21 @@ _NOT_SCORED = (
     ),
     Panel("Faults opened", (increase("1h", "forewatch_faults_total", "stream", "kind"),)),
 )
+_REVISIONS = (
+    Panel(
+        "Anomalies changed by late points",
+        (increase("1h", "forewatch_revised_anomalies_total", "stream", "kind"),),
+    ),
+    Panel("Series scored again", (increase("1h", "forewatch_revised_series_total", "stream"),)),
+    Panel(
+        "Late points that wait for a revision",
+        (latest("sum", "forewatch_late_points_waiting", "stream"),),
+        meaning="Those of offloaded series are not counted: they wait until the series comes back",
+    ),
+    Panel(
+        "Age of the oldest of them", (latest("max", "forewatch_late_points_oldest_seconds", "stream"),), "s"
+    ),
+)
 _SERIES = (
     Panel("Series in memory", (latest("sum", "forewatch_series", "stream"),)),
     Panel("Series moved to the database", (rate("forewatch_evictions_total", "stream"),), "cps"),
@@ -207,6 +222,7 @@ DASHBOARDS = (
             ("State", _STATE),
             ("Flow", _FLOW),
             ("Records that are not scored", _NOT_SCORED),
+            ("Revisions by late points", _REVISIONS),
             ("State of the series", _SERIES),
             ("Data that programs push", _PUSHED),
             ("Verdicts to outputs", _OUTPUTS),
