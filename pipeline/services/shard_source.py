@@ -5,18 +5,26 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.core.errors import ForewatchError
 from pipeline.core.types import Partition
 from pipeline.decode.parsed_batch import short_label
 from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+#: Labels whose hashes are kept: each piece of a file has most of them again.
+MAX_CACHED_LABELS = 200_000
+#: Reads of one poll beside the first: reads of other groups' rows must not take long without a commit.
+MAX_FURTHER_READS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ def _combined(hashes: Sequence[NDArray[np.uint32]], count: int) -> NDArray[np.ui
     return np.asarray((total >> np.uint32(8)) % np.uint32(count))
 
 
+@lru_cache(maxsize=MAX_CACHED_LABELS)
 def _hash_of(label: bytes) -> int:
     """Return a hash of the text that names the series."""
     try:
@@ -115,9 +124,35 @@ class ShardSource:
     ranges: Mapping[Partition, OffsetBounds]
     group: SeriesGroup | None = None
     _next: dict[Partition, int] = field(default_factory=dict)
+    _error: ForewatchError | None = None
 
     def poll(self, max_records: int, timeout: float) -> Poll:
-        """Return records of the part."""
+        """Return records of the part.
+
+        Most rows that a group reads belong to other groups, so that it reads several times for a batch: a
+        batch of fewer rows costs as much as one of many.
+        """
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        poll = more = self._read(max_records, timeout)
+        for _ in range(MAX_FURTHER_READS if self.group is not None else 0):
+            if not more.records or poll.finished or _count(poll) + _count(more) > max_records:
+                break
+            try:
+                more = self._read(max_records - _count(poll), 0.0)
+            except ForewatchError as error:
+                self._error = error
+                break
+            if not _have_same_columns([*poll.records, *more.records]):
+                for one in more.records:  # read again by the next poll
+                    self.seek(one.partition, one.first_offset)
+                break
+            poll.records = _joined([*poll.records, *more.records])
+            poll.finished = more.finished
+        return poll
+
+    def _read(self, max_records: int, timeout: float) -> Poll:
         poll = self.inner.poll(max_records * (self.group.count if self.group else 1), timeout)
         poll.assigned = [one for one in poll.assigned if one in self.ranges]
         poll.revoked = [one for one in poll.revoked if one in self.ranges]
@@ -171,6 +206,44 @@ class ShardSource:
     def close(self) -> None:
         """Close the source."""
         self.inner.close()
+
+
+def _have_same_columns(records: Sequence[Records | TableRecords]) -> bool:
+    """Return True if the records of each partition can be joined."""
+    schemas: dict[Partition, pa.Schema] = {}
+    return all(
+        isinstance(one, TableRecords)
+        and one.table.schema.equals(schemas.setdefault(one.partition, one.table.schema))
+        for one in records
+    )
+
+
+def _count(poll: Poll) -> int:
+    return sum(map(len, poll.records))
+
+
+def _joined(records: Sequence[Records | TableRecords]) -> list[Records | TableRecords]:
+    """Join the records of each partition that follow each other."""
+    found: dict[Partition, Records | TableRecords] = {}
+    for one in records:
+        before = found.get(one.partition)
+        found[one.partition] = one if before is None else _followed_by(before, one)
+    return list(found.values())
+
+
+def _followed_by(first: Records | TableRecords, second: Records | TableRecords) -> TableRecords:
+    if isinstance(first, Records) or isinstance(second, Records):
+        raise TypeError("only rows of a table are divided by series")
+    return TableRecords(
+        first.partition,
+        first.first_offset,
+        second.next_offset,
+        np.concatenate([first.offsets, second.offsets]),
+        np.concatenate([first.timestamps, second.timestamps]),
+        pa.concat_tables([first.table, second.table]).unify_dictionaries().combine_chunks(),
+        first.rejected + second.rejected,
+        first.sparse,
+    )
 
 
 def _rows_of(records: Records | TableRecords, group: SeriesGroup) -> Records | TableRecords:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline.config.schema import CsvFormat
+from pipeline.core.types import Partition
 from pipeline.services.backfill_plan import (
     PART_SECONDS,
     BackfillPlan,
@@ -15,7 +18,9 @@ from pipeline.services.backfill_plan import (
     plan_shards,
     rows_per_part,
 )
-from pipeline.services.shard_source import SeriesGroup, groups_of
+from pipeline.services.shard_source import SeriesGroup, ShardSource, groups_of
+from pipeline.sources.base import OffsetBounds
+from pipeline.sources.files.source import open_files
 
 COST = CostModel(start=2.0, part=0.5, row=PART_SECONDS / 15_000, read=1e-6, series=0.0)
 assert abs(rows_per_part(COST) - 15_000) <= 1
@@ -100,3 +105,29 @@ def test_a_range_of_labels_has_its_first_and_not_its_last():
     assert SeriesGroup(("s",), 1, 1, b"b", b"d").selects(table).tolist() == [False, True, True, False]
     assert SeriesGroup(("s",), 0, 1, None, b"b").has_labels(["a"])
     assert not SeriesGroup(("s",), 0, 1, None, b"b").has_labels(["b"])
+
+
+def test_a_group_reads_several_times_for_a_batch(tmp_path):
+    """A file is read in pieces of 65,536 rows, of which an eighth is the group's."""
+    path = tmp_path / "points.parquet"
+    names = [f"sensor-{n % 500:03}" for n in range(400_000)]
+    table = pa.table({"s": pa.array(names), "v": np.arange(400_000.0)})
+    pq.write_table(table, path, row_group_size=70_000)
+    source = open_files([str(path)], CsvFormat(series="s", time="t", values=["v"]))
+    partition = Partition(str(path), 0)
+    one = ShardSource(source, {partition: OffsetBounds(0, -1)}, SeriesGroup(("s",), 3, 8))
+    assert one.poll(1, 0.0).assigned == [partition]
+    one.seek(partition, 0)
+    one.resume([partition])
+    polls = []
+    while not polls or not polls[-1].finished:
+        polls.append(one.poll(20_000, 0.0))
+    rows = [len(records) for poll in polls for records in poll.records]
+    assert all(10_000 <= count <= 20_000 for count in rows[:-1])
+    offsets = np.concatenate([records.offsets for poll in polls for records in poll.records])
+    mine = SeriesGroup(("s",), 3, 8).selects(table)
+    np.testing.assert_array_equal(offsets, np.flatnonzero(mine))
+    values = np.concatenate([r.table["v"].to_numpy() for poll in polls for r in poll.records])
+    np.testing.assert_array_equal(values, offsets)
+    labels = [label for poll in polls for r in poll.records for label in r.table["s"].to_pylist()]
+    assert labels == [names[offset] for offset in offsets]
