@@ -11,7 +11,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from pipeline.core.errors import StorageUnavailable
@@ -29,6 +31,9 @@ from storage.stream_state import offloaded_series, snapshots
 from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
+
+#: Most series that one snapshot moves to the database: a second or two, in which the loop stands still.
+MAX_OFFLOADED_SERIES = 10_000
 
 #: Key of the meta data of a snapshot: keys of the series that cannot be scored again from it, because they
 #: have an open anomaly, or late points that are not part of their state.
@@ -100,7 +105,8 @@ class Snapshots:
         assert position.next_offset is not None
         if not self._writers.durable(partition, position.next_offset):
             return  # the next turn tries again; a crash before replays from the snapshot of before
-        idle = self._scorer.idle(partition)
+        silent = self._scorer.idle(partition)
+        idle = self._longest_silent(silent)
         pages = self._scorer.pages(partition, without=idle)
         started = time.monotonic()
         try:
@@ -121,11 +127,19 @@ class Snapshots:
         if self._source is not None:
             self._source.release(partition, position.next_offset)
         self._offloaded.forget(partition)
-        self._taken[partition] = (time.monotonic(), position.commits)
+        # The next one moves further series, also when no record comes.
+        self._taken[partition] = (time.monotonic(), position.commits if len(idle) == len(silent) else -1)
         self._faults.close(FaultKind.DAMAGED_STATE, partition)  # this snapshot replaces what was damaged
         self._metrics.snapshot(partition, size)
         self._metrics.snapshot_seconds.observe(time.monotonic() - started)
         self._metrics.evictions.inc(offloaded)
+
+    def _longest_silent(self, slots: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the series that leave memory with this snapshot."""
+        if len(slots) <= MAX_OFFLOADED_SERIES:
+            return slots
+        order = np.argsort(self._scorer.last_time(slots), kind="stable")
+        return slots[order[:MAX_OFFLOADED_SERIES]]
 
     def _unfit(self, connection: Connection, position: Position) -> dict[str, list[Key]]:
         """Let the listeners write, and return the series under ``UNFIT_KEY``."""

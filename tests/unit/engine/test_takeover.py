@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline.core.types import AnomalyState, FaultKind, Partition
+from pipeline.engine import snapshots
 from pipeline.engine.commit import Committer
 from pipeline.engine.ownership import Ownership
-from storage.stream_state import positions
+from storage.stream_state import offloaded_series, positions
 from tests.faults.feed import Log, record
 from tests.support.engines import UNTIL_A_LEFT, Bench, Tally, essence, log_that_a_leaves
 
@@ -188,7 +189,7 @@ def test_fenced_while_taking_over(make, logs, monkeypatch):
 
 @pytest.mark.parametrize("moment", ["epochs raised", "states loaded"])
 def test_fenced_while_taking_over_several(make, logs, monkeypatch, undisturbed, moment):
-    """Somebody else was there after the epochs of all partitions were raised, or after their states were loaded."""
+    """Somebody else was there in between."""
     bench = make(logs)
     bench.fill(lambda log: len(log.values) // 2)
     bench.drain(bench.engine())
@@ -255,6 +256,33 @@ def test_an_idle_series_leaves_and_comes_back_with_its_state(make):
                 two.series.state["detector"][key][other], array[slot], rtol=1e-5, atol=1e-6, err_msg=key
             )
     assert essence(moved.anomalies()) == essence(kept.anomalies())
+
+
+def test_many_idle_series_leave_in_several_snapshots(make, monkeypatch):
+    """The longest silent ones leave first, the last ones without a further record."""
+    monkeypatch.setattr(snapshots, "MAX_OFFLOADED_SERIES", 2)
+    values = [record(name, second, 20.0) for second, name in enumerate("abcdez")]
+    values += [record("z", second, 20.0) for second in range(1000, 1100)]
+    bench = make(
+        [Log(values, ["scored"] * len(values))],
+        idle_after="500s",
+        lateness="0s",
+        storage={"snapshot_every": "0s"},
+        engine={"max_batch": 1000},
+    )
+    left: list[int] = []
+    offload = offloaded_series.offload
+    monkeypatch.setattr(
+        offloaded_series,
+        "offload",
+        lambda *arguments: [left.append(offload(*arguments)), left[-1]][1],
+    )
+    bench.fill()
+    engine = bench.drain(bench.engine())
+    for _ in range(6):
+        engine.turn(0.0)
+    assert len(engine.parts.scorer.series) == 1
+    assert [count for count in left if count] == [2, 2, 1]
 
 
 def test_a_leap_of_one_series_makes_others_idle_after_a_minute(make):
