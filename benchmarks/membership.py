@@ -6,8 +6,8 @@ The engines of all members run in this process, one after the other, on an in-me
 partitions and on a real PostgreSQL. Everything but the log is the code of the daemon: positions with their
 fence, snapshots, commits. Phases: all start; a record for each partition is committed; each partition has a
 snapshot; half of the members end without a word; they come back; a storm in which a tenth ends and another
-tenth joins, ten times, before the group is settled. Each phase prints its takeovers, the time of one, and what
-PostgreSQL did: transactions and bytes of its log. The account at the end must balance.
+tenth joins, ten times, before the group is settled. Each phase prints its takeovers, the time of one, and
+what PostgreSQL did: transactions and bytes of its log. The account at the end must balance.
 
 All of it runs twice: with acquisitions of one partition each, and of many together. A phase that ends after
 the limit is the last one of its run.
@@ -111,7 +111,10 @@ class Group:
         return sum(len(one.parts.ownership.positions) for one in self.members) == len(ends) and owned == ends
 
     def storm(self, rounds: int = 10) -> None:
-        """Let a tenth of the members end and as many join, and the others take one turn, several times."""
+        """Let a tenth of the members end and as many join, several times.
+
+        All take one turn in between.
+        """
         for _ in range(rounds):
             count = max(len(self.members) // 10, 1)
             self.end(count)

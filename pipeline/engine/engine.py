@@ -265,7 +265,10 @@ class Engine:
         return True
 
     def _acquire_later(self, error: StorageUnavailable | SourceError | OutputUnavailable) -> None:
-        """Try all partitions again later: each would wait as long for the same answer, without a poll."""
+        """Try all partitions again later.
+
+        Each would wait as long for the same answer, without a poll.
+        """
         self.parts.faults.open_for(error)
         self._to_acquire.update(dict.fromkeys(self._to_acquire, time.monotonic() + RETRY_SECONDS))
 

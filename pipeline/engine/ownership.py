@@ -95,10 +95,10 @@ class Ownership:
         self._open: dict[Partition, list[Anomaly]] = {}
 
     def claim(self, bounds: Mapping[Partition, OffsetBounds]) -> dict[Partition, Claim]:
-        """Become the owner of several partitions in few transactions, and load their states.
+        """Become the owner of several partitions in few transactions.
 
-        ``acquire`` then resumes each. It acquires those that are missing in the result by itself: their row is
-        locked, or the source gives no answer. Raises StorageUnavailable.
+        It also loads their states; ``acquire`` then resumes each. Those that are missing in the result are
+        acquired by it alone: their row is locked, or the source gives no answer. Raises StorageUnavailable.
         """
         if not bounds:
             return {}

@@ -1,4 +1,4 @@
-"""State of an acquired partition as it is stored: its snapshot and its open anomalies."""
+"""Stored state of an acquired partition: its snapshot and its open anomalies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline.sources.base import OffsetBounds
 from storage.results import anomalies
 from storage.stream_state import snapshots
 
-#: Most records that are read again in place of a damaged snapshot: some minutes of work. A partition with more
-#: of them is reset, so that its new records do not wait for hours.
+#: Most records that are read again in place of a damaged snapshot: some minutes of work. A partition with
+#: more of them is reset, so that its new records do not wait for hours.
 MAX_REPLAY_RECORDS = 5_000_000
 
 #: Reason why the state of a partition is reset although no snapshot was refused.

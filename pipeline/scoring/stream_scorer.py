@@ -240,7 +240,10 @@ class StreamScorer:
     def _score_together(
         self, ready: dict[Partition, Columns], result: BatchResult, replay: bool, *, ended: bool
     ) -> Scored | None:
-        """Score columns in one step of the detector, and add their counts and anomalies to ``result``."""
+        """Score columns in one step of the detector.
+
+        Their counts and anomalies are added to ``result``.
+        """
         admitted, offsets = [], []
         first = start = max((rows.stop for rows in result.rows.values()), default=0)
         for partition, columns in ready.items():

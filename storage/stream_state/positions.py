@@ -100,7 +100,7 @@ def acquire(database: Database, stream: str, partition: Partition, owner: str, i
 def acquire_all(
     database: Database, stream: str, identities: Mapping[Partition, str], owner: str
 ) -> dict[Partition, Position]:
-    """Become the owner of several partitions in one statement, as ``acquire`` does for one.
+    """Become the owner of several partitions in one statement.
 
     Rows are locked in the order of partitions, as in all transactions. The result is empty if one of them
     stays locked: ``acquire`` then ends the transaction that holds it. Raises StorageUnavailable.
@@ -274,7 +274,9 @@ def _with_unlocked_row(database: Database, stream: str, partition: Partition, ac
 
 
 def _execute_with_timeout(connection: Connection, statement: Executable) -> Sequence[Row[Any]]:
-    """Execute a statement that locks rows, waiting ``LOCK_TIMEOUT_MS`` for each at most.
+    """Execute a statement that locks rows, waiting for each.
+
+    ``LOCK_TIMEOUT_MS`` is the longest time for one.
 
     Raises RowLocked through ``Database``.
     """

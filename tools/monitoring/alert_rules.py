@@ -168,8 +168,8 @@ _PIPELINE_ALERTS = (
         "10m",
         "warning",
         "Late points of stream {{ $labels.stream }} wait {{ $value | humanizeDuration }} for their revision",
-        "The log says why (late points cannot revise their series yet). Series with more late points than can "
-        "be scored again: look for a sender that is always behind.",
+        "The log says why (late points cannot revise their series yet). More late points than can be scored "
+        "again: look for a sender that is always behind.",
     ),
     AlertRule(
         "ForewatchFencedCommits",

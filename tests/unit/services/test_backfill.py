@@ -60,7 +60,7 @@ def test_a_warm_start_stores_no_more_series_than_the_limit(tmp_path, sqlite_temp
 
 
 def test_series_go_on_from_file_to_file_within_a_batch(tmp_path, sqlite_template):
-    """All files of a followed folder fit in one batch; the verdicts are those of one file."""
+    """A batch has rows of several files; the verdicts are those of one file."""
     rows = [record(name, n, 20 + 3 * np.sin(n / 7) + (n % 5)) for n in range(400) for name in ("a", "b")]
     whole = csv_file(tmp_path / "whole.csv", rows)
     parts = [csv_file(tmp_path / f"{n}.csv", rows[200 * n : 200 * (n + 1)]) for n in range(4)]
