@@ -27,7 +27,7 @@ from detectors import build
 from pipeline.alerts.messages import text
 from pipeline.alerts.messages.chart import ChartRenderer
 from pipeline.alerts.messages.html import html_of
-from pipeline.alerts.messages.payload import Payload
+from pipeline.alerts.messages.payload import Kind, Payload
 from pipeline.alerts.outbox import encode_anomaly
 from pipeline.alerts.routing.composer import NotificationContext, compose
 from pipeline.alerts.routing.rules import StreamRules
@@ -173,13 +173,27 @@ def batches() -> tuple[list[Example], Recorder, Stream]:
     return found, recorder, stream
 
 
-def message(name: str, stream: Stream, anomaly: Anomaly) -> Payload:
+def messages(name: str, stream: Stream, one: Example) -> tuple[Payload, Payload]:
+    """Return the first message about an example and that of its end.
+
+    Args:
+        name: Name of the stream.
+        stream: Its configuration.
+        one: The example.
+    """
+    return message(name, stream, one.opened, "opened"), message(name, stream, one.ended, "resolved")
+
+
+def message(name: str, stream: Stream, anomaly: Anomaly, kind: Kind) -> Payload:
     """Return the message about an anomaly as the router writes it.
+
+    An anomaly that began and ended within one batch has a first message too.
 
     Args:
         name: Name of the stream.
         stream: Its configuration.
         anomaly: The anomaly.
+        kind: Kind of the message.
     """
     closed = anomaly.state is AnomalyState.CLOSED
     member = AlertMember(
@@ -191,10 +205,9 @@ def message(name: str, stream: Stream, anomaly: Anomaly) -> Payload:
         anomaly.labels,
         anomaly.start_ns, anomaly.end_ns, anomaly.end_ns, anomaly.severity.value,
     )  # fmt: skip
-    record.count, record.resolved_ns = 1, anomaly.end_ns if closed else None
+    record.count, record.resolved_ns = 1, anomaly.end_ns if kind == "resolved" else None
     context = NotificationContext([member], 1, int(not closed), timezone=stream.local_timezone)
     rules = StreamRules(name, stream.alerts, ())
-    kind: Any = "resolved" if closed else "opened"
     return compose(record, kind, 1, context, rules.behaviour("default"), stream.alerts, anomaly.end_ns)
 
 
@@ -204,7 +217,7 @@ def write_all(folder: Path) -> None:
     for name, stream, found, recorder in sources():
         texts = []
         for n, one in enumerate(found):
-            first, last = (message(name, stream, anomaly) for anomaly in (one.opened, one.ended))
+            first, last = messages(name, stream, one)
             stem = folder / f"{name}-{n:02d}-{one.fault.replace(' ', '-')}"
             texts += [f"### {one.fault}", *(f"{m.data.title}\n\n{m.data.text}\n" for m in (first, last))]
             if (picture := ChartRenderer(recorder.read)(last)) is not None:
@@ -222,7 +235,7 @@ def write_page() -> None:
             one = next((one for one in found if one.fault == fault), None)
             if one is None:
                 raise SystemExit(f"{name}: {fault} raises no alert")
-            first, last = (message(name, stream, anomaly) for anomaly in (one.opened, one.ended))
+            first, last = messages(name, stream, one)
             parts.append(f"## {name}: {fault}\n")
             if (picture := ChartRenderer(recorder.read)(last)) is not None:
                 file = f"alert-{name}-{fault.replace(' ', '-')}.png"

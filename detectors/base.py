@@ -109,6 +109,9 @@ class Verdicts:
     basis         (N,)   uint8    index into BASES: the rows from which the stated range was learned
     recent_mean   (N,)   float32  mean of the last values of the leading channel, in units of the input (NaN:
                                   unknown)
+    run_outside   (N,)   int32    consecutive rows outside a usual range that end with this row (0: none)
+    alone         (N,)   bool     the row by itself lies beyond the stated end of the range; a mean of rows
+                                  stays beyond it for some rows longer
 
     probability  (N,)   float32  of an event, given the events before it (NaN: not an event)
     likely       (N, K) float64  numbers of the codes that were most probable, the most probable first
@@ -144,6 +147,8 @@ class Verdicts:
     stated_rarity: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     basis: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     recent_mean: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    run_outside: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    alone: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __post_init__(self) -> None:
         """Give columns that were left out their neutral values."""
@@ -159,6 +164,8 @@ class Verdicts:
         if len(self.basis) != n:
             self.basis = np.zeros(n, np.uint8)
             self.stated_rarity, self.recent_mean = (np.full(n, np.nan, np.float32) for _ in range(2))
+        if len(self.alone) != n:
+            self.run_outside, self.alone = np.zeros(n, np.int32), np.ones(n, np.bool_)
         if len(self.ratio) == n:
             return
         self.ratio = np.zeros(n, np.float32)

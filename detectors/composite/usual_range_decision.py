@@ -95,8 +95,11 @@ class UsualRangeDecision:
         outside = verdicts.ratio > 1
         verdicts.cause = np.where(outside, cause[rows, lead], np.uint8(0)).astype(np.uint8)
         sure = found.quantity[rows, lead] == q.Q_FORECAST  # a limit by rows has no error of extremes
-        flag = _confirm(state["decision.run"], points.slot, verdicts.ratio, sure, self.spec.min_points)
+        flag, verdicts.run_outside = _confirm(
+            state["decision.run"], points.slot, verdicts.ratio, sure, self.spec.min_points
+        )
         verdicts.flag = flag | violated
+        verdicts.alone = found.alone[rows, lead] | violated
         beyond = np.maximum(ratio - 1, 0).astype(np.float64)
         total = beyond.sum(axis=1, keepdims=True)
         share = np.divide(beyond, total, out=np.zeros_like(beyond), where=total > 0)
@@ -293,15 +296,17 @@ def _separate(verdicts: Verdicts, side: NDArray[np.int8]) -> None:
 def _confirm(state, slot, ratio, sure, least):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the rows that end ``least`` or more consecutive rows outside and are not marginal.
 
+    The second result is the number of those rows.
+
     ``state`` holds the run of rows outside, and in its lowest bits the rows for which a marginal row still
     belongs to the alarm before it. ``sure`` marks the rows whose ratio is not that of a range of extremes.
     """
-    flag = np.zeros(len(slot), np.bool_)
+    flag, runs = np.zeros(len(slot), np.bool_), np.zeros(len(slot), np.int32)
     for i in range(len(slot)):
         run, still = state[slot[i]] >> ALARM_BITS, state[slot[i]] & ALARM_ROWS
         run = min(run + 1, MAX_RUN) if ratio[i] > 1 else 0
         confirmed = sure[i] or ratio[i] >= CONFIRMED_RATIO or run >= CONFIRMED_ROWS or still > 0
         flag[i] = ratio[i] > 1 and confirmed and run >= least
         still = ALARM_ROWS if flag[i] else max(still - 1, 0)
-        state[slot[i]] = run << ALARM_BITS | still
-    return flag
+        state[slot[i]], runs[i] = run << ALARM_BITS | still, run
+    return flag, runs

@@ -47,7 +47,7 @@ _KEYS = {"forecaster": "guard", "cause": "evidence"}
 #: Fields that only the tracker of open anomalies needs.
 _NOT_WRITTEN = ("first_flag_seq", "told_seq")
 #: Fields of the decision "usual_range". Without it they are left out, because 0.1.0 refuses unknown keys.
-_OF_USUAL_RANGE = ("ratio", "every_ns", "relative")
+_OF_USUAL_RANGE = ("ratio", "every_ns", "relative", "onset_ns", "outside_until_ns", "span_readings")
 #: Fields of a fault that only processes on its database need; they are no part of a body.
 _PROCESS_FIELDS = ("owner", "partitions")
 _FLOATS = ("observed", "expected", "lower", "upper", "contribution")

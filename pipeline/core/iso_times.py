@@ -17,6 +17,19 @@ def show_time(ns: int | None) -> str | None:
     return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else f"{text}Z"
 
 
+def show_clock_time(ns: int, zone: str) -> str:
+    """Return the time of day of ``ns`` in a time zone ("" is UTC), as 12:30 CET; seconds where there are any."""
+    time = datetime.fromtimestamp(ns // SECOND_NS, UTC)
+    local = time.astimezone(ZoneInfo(zone)) if zone else time
+    seconds = f":{local:%S}" if local.second else ""
+    return f"{local:%H:%M}{seconds} {_zone_name(local)}"
+
+
+def _zone_name(local: datetime) -> str:
+    name = local.tzname() or ""
+    return name if name.isalpha() else f"UTC{name}"  # zones without letters have names such as +03
+
+
 def show_local_time(time: datetime, zone: str) -> str:
     """Return a time in UTC, after that of another time zone if there is one.
 
@@ -28,6 +41,23 @@ def show_local_time(time: datetime, zone: str) -> str:
     if not local.utcoffset():
         return f"{time:%Y-%m-%d %H:%M:%S} UTC"
     day = "" if local.date() == time.date() else f"{time:%Y-%m-%d} "
-    name = local.tzname() or ""
-    shown = name if name.isalpha() else f"UTC{name}"  # zones without letters have names such as +03
-    return f"{local:%Y-%m-%d %H:%M:%S} {shown} ({day}{time:%H:%M:%S} UTC)"
+    return f"{local:%Y-%m-%d %H:%M:%S} {_zone_name(local)} ({day}{time:%H:%M:%S} UTC)"
+
+
+def show_local_span(began: datetime, ended: datetime, zone: str) -> str:
+    """Return two times as ``show_local_time`` does, with one day and one zone where they have the same.
+
+    Args:
+        began: An aware time in UTC.
+        ended: A later one.
+        zone: IANA name of the other zone, "" for none.
+    """
+    first, last = (time.astimezone(ZoneInfo(zone)) if zone else time for time in (began, ended))
+    same_zone = _zone_name(first) == _zone_name(last)
+    if not same_zone or first.date() != last.date() or (first.utcoffset() and began.date() != ended.date()):
+        return f"{show_local_time(began, zone)} to {show_local_time(ended, zone)}"
+    if not first.utcoffset():
+        return f"{began:%Y-%m-%d %H:%M:%S} to {ended:%H:%M:%S} UTC"
+    day = "" if first.date() == began.date() else f"{began:%Y-%m-%d} "
+    utc = f"{day}{began:%H:%M:%S} to {ended:%H:%M:%S} UTC"
+    return f"{first:%Y-%m-%d %H:%M:%S} to {last:%H:%M:%S} {_zone_name(first)} ({utc})"

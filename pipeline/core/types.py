@@ -153,6 +153,11 @@ class Anomaly:
     middle of that range (expected; the forecast, where that is the cause). ``ratio`` is the distance of the
     observed quantity from that middle over the distance of the limit on the same side. It is 0 under the
     decision "surprise".
+
+    ``start_ns``, ``end_ns`` and ``points`` are those of the flagged rows: the id and the intervals that training
+    leaves out hang on them. People read ``began_ns``, ``lasted_until_ns`` and ``readings`` of the deviation itself: it
+    begins before the first flagged row where it had to last for the alarm, and ends before the last one where
+    a mean of rows stays outside for longer than the rows.
     """
 
     id: UUID
@@ -192,6 +197,24 @@ class Anomaly:
     end_reason: EndReason = EndReason.UNKNOWN
     event: EventFinding | None = None  # of a stream of events
     context: DeviationContext | None = None  # under the decision "usual_range"
+    onset_ns: int = 0  # first row of the deviation (0: unknown)
+    outside_until_ns: int = 0  # last row outside of its usual range so far (0: unknown)
+    span_readings: int = 0  # rows from the first to the last of the deviation (0: unknown)
+
+    @property
+    def began_ns(self) -> int:
+        """Time of the first row of the deviation."""
+        return self.onset_ns or self.start_ns
+
+    @property
+    def lasted_until_ns(self) -> int:
+        """Time of the last row of the deviation so far."""
+        return self.outside_until_ns or self.end_ns
+
+    @property
+    def readings(self) -> int:
+        """Number of readings from the first to the last one of the deviation so far."""
+        return self.span_readings or self.points
 
     @staticmethod
     def identify(stream: str, series: str, start_ns: int) -> UUID:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.core.durations import duration_text
-from pipeline.core.types import Anomaly, DeviationContext
+from pipeline.core.types import Anomaly, AnomalyState, DeviationContext
 
 #: Readings over which a level and a noise are averaged, and hours of the window of an absence. They describe
 #: the quantities of ``detectors.stages.usual_range``.
@@ -35,6 +35,13 @@ _BASIS_TEXTS = {
     "working_days": " at this time on working days",
     "weekends": " at this time on weekends",
 }
+#: Cause whose quantity is a change, a difference or a length → its usual maximum in words.
+_NOUNS_OF_CHANGES = {
+    "unusual_step": "largest usual step",
+    "unusual_noise": "largest usual mean change",
+    "relation": "largest usual difference",
+    "flatline": "longest usual standstill",
+}
 _UNKNOWN = DeviationContext("none", None, None)
 
 
@@ -50,7 +57,8 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
         return None
     at = _leading_channel(anomaly)
     numbers = (anomaly.observed[at], anomaly.lower[at], anomaly.upper[at], anomaly.expected[at])
-    told = _Told(anomaly.channels[at], *numbers, anomaly.context or _UNKNOWN, unit, ended)
+    lasted = anomaly.readings > 1
+    told = _Told(anomaly.channels[at], *numbers, anomaly.context or _UNKNOWN, unit, ended, lasted)
     match anomaly.cause:
         case "flatline":
             return _standstill(told, anomaly.every_ns)
@@ -70,7 +78,7 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
             return f"{impossible}{_range(told, 'expected ')}"
         case "unusual_level":
             smoothed = f"{told.name}, smoothed over the last {MEAN_READINGS} readings,"
-            return f"{smoothed} {told.verb('is', 'was')} {told.with_unit(told.amount)}{_range(told)}"
+            return f"{smoothed} {told.was} {told.with_unit(told.amount)}{_range(told)}"
     return f"{told.is_(told.amount)}{_range(told)}"
 
 
@@ -80,12 +88,15 @@ def _leading_channel(anomaly: Anomaly) -> int:
 
 
 def deviation_text(anomaly: Anomaly) -> str:
-    """Return size, duration and rarity of a deviation from a usual range."""
-    rows = "1 reading" if anomaly.points == 1 else f"{anomaly.points:,} readings"
+    """Return size, readings and rarity of a deviation from a usual range."""
+    rows = "1 reading" if anomaly.readings == 1 else f"{anomaly.readings:,} readings"
+    so_far = " so far" if anomaly.state is AnomalyState.OPEN else ""
     if anomaly.cause in CAUSES_WITHOUT_RARITY:
-        return f"{rows} flagged"
-    size = f"{_size_text(anomaly)}; {rows} flagged"
-    rarity = rarity_text(anomaly.surprise, anomaly.last_flag_seq)
+        return f"{rows}{so_far}"
+    size = _size_text(anomaly)
+    if anomaly.cause != "flatline":  # its statement has the readings
+        size = f"{size}; {rows}{so_far}"
+    rarity = rarity_text(anomaly.surprise, anomaly.last_flag_seq, anomaly.every_ns)
     return f"{size}; {rarity}" if rarity else size
 
 
@@ -96,6 +107,14 @@ def _size_text(anomaly: Anomaly) -> str:
     """
     at = _leading_channel(anomaly)
     value, low, high = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
+    if (noun := _NOUNS_OF_CHANGES.get(anomaly.cause)) is not None:
+        end = high if value > high else low
+        if anomaly.cause == "flatline":
+            end = math.floor(end)
+        elif anomaly.relative and value > 1 and end > 0:  # stated as a multiple
+            value, end = 1 + value, 1 + end
+        if math.isfinite(end) and end and value / end > 1:
+            return f"{_two_digits(value / end)} times the {noun}"
     if not (math.isfinite(value + low + high) and low < high and not low <= value <= high):
         return f"{_two_digits(anomaly.ratio)} times the largest usual deviation"
     if low == 0 and value > high:
@@ -112,7 +131,7 @@ def _two_digits(x: float) -> str:
     return f"{float(f'{x:.2g}'):,.15g}"
 
 
-def rarity_text(surprise: float, points_seen: int) -> str:
+def rarity_text(surprise: float, points_seen: int, every_ns: int = 0) -> str:
     """Return the rarity of a deviation in words, "" where it is unknown or not rare.
 
     Nothing is claimed that was not seen. A detector that states usual ranges claims a rarity of more than one
@@ -121,13 +140,20 @@ def rarity_text(surprise: float, points_seen: int) -> str:
     Args:
         surprise: −log10 of the probability of a row at least as unusual.
         points_seen: Points of the series so far.
+        every_ns: Cadence of the series, 0 for unknown.
     """
     if not (math.isfinite(surprise) and surprise >= MIN_STATED_RARITY):
         return ""
     times = 10.0 ** min(surprise, 15.0)
     if points_seen > 0 and times > RECORD_SHARE * points_seen:
-        return f"nothing as unusual by any measure in {min(round(times), points_seen):,} readings"
-    return f"about 1 in {_rounded(times):,} readings is as unusual by any measure"
+        return f"no reading as unusual before in {_spanned(min(round(times), points_seen), every_ns)}"
+    return f"a reading as unusual comes about once in {_spanned(_rounded(times), every_ns)}"
+
+
+def _spanned(readings: int, every_ns: int) -> str:
+    """Return a number of readings, with their duration where the cadence is known."""
+    span = duration_text(timedelta(microseconds=readings * every_ns / 1000)) if every_ns > 0 else ""
+    return f"{readings:,} readings{f' ({span})' if span else ''}"
 
 
 def _rounded(value: float) -> int:
@@ -148,13 +174,21 @@ class _Told:
     context: DeviationContext
     unit: str | None
     ended: bool
+    lasted: bool = False
+
+    @property
+    def was(self) -> str:
+        """The verb before the value of the peak."""
+        if not self.ended:
+            return "is"
+        return f"was as {'high' if self.observed > self.high else 'low'} as" if self.lasted else "was"
 
     def verb(self, present: str, past: str) -> str:
         return past if self.ended else present
 
     def is_(self, amount: str) -> str:
         """Return that the channel is, or was, an amount."""
-        return f"{self.name} {self.verb('is', 'was')} {self.with_unit(amount)}"
+        return f"{self.name} {self.was} {self.with_unit(amount)}"
 
     def with_unit(self, text: str) -> str:
         return f"{text} {self.unit}" if self.unit else text
@@ -245,15 +279,23 @@ def _change(told: _Told, cause: str, *, relative: bool) -> str:
     if cause == "unusual_noise":
         factor = f"a factor of {size}" if times else f"{size}{unit}"
         usual = f"usual{_basis(told)} at most {limit}" if times else usual
-        return _noise(told, f"{told.verb('changes', 'changed')} by {factor}", usual, relative=relative)
+        return _noise(told, factor, usual, relative=relative)
     reference = "its forecast" if cause == "forecast" else "what the other channels imply"
     place = f"{size} times" if times else f"{size}{unit} {'above' if observed >= 0 else 'below'}"
-    now = f"; it {told.verb('is', 'was')} {told.value}" if told.value else ""
-    return f"{told.name} {told.verb('is', 'was')} {place} {reference}, {usual}{now}"
+    now = f"; it {told.verb('is', 'was')} {told.value}{' then' if told.ended else ''}" if told.value else ""
+    was = "was up to" if told.ended and told.lasted else told.verb("is", "was")
+    return f"{told.name} {was} {place} {reference}, {usual}{now}"
 
 
-def _noise(told: _Told, changes: str, usual: str, *, relative: bool) -> str:
-    """Return the sentence about a noise, or about a value that moves in one direction."""
+def _noise(told: _Told, change: str, usual: str, *, relative: bool) -> str:
+    """Return the sentence about a noise, or about a value that moves in one direction.
+
+    Args:
+        told: the numbers.
+        change: the mean change of the last readings.
+        usual: the usual change.
+        relative: the numbers are shares of the value before.
+    """
     value, mean = told.context.value, told.context.recent_mean
     if value is not None and mean is not None:
         moved = value - mean
@@ -266,15 +308,18 @@ def _noise(told: _Told, changes: str, usual: str, *, relative: bool) -> str:
             amount = f"{amount} %" if relative else told.with_unit(amount)
             return (
                 f"{told.name} {verb} to {told.value}, {amount} {side} the mean of its last {MEAN_READINGS} "
-                f"readings; it {changes} a reading, {usual}"
+                f"readings; it {told.verb('changes', 'changed')} by {change} a reading, {usual}"
             )
-    now = f"; it {told.verb('is', 'was')} {told.value}" if told.value else ""
-    return f"{told.name} {changes} a reading in the mean of the last {MEAN_READINGS}, {usual}{now}"
+    jumps = f"{told.verb('goes', 'went')} up and down more than usual"
+    average = f"on average over the last {MEAN_READINGS}"
+    now = f"; it {told.verb('is', 'was')} {told.value}{' then' if told.ended else ''}" if told.value else ""
+    return f"{told.name} {jumps}: by {change} from one reading to the next {average}, {usual}{now}"
 
 
 def _basis(told: _Told) -> str:
     """Return the hours for which a range holds, "" for all."""
-    return _BASIS_TEXTS.get(told.context.basis, "")
+    text = _BASIS_TEXTS.get(told.context.basis, "")
+    return text.replace("this time", "that time") if told.ended else text
 
 
 def _range(told: _Told, head: str = "") -> str:

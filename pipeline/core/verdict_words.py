@@ -39,6 +39,9 @@ CAUSE_TEXTS = {
 #: Causes whose usual range can be drawn beside the values: a range of values, not of changes or runs.
 CAUSES_OF_VALUES = frozenset({"static_limit", "unusual_value", "unusual_level", "absence"})
 
+#: Causes of anomalies in sequences of events, which have no curve.
+CAUSES_OF_EVENTS = frozenset({"unexpected_event", "missing_event", "new_event", "unusual_sequence"})
+
 #: Former word → current word. Words that are not named here have not changed.
 _FORECASTERS = {"river": "gaussian", "last": "last_value"}
 _CAUSES = {

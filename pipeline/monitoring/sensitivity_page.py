@@ -118,7 +118,7 @@ def _event_table(report: TrialReport, trial: SensitivityTrial) -> str:
             values["statement"],
             ", ".join(report.raised_by(one)),
         )
-        body += f'<tr><td class="t">{_second(one.start_ns)}</td><td class="t">{event_duration(one)}</td>'
+        body += f'<tr><td class="t">{_second(one.began_ns)}</td><td class="t">{event_duration(one)}</td>'
         classes = ("", *(' class="t"',) * 2, "", ' class="t"')
         body += (
             "".join(f"<td{c}>{escape(str(v))}</td>" for c, v in zip(classes, cells, strict=True)) + "</tr>"
@@ -168,9 +168,9 @@ def _lane(trial: SensitivityTrial, name: str, y: float, scale: Any) -> str:
     )
     for one in trial.anomalies:
         if one.series == name:
-            x = scale(one.start_ns)
-            width = max(scale(one.end_ns) - x, MIN_MARK_WIDTH)
-            tip = f"{trial.sensitivity}: {one.severity}, {_second(one.start_ns)}, {event_duration(one)}"
+            x = scale(one.began_ns)
+            width = max(scale(one.lasted_until_ns) - x, MIN_MARK_WIDTH)
+            tip = f"{trial.sensitivity}: {one.severity}, {_second(one.began_ns)}, {event_duration(one)}"
             out += (
                 f'<rect x="{x:.1f}" y="{y:g}" width="{width:.1f}" height="{LANE_HEIGHT - 1}" '
                 f'fill="{SEVERITY_COLOURS[one.severity]}"><title>{escape(tip)}</title></rect>'
@@ -207,7 +207,7 @@ def _picture(report: TrialReport, rows: RecordedRows, anomaly: Anomaly) -> str:
     place, channel = rows.series.index(anomaly.series), leading_channel(anomaly)
     at = slice(int(rows.first[place]), int(rows.first[place + 1]))
     time, values = rows.points.time[at], rows.points.values[at, channel]
-    first, last = np.searchsorted(time, anomaly.start_ns), np.searchsorted(time, anomaly.end_ns)
+    first, last = np.searchsorted(time, anomaly.began_ns), np.searchsorted(time, anomaly.lasted_until_ns)
     margin = max(MARGIN_ROWS, int(last - first))
     low, high = max(int(first) - margin, 0), min(int(last) + margin + 1, len(time))
     step = max(1, math.ceil((high - low) / MAX_DRAWN_ROWS))
@@ -218,7 +218,7 @@ def _picture(report: TrialReport, rows: RecordedRows, anomaly: Anomaly) -> str:
     ends = _ends_of_range(anomaly, channel)
     bottom, top = min(float(finite.min()), *ends), max(float(finite.max()), *ends)
     scale = _time_scale(int(time[low]), int(time[high - 1]) + 1)
-    left, right = scale(anomaly.start_ns), scale(anomaly.end_ns)
+    left, right = scale(anomaly.began_ns), scale(anomaly.lasted_until_ns)
 
     def height(value: float) -> float:
         return 4 + (PICTURE_HEIGHT - 8) * (1 - (value - bottom) / ((top - bottom) or 1.0))
@@ -232,7 +232,7 @@ def _picture(report: TrialReport, rows: RecordedRows, anomaly: Anomaly) -> str:
         for end in ends
     )
     caption = (
-        f"{anomaly.series}, {_second(anomaly.start_ns)}, {event_duration(anomaly)}, "
+        f"{anomaly.series}, {_second(anomaly.began_ns)}, {event_duration(anomaly)}, "
         f"{anomaly.severity}: {event_values(anomaly, report.units)['statement']}"
     )
     return (

@@ -112,14 +112,14 @@ def event_values(anomaly: Anomaly, units: dict[str, str]) -> dict[str, Any]:
     channel = anomaly.channels[leading_channel(anomaly)]
     return {
         "series": anomaly.series,
-        "start": show_time(anomaly.start_ns),
-        "end": show_time(anomaly.end_ns),
-        "duration_seconds": (anomaly.end_ns - anomaly.start_ns) / 1e9,
+        "start": show_time(anomaly.began_ns),
+        "end": show_time(anomaly.lasted_until_ns),
+        "duration_seconds": (anomaly.lasted_until_ns - anomaly.began_ns) / 1e9,
         "channel": channel,
         "cause": anomaly.cause,
         "direction": anomaly.direction,
         "severity": anomaly.severity.value,
-        "rows": anomaly.points,
+        "rows": anomaly.readings,
         "statement": anomaly_statement(anomaly, units.get(channel), ended=True)
         or CAUSE_TEXTS.get(anomaly.cause, anomaly.cause),
     }
@@ -132,9 +132,8 @@ def leading_channel(anomaly: Anomaly) -> int:
 
 def event_duration(anomaly: Anomaly) -> str:
     """Return the duration of an anomaly, or one row."""
-    if anomaly.end_ns == anomaly.start_ns:
-        return "1 row"
-    return duration_text(timedelta(microseconds=(anomaly.end_ns - anomaly.start_ns) / 1000))
+    lasted_ns = anomaly.lasted_until_ns - anomaly.began_ns
+    return duration_text(timedelta(microseconds=lasted_ns / 1000)) if lasted_ns else "1 row"
 
 
 def event_cells(report: TrialReport, events: Iterable[Anomaly]) -> Sequence[tuple[Any, ...]]:
@@ -144,7 +143,7 @@ def event_cells(report: TrialReport, events: Iterable[Anomaly]) -> Sequence[tupl
     """
     return [
         (
-            show_time(one.start_ns // SECOND_NS * SECOND_NS),
+            show_time(one.began_ns // SECOND_NS * SECOND_NS),
             event_duration(one),
             one.series,
             one.severity.value,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detectors.base import CAUSES, FORECASTERS
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Partition, Severity
+from pipeline.scoring.deviation_span import begin_span
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.scoring.usual_range import rows_until_closed, update_deviation
 
@@ -146,7 +147,7 @@ class AnomalyTracker:
         partition, series, labels = self._name_of(int(scored.points.slot[row]))
         time, offset = int(scored.points.time[row]), int(scored.offset[row])
         nothing = [float("nan")] * len(provenance.channels)
-        return Anomaly(
+        anomaly = Anomaly(
             id=Anomaly.identify(provenance.stream, series, time),
             stream=provenance.stream,
             series=series,
@@ -176,6 +177,9 @@ class AnomalyTracker:
             last_flag_seq=int(scored.seq[row]),
             first_flag_seq=int(scored.seq[row]),
         )
+        if provenance.decision == "usual_range":
+            begin_span(anomaly, scored, row)
+        return anomaly
 
     def _extend(self, anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance) -> None:
         verdicts, points = scored.verdicts, scored.points

@@ -12,7 +12,9 @@ import math
 import numpy as np
 
 from detectors.base import BASES, CAUSES, FORECASTERS, Verdicts
+from pipeline.core.deviation_severity import severity_of_deviation
 from pipeline.core.types import Anomaly, DeviationContext, Severity
+from pipeline.scoring.deviation_span import extend_span
 from pipeline.scoring.provenance import Provenance, Scored
 
 #: Fewest consecutive rows without a flag that close an anomaly.
@@ -28,28 +30,12 @@ INDIRECT_CAUSES = frozenset({"unusual_step", "unusual_level", "unusual_noise", "
 #: Causes whose quantity is a change or a difference.
 CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation"})
 
-#: Fewest rows outside of each column of ``SEVERITY_TABLE``.
-SEVERITY_ROWS = (1, 5, 30)
-#: Least ratio (distance from the middle of the usual range, in half ranges) → severity by the rows outside.
-SEVERITY_TABLE = (
-    (6.0, (Severity.CRITICAL, Severity.CRITICAL, Severity.CRITICAL)),
-    (2.0, (Severity.MAJOR, Severity.MAJOR, Severity.CRITICAL)),
-    (1.15, (Severity.WARNING, Severity.MAJOR, Severity.MAJOR)),
-    (0.0, (Severity.INFO, Severity.WARNING, Severity.MAJOR)),
-)
-
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 def rows_until_closed(close_after: int) -> int:
     """Return the number of rows without a flag that close an anomaly, given the key ``close_after``."""
     return max(close_after, MIN_ROWS_UNTIL_CLOSED)
-
-
-def severity_of_deviation(ratio: float, rows: int) -> Severity:
-    """Return the severity of a deviation from its size (in half ranges) and its number of rows outside."""
-    column = sum(rows >= least for least in SEVERITY_ROWS) - 1
-    return next(row[max(column, 0)] for least, row in SEVERITY_TABLE if ratio >= least or least == 0.0)
 
 
 def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance) -> None:
@@ -67,6 +53,8 @@ def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance:
     if anomaly.points > 1 and not anomaly.ratio:
         return  # it was opened by the decision "surprise", before an upgrade, and keeps its numbers
     same_side = channel == int(np.argmax(anomaly.contribution)) and direction == anomaly.direction
+    if anomaly.points > 1:
+        extend_span(anomaly, scored, row, same_side=same_side)
     if anomaly.points == 1 or _value_takes_over(anomaly, cause, same_side, seq):
         _set_peak(anomaly, scored, row, cause, direction)
     elif same_side and cause == anomaly.cause and seq - anomaly.told_seq <= MAX_RUN_GAP_ROWS:

@@ -241,8 +241,8 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None, t
     if anomaly.event is not None:
         return f"{head}{anomaly_statement(anomaly)}. {_event_details(anomaly)}"
     if statement := anomaly_statement(anomaly, unit, ended=closed):
-        until = f" to {_time(anomaly.end_ns, timezone)}" if closed else ""
-        since = f"{'From' if closed else 'Since'} {_time(anomaly.start_ns, timezone)}{until}"
+        until = f" to {_time(anomaly.lasted_until_ns, timezone)}" if closed else ""
+        since = f"{'From' if closed else 'Since'} {_time(anomaly.began_ns, timezone)}{until}"
         return (
             f"{head}{statement}. {since}. Size: {deviation_text(anomaly)}. "
             f"Cause: {CAUSE_TEXTS.get(anomaly.cause, anomaly.cause)}."

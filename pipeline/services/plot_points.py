@@ -74,8 +74,8 @@ def range_around(
         history: The recorded history.
         stream: Name of the stream.
         series: Name of the series.
-        start_ns: First flagged point.
-        end_ns: Last flagged point.
+        start_ns: First point of the anomaly.
+        end_ns: Its last one.
 
     Raises:
         OSError: The recorded history cannot be read.

@@ -52,8 +52,10 @@ def spans(connection: Connection, stream: str, since_ns: int, limit: int) -> lis
     """
     row = AnomalyRow
     is_open = row.state == AnomalyState.OPEN.value
+    began_ns = case((row.onset_ns > 0, row.onset_ns), else_=row.start_ns)
+    lasted_until_ns = case((row.outside_until_ns > 0, row.outside_until_ns), else_=row.end_ns)
     statement = (
-        select(row.series, cast(row.labels, Text), _RANK, row.start_ns, row.end_ns, is_open)
+        select(row.series, cast(row.labels, Text), _RANK, began_ns, lasted_until_ns, is_open)
         .where(row.stream == stream, row.end_ns >= since_ns)
         .order_by(row.end_ns.desc())
         .limit(limit)

@@ -195,6 +195,9 @@ class AnomalyRow(Base):
     end_reason: Mapped[str] = mapped_column(server_default="")
     event: Mapped[dict[str, Any] | None]  # Anomaly.event
     context: Mapped[dict[str, Any] | None]  # Anomaly.context
+    onset_ns: Mapped[int] = mapped_column(server_default="0")
+    outside_until_ns: Mapped[int] = mapped_column(server_default="0")
+    span_readings: Mapped[int] = mapped_column(server_default="0")
     revision: Mapped[int]
     updated_ns: Mapped[int]
 

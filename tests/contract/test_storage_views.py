@@ -21,7 +21,7 @@ COLUMNS = {
     *("observed", "expected", "lower", "upper", "ratio", "points", "score", "surprisal"),
     *("started", "ended", "peaked", "updated", "duration_seconds", "end_reason", "event"),
     *("forecaster", "model", "review", "reviewer", "review_comment"),
-    *("topic", "partition", "first_offset", "last_offset", "revision"),
+    *("topic", "partition", "first_offset", "last_offset", "revision", "readings"),
 }
 NOW_NS = 1_764_028_800_123_456_789
 
@@ -74,6 +74,18 @@ def test_times_and_reviews_are_readable(rows):
     assert float(a["duration_seconds"]) == 90.0
     assert (a["review"], a["reviewer"], a["review_comment"]) == ("false", "ada", "a test of the pump")
     assert b["review"] is None
+
+
+def test_times_are_those_of_the_deviation(database):
+    minute = 60 * 10**9
+    times = {"onset_ns": NOW_NS - minute, "outside_until_ns": NOW_NS + 3 * minute, "span_readings": 5}
+    one = anomaly("d", NOW_NS, end_ns=NOW_NS + 9 * minute, points=10, **times)
+    with database.begin() as connection:
+        anomalies.upsert(connection, [one])
+    with database.read() as connection:
+        (row,) = connection.execute(text(f"SELECT * FROM {ANOMALIES_VIEW}")).mappings().all()
+        assert anomalies.get(connection, str(one.id)).readings == 5
+    assert (float(row["duration_seconds"]), row["readings"], row["points"]) == (240.0, 5, 10)
 
 
 def test_the_queries_of_the_page_find_rows(database, rows):

@@ -118,6 +118,7 @@ class Found(NamedTuple):
     stated_rarity: NDArray[np.float32]  # decades, of the leading quantity
     basis: NDArray[np.uint8]  # index into ``detectors.base.BASES``
     level: NDArray[np.float32]  # mean of the last rows, NaN in the first ones
+    step: NDArray[np.float32]  # change from the previous row, NaN after a gap
 
 
 def new_work(used: int) -> Work:

@@ -229,7 +229,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     """
     h, now = lane.head, work.now
     best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
-    found.level[i] = now[Q_LEVEL]
+    found.level[i], found.step[i] = now[Q_LEVEL], now[Q_STEP]
     fewest = _fewest_blocks(lane, layout)
     for j in range(len(layout.quantity)):
         k = layout.quantity[j]

@@ -88,6 +88,7 @@ class ChannelRatios:
     stated_rarity (N, C) float32  rarity of the leading quantity, in decades
     basis      (N, C) uint8    see ``detectors.base.Verdicts``
     level      (N, C) float32  mean of the last rows, relative to the anchor; NaN in the first rows
+    alone      (N, C) bool     see ``detectors.base.Verdicts``
     """
 
     ratio: Floats
@@ -104,6 +105,7 @@ class ChannelRatios:
     stated_rarity: Floats
     basis: NDArray[np.uint8]
     level: Floats
+    alone: NDArray[np.bool_]
 
 
 class UsualRange:
@@ -203,7 +205,9 @@ class UsualRange:
             judge_rows(self._arrays(state), self.layout, self.settings, order, rows, output)
         if self.relation is not None:
             _blame(found, shape)
-        return ChannelRatios(*(getattr(found, one.name).reshape(shape) for one in fields(ChannelRatios)))
+        names = [one.name for one in fields(ChannelRatios) if one.name != "alone"]
+        known = {name: getattr(found, name).reshape(shape) for name in names}
+        return ChannelRatios(**known, alone=_lies_outside_alone(found, batch.v, relation).reshape(shape))
 
     def _alarm_rate(self, every: NDArray[np.int64]) -> Floats:
         """Return the alarm rate a row of series of this cadence."""
@@ -232,10 +236,18 @@ def sensitivity(alarm_rate: Floats, channels: int) -> Floats:
 def _not_judged(m: int) -> Found:
     """Return the results of ``m`` rows that are not judged."""
     ratio, own, minimum, maximum, evidence, rarity, stated = (np.zeros(m, np.float32) for _ in range(7))
-    observed, low, high, half_width, level = (np.full(m, np.nan, np.float32) for _ in range(5))
+    observed, low, high, half_width, level, step = (np.full(m, np.nan, np.float32) for _ in range(6))
     quantity, side, basis = np.full(m, -1, np.int8), np.zeros(m, np.int8), np.zeros(m, np.uint8)
     found = (ratio, quantity, side, observed, low, high, own, minimum, maximum, evidence, rarity, half_width)
-    return Found(*found, stated, basis, level)
+    return Found(*found, stated, basis, level, step)
+
+
+def _lies_outside_alone(found: Found, v: Floats, relation: Floats) -> NDArray[np.bool_]:
+    """Return the rows (M,) that lie beyond the stated end of the range without the rows before them."""
+    means = [found.quantity == k for k in (q.Q_LEVEL, q.Q_NOISE, q.Q_RELATION)]
+    with np.errstate(divide="ignore"):
+        single = np.select(means, [v, np.log2(np.abs(found.step)), relation], found.observed)
+    return np.asarray(np.where(found.side > 0, single > found.high, single < found.low), np.bool_)
 
 
 def _blame(found: Found, shape: tuple[int, ...]) -> None:

@@ -56,9 +56,12 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
     state: Literal["open", "closed", "retracted"]
     severity: str
     direction: Annotated[str, Meta(description="up, down or mixed")]
-    start: str
+    start: Annotated[
+        str,
+        Meta(description="time of the first reading of the deviation, which can be before the first alarm"),
+    ]
     peak: str
-    end: Annotated[str, Meta(description="time of the last flagged point until now")]
+    end: Annotated[str, Meta(description="time of the last reading of the deviation until now")]
     points: Annotated[int, Meta(description="flagged points")]
     score: Annotated[float, Meta(description="1 minus the tail probability of the peak")]
     surprise: Annotated[float, Meta(description="minus log10 of that probability")]
@@ -106,6 +109,19 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
             "usual_range"
         ),
     ] = None
+    relative: Annotated[
+        bool,
+        Meta(description="the numbers of the leading channel are shares of the value: 0.05 is 5 %"),
+    ] = False
+    severity_reason: Annotated[
+        str,
+        Meta(
+            description="why it has its severity, and when a higher one follows; only with decision usual_range "
+            "and of events"
+        ),
+    ] = ""
+    first_step: Annotated[str, Meta(description="one thing to look at first")] = ""
+    readings: Annotated[int | None, Meta(description="readings of the deviation, from start to end")] = None
     end_reason: Annotated[
         str,
         Meta(

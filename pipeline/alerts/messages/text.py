@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
 from pipeline.core.durations import duration_text
-from pipeline.core.first_steps import FIRST_STEPS
-from pipeline.core.iso_times import show_local_time
+from pipeline.core.iso_times import show_local_span, show_local_time
 from pipeline.core.types import END_REASON_TEXTS, EndReason
-from pipeline.core.verdict_words import CAUSE_TEXTS, current_cause, current_forecaster
+from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_EVENTS, current_cause, current_forecaster
 
 #: Control and bidirectional characters in text from outside can forge lines, headers and reading direction.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
@@ -58,14 +57,17 @@ def group_text(key: str) -> str:
     return key.replace("*storm*", "storm of new alerts")
 
 
-def rarity(surprise: float) -> str:
-    """Return the rarity of a surprise (−log10 of its probability) in words."""
+def rarity(surprise: float, noun: str = "points") -> str:
+    """Return the rarity of a surprise (−log10 of its probability) in words.
+
+    ``noun`` names what it is rare among.
+    """
     if surprise >= 12:
-        return "less than 1 in 1,000 billion points of this series"
+        return f"less than 1 in 1,000 billion {noun} of this series"
     times = 10.0 ** max(surprise, 0.0)
     for size, word in ((1e9, " billion"), (1e6, " million"), (1, "")):
         if times >= size:
-            return f"about 1 in {_round(times / size):,}{word} points of this series"
+            return f"about 1 in {_round(times / size):,}{word} {noun} of this series"
     return "not rare"
 
 
@@ -87,7 +89,8 @@ def title(alert: Alert) -> str:
     top = leading(anomaly)
     place = clean(where(anomaly.labels, anomaly.series), 80)
     if anomaly.statement:
-        return clean(f"{head}: {alert.stream}, {place}: {anomaly.statement}")
+        lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) else ""
+        return clean(f"{head}{lasted}: {alert.stream}, {place}: {anomaly.statement}")
     expected = f", expected {quantity(top.expected, top.unit)}" if top.expected is not None else ""
     return clean(f"{head}: {clean(top.name, 60)} {quantity(top.observed, top.unit)} at {place}{expected}")
 
@@ -152,14 +155,21 @@ def _data(alert: Alert) -> list[Line]:
             Line("Where", f"{alert.stream}: {where(alert.labels, 'several series')}"),
         ]
     else:
-        found = [Line("What", what), Line("Where", f"{alert.stream}: {place}")]
+        over = "It is over: " if _is_over(alert) else ""
+        found = [Line("What", f"{over}{what}"), Line("Where", f"{alert.stream}: {place}")]
     cause = worst.cause or current_cause(worst.evidence)  # a stored message of 0.1.0 has no cause
     if cause in CAUSE_TEXTS and not worst.statement:  # a statement says it with its numbers
         found.append(Line("Cause", CAUSE_TEXTS[cause]))
-    found.append(Line("Since", _start_text(alert)))
+    found.append(_time_line(alert))
     if alert.status == "resolved" and (end := END_REASON_TEXTS.get(EndReason(worst.end_reason))):
         found.append(Line("End", end))
-    found.append(Line("Size", worst.size) if worst.size else Line("Rarity", rarity(worst.surprise)))
+    happened = cause in CAUSES_OF_EVENTS  # an event is over at once, and still has to be looked at
+    if worst.first_step and (alert.open_count or happened):
+        found.append(Line("First step", worst.first_step))
+    if worst.severity_reason:
+        found.append(Line("Severity", worst.severity_reason))
+    noun = "events" if happened else "points"
+    found.append(Line("Size", worst.size) if worst.size else Line("Rarity", rarity(worst.surprise, noun)))
     if len(worst.channels) > 1:
         found.append(_channels(worst))
     if alert.count > 1:
@@ -169,15 +179,9 @@ def _data(alert: Alert) -> list[Line]:
         found.append(Line("Possible root cause", "; ".join(hints)))
     if alert.elsewhere:
         found.append(Line("Other series at the same time", clean(", ".join(alert.elsewhere), 400)))
-    return [*found, *_advice(worst, cause, ended=not alert.open_count)]
-
-
-def _advice(anomaly: AnomalyView, cause: str, *, ended: bool) -> list[Line]:
-    """Return the first step of a person, and the forecaster where it matters."""
-    found = [Line("First step", FIRST_STEPS[cause])] if cause in FIRST_STEPS and not ended else []
-    if not anomaly.statement or cause == "forecast":
-        forecaster = anomaly.forecaster or current_forecaster(anomaly.guard)
-        found.append(Line("Forecaster", f"{forecaster}, model {anomaly.model_version[:40]}"))
+    if not worst.statement or cause == "forecast":
+        forecaster = worst.forecaster or current_forecaster(worst.guard)
+        found.append(Line("Forecaster", f"{forecaster}, model {worst.model_version[:40]}"))
     return found
 
 
@@ -212,16 +216,51 @@ def _observed(channel: Channel) -> str:
 
 
 def _start_text(alert: Alert) -> str:
-    began = moment(alert.opened)
-    shown = show_local_time(began, alert.timezone)
-    if alert.count == 1 and alert.anomalies and alert.anomalies[0].points == 1:
-        return f"{shown}, {'one reading so far' if alert.open_count else 'a single reading'}"
-    if alert.resolved is not None:
-        ended = moment(alert.resolved)
-        return f"{shown}, ended {show_local_time(ended, alert.timezone)} after {duration_text(ended - began)}"
-    ends = [moment(a.end) for a in alert.anomalies]
-    lasted = max(ends) - began if ends else timedelta(0)
-    return f"{shown} ({duration_text(lasted)} so far)" if lasted else shown
+    """Return the begin of a fault, and its end."""
+    shown = show_local_time(moment(alert.opened), alert.timezone)
+    if alert.resolved is None:
+        return shown
+    ended = moment(alert.resolved)
+    lasted = duration_text(ended - moment(alert.opened))
+    return f"{shown}, ended {show_local_time(ended, alert.timezone)} after {lasted}"
+
+
+def _span(alert: Alert) -> tuple[datetime, datetime]:
+    """Return the begin of the first and the end of the last deviation of an alert."""
+    began = min(moment(a.start) for a in alert.anomalies)
+    ended = max(moment(a.end) for a in alert.anomalies)
+    if alert.count == len(alert.anomalies):
+        return began, ended
+    known = alert.resolved
+    return min(began, moment(alert.opened)), ended if known is None else max(ended, moment(known))
+
+
+def _is_over(alert: Alert) -> bool:
+    """Return True if the values are usual again."""
+    return alert.status == "resolved" and not any(a.end_reason for a in alert.anomalies)
+
+
+def _lasted_text(began: datetime, ended: datetime) -> str:
+    return duration_text(ended - began) if ended > began else "one reading"
+
+
+def _time_line(alert: Alert) -> Line:
+    """Return since when an anomaly lasts, or from when to when it lasted."""
+    began, ended = _span(alert)
+    start, zone = show_local_time(began, alert.timezone), alert.timezone
+    one = "event" if alert.anomalies[0].cause in CAUSES_OF_EVENTS else "reading"
+    if alert.open_count:
+        return Line(
+            "Since",
+            f"{start} ({duration_text(ended - began)} so far)"
+            if ended > began
+            else f"{start}, one {one} so far",
+        )
+    if ended == began:
+        # The decision by surprise flags an event once, however long it lasts.
+        single = f", a single {one}" if alert.anomalies[0].statement else ""
+        return Line("At", f"{start}{single}" if alert.count == 1 else start)
+    return Line("Lasted", f"{duration_text(ended - began)}, from {show_local_span(began, ended, zone)}")
 
 
 def _listed(alert: Alert) -> str:

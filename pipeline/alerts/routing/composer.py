@@ -35,7 +35,10 @@ from pipeline.alerts.routing.matchers import escape_glob, label_matcher, leading
 from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import AlertsConfig
 from pipeline.core.anomaly_text import anomaly_statement
+from pipeline.core.deviation_severity import severity_text
 from pipeline.core.durations import to_nanoseconds
+from pipeline.core.first_steps import first_step
+from pipeline.core.iso_times import show_clock_time
 from pipeline.core.types import END_REASON_TEXTS
 from pipeline.core.usual_range_text import deviation_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
@@ -126,7 +129,7 @@ def _untitled(
 ) -> Alert:
     fault = _fault(_newest(context.members)) if alert.kind == AlertKind.FAULT and context.members else None
     listed = () if alert.kind == AlertKind.FAULT else context.members[:LISTED]
-    views = [anomaly_view(member, config.units) for member in listed]
+    views = [anomaly_view(member, config.units, context.timezone) for member in listed]
     pause = behaviour.repeat if behaviour.repeat is not None else to_nanoseconds(timedelta(days=7))
     base = config.public_url.rstrip("/") if config.public_url is not None else None
     drawn = base is not None and bool(views)
@@ -189,8 +192,11 @@ def other_series(found: Sequence[AlertMember], alert: AlertRecord, series: Colle
     return list(dict.fromkeys(names))[:MAX_OTHER_SERIES]
 
 
-def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
-    """Return an anomaly as a payload lists it."""
+def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "") -> AnomalyView:
+    """Return an anomaly as a payload lists it.
+
+    ``timezone`` is that of the times in texts, "" for UTC.
+    """
     anomaly = decode_anomaly(member.body)
     numbers = zip(
         anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution, strict=True
@@ -208,10 +214,11 @@ def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
         state=member.state.value,
         severity=anomaly.severity.value,
         direction=anomaly.direction,
-        start=stamp(anomaly.start_ns),
+        start=stamp(anomaly.began_ns),
         peak=stamp(anomaly.peak_ns),
-        end=stamp(anomaly.end_ns),
+        end=stamp(anomaly.lasted_until_ns),
         points=anomaly.points,
+        readings=anomaly.readings,
         score=number(anomaly.score) or 0.0,
         surprise=number(anomaly.surprise) or 0.0,
         channels=sorted(channels, key=lambda c: -(c.contribution or 0.0))[:MAX_CHANNELS],
@@ -230,7 +237,10 @@ def anomaly_view(member: AlertMember, units: dict[str, str]) -> AnomalyView:
         cause=anomaly.cause,
         statement=text.clean(statement or "", 300),
         size=deviation_text(anomaly) if anomaly.ratio else "",
+        severity_reason=severity_text(anomaly, ended=ended),
+        first_step=text.clean(first_step(anomaly, show_clock_time(anomaly.began_ns, timezone)), 400),
         ratio=anomaly.ratio or None,
+        relative=anomaly.relative,
         end_reason=anomaly.end_reason if anomaly.end_reason in END_REASON_TEXTS else "",
     )
 

@@ -290,8 +290,13 @@ def _hints(session: RoutingSession, alert: AlertRecord) -> list[Hint]:
     shared = alerts.count_shared_alerts(
         connection, alert.stream, [m.series for m in first], alert.alert_id, since_ns
     )
-    hints = [Hint(m.series, stamp(m.start_ns), *shared.get(m.series, (0, 0))) for m in first]
+    hints = [Hint(m.series, stamp(_began_ns(m, alert)), *shared.get(m.series, (0, 0))) for m in first]
     return sorted(hints, key=lambda h: (h.started, -h.first / max(h.together, 1)))
+
+
+def _began_ns(member: AlertMember, alert: AlertRecord) -> int:
+    """Return the begin of the deviation of an anomaly, or of a fault."""
+    return member.start_ns if alert.kind == AlertKind.FAULT else decode_anomaly(member.body).began_ns
 
 
 def _update_urgency(session: RoutingSession, alert: AlertRecord) -> BudgetDecision | None:

@@ -16,8 +16,10 @@ from pipeline.api.context import ApiContext, Context, ListFilter, Page, SeriesNa
 from pipeline.api.direct_answers import api_router
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.config.schema import Config
+from pipeline.core.deviation_severity import severity_text
 from pipeline.core.errors import InputError
-from pipeline.core.iso_times import show_time
+from pipeline.core.first_steps import first_step
+from pipeline.core.iso_times import show_clock_time, show_time
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Severity
 from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_VALUES
 from pipeline.services.anomaly_text import finite, short_text
@@ -72,10 +74,13 @@ class AnomalyItem(BaseModel):
     )
     severity: Severity
     direction: str
-    start: str | None
+    start: str | None = Field(
+        description="first reading of the deviation, which can be before its first alarm"
+    )
     peak: str | None
-    end: str | None
-    points: int
+    end: str | None = Field(description="last reading of the deviation until now")
+    points: int = Field(description="flagged points")
+    readings: int = Field(description="readings of the deviation, from start to end")
     score: float | None
     surprise: float | None
     ratio: float | None = Field(description="deviation over the half usual range; null if there is none")
@@ -87,6 +92,11 @@ class AnomalyItem(BaseModel):
     model_version: str
     revision: int
     text: str = Field(examples=["temperature is 93.1 °C, usual at this time of day 60 to 75 °C"])
+    severity_reason: str = Field(
+        description="why it has its severity; empty for numbers under the decision `surprise`",
+        examples=["major, because it is far outside its usual range; critical after 30 readings (30 min)"],
+    )
+    first_step: str = Field(description="one thing to look at first")
     channels: list[ChannelValue]
     event: EventView | None = Field(None, description="null in a stream of numbers")
 
@@ -224,24 +234,26 @@ def anomaly_detail(config: Config, anomaly: Anomaly, review: labels.Review | Non
 
 def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
     same = [
-        *("id", "stream", "series", "labels", "state", "severity", "direction", "points"),
+        *("id", "stream", "series", "labels", "state", "severity", "direction", "points", "readings"),
         *("cause", "forecaster", "model_version", "revision", "relative"),
     ]
     numbers = ("observed", "expected", "lower", "upper", "contribution")
     stream = config.streams.get(anomaly.stream)
-    units = {} if stream is None else stream.alerts.units
+    units, zone = ({}, "") if stream is None else (stream.alerts.units, stream.local_timezone)
     shown: dict[str, Any] = {name: getattr(anomaly, name) for name in same}
     return shown | {
         "end_reason": anomaly.end_reason or None,
-        "start": show_time(anomaly.start_ns),
+        "start": show_time(anomaly.began_ns),
         "peak": show_time(anomaly.peak_ns),
-        "end": show_time(anomaly.end_ns),
+        "end": show_time(anomaly.lasted_until_ns),
         "score": finite(anomaly.score),
         "surprise": finite(anomaly.surprise),
         "ratio": finite(anomaly.ratio) or None,
         "of_value": anomaly.cause in CAUSES_OF_VALUES and not anomaly.relative,
         "cause_text": CAUSE_TEXTS.get(anomaly.cause, "no single cause"),
         "text": short_text(anomaly, units),
+        "severity_reason": severity_text(anomaly, ended=anomaly.state is AnomalyState.CLOSED),
+        "first_step": first_step(anomaly, show_clock_time(anomaly.began_ns, zone)),
         "channels": [
             {
                 "channel": name,

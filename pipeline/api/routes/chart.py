@@ -126,7 +126,7 @@ def _range(context: ApiContext, query: ChartFilter) -> tuple[int, int]:
     if query.anomaly is not None:
         with context.database.read() as connection:
             one = visible_anomaly(context, connection, str(query.anomaly))
-        return range_around(context.history, one.stream, one.series, one.start_ns, one.end_ns)
+        return range_around(context.history, one.stream, one.series, one.began_ns, one.end_ns)
     if query.since is not None or query.until is not None:
         since, until = time_range(query.since, query.until, DEFAULT_SPAN_NS // SECOND_NS)
     else:

@@ -145,7 +145,7 @@ def severity_runs(
     for anomaly in found:
         first, last = (
             min(buckets - 1, max(0, (ns - since_ns) * buckets // (until_ns - since_ns)))
-            for ns in (anomaly.start_ns, anomaly.end_ns)
+            for ns in (anomaly.began_ns, anomaly.lasted_until_ns)
         )
         for bucket in range(first, last + 1):
             levels[bucket] = max(levels[bucket], _LEVELS[anomaly.severity])

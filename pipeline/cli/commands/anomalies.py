@@ -74,7 +74,7 @@ def list_(
     rows = (
         (
             str(a.id)[:8],
-            show_second(a.start_ns),
+            show_second(a.began_ns),
             _duration(a),
             a.severity.value,
             f"{a.stream}/{a.series}",
@@ -146,10 +146,11 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "end_reason": anomaly.end_reason.value or None,
         "severity": anomaly.severity.value,
         "direction": anomaly.direction,
-        "start": show_time(anomaly.start_ns),
-        "end": show_time(anomaly.end_ns),
+        "start": show_time(anomaly.began_ns),
+        "end": show_time(anomaly.lasted_until_ns),
         "peak": show_time(anomaly.peak_ns),
         "points": anomaly.points,
+        "readings": anomaly.readings,
         "score": anomaly.score,
         "surprise": anomaly.surprise,
         "forecaster": anomaly.forecaster,
@@ -192,10 +193,10 @@ def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
 
 
 def _duration(anomaly: Anomaly) -> str:
-    """Return the time from the first to the last flagged point, and whether the anomaly is open."""
+    """Return the time from the first to the last reading of the deviation, and whether it is open."""
     from pipeline.config.field_types import format_duration
 
-    lasted = format_duration(timedelta(microseconds=(anomaly.end_ns - anomaly.start_ns) // 1000))
+    lasted = format_duration(timedelta(microseconds=(anomaly.lasted_until_ns - anomaly.began_ns) // 1000))
     return f"{lasted}, open" if anomaly.state is AnomalyState.OPEN else lasted
 
 

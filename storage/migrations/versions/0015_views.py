@@ -15,7 +15,7 @@ depends_on = None
 def upgrade() -> None:
     """Create the view."""
     drop_views(op.get_bind())
-    create_views(op.get_bind())
+    create_views(op.get_bind(), of_deviations=False)
 
 
 def downgrade() -> None:

@@ -50,7 +50,8 @@ INF = float("inf")
         (("unusual_step", -70, -12, 15), "rpm fell by 70 1/min in one step, usual at most 12 1/min"),
         (
             ("unusual_noise", 9.5, 1, 4),
-            "rpm changes by 9.50 1/min a reading in the mean of the last 8, usual at most 4 1/min",
+            "rpm goes up and down more than usual: by 9.50 1/min from one reading to the next on average over the "
+            "last 8, usual at most 4 1/min",
         ),
         (
             ("relation", -30, -10, 12),
@@ -87,8 +88,8 @@ def test_each_cause_states_its_quantity_and_its_usual_range(
 @pytest.mark.parametrize(
     ("observed", "low", "high", "sentence"),
     [
-        (95, -INF, 90, "rpm was 95, above its limit of 90"),
-        (-3, 0, INF, "rpm was −3, below its limit of 0"),
+        (95, -INF, 90, "rpm was as high as 95, above its limit of 90"),
+        (-3, 0, INF, "rpm was as low as −3, below its limit of 0"),
     ],
 )
 def test_a_static_limit_can_have_one_end(observed: float, low: float, high: float, sentence: str) -> None:
@@ -128,7 +129,8 @@ NOON = DeviationContext("working_days", 1510.0, 1480.0)
         (
             ("unusual_noise", 25, 1, 12),
             replace(NOON, basis="all_hours"),
-            "rpm changes by 25 a reading in the mean of the last 8, usual at most 12; it is 1,510",
+            "rpm goes up and down more than usual: by 25 from one reading to the next on average over the last 8, "
+            "usual at most 12; it is 1,510",
         ),
         (
             ("relation", -30, -10, 12),
@@ -160,7 +162,8 @@ def test_a_value_far_from_its_forecast_is_stated_with_both() -> None:
         ("unusual_step", "rpm rose to 489, 4.89 times the value before, usual at most 3 times"),
         (
             "unusual_noise",
-            "rpm changes by a factor of 4.89 a reading in the mean of the last 8, usual at most 3; it is 489",
+            "rpm goes up and down more than usual: by a factor of 4.89 from one reading to the next on average over "
+            "the last 8, usual at most 3; it is 489",
         ),
         ("relation", "rpm is 4.89 times what the other channels imply, usual at most 3 times; it is 489"),
         ("forecast", "rpm is 4.89 times its forecast, usual at most 3 times; it is 489"),
@@ -298,7 +301,7 @@ def test_every_place_prints_the_same_sentence() -> None:
     assert (view.statement, view.ratio, view.cause) == (sentence, 2.456, "unusual_value")
     assert msgspec.json.decode(msgspec.json.encode(composed))["data"]["anomalies"][0]["ratio"] == 2.456
     assert replace(one, state=AnomalyState.CLOSED) != one
-    assert describe_anomaly(replace(one, state=AnomalyState.CLOSED)).count("rpm was 1,510") == 1
+    assert describe_anomaly(replace(one, state=AnomalyState.CLOSED)).count("rpm was as high as 1,510") == 1
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,14 @@ from pipeline.core.usual_range_text import rarity_text
         (math.nan, ""),
         (0.3, ""),  # "about 1 in 2 points" stood below a major alert
         (1.9, ""),
-        (2.0, "about 1 in 100 readings is as unusual by any measure"),
-        (3.11, "about 1 in 1,300 readings is as unusual by any measure"),
-        (5.0, "nothing as unusual by any measure in 20,160 readings"),
+        (2.0, "a reading as unusual comes about once in 100 readings (1 h 40 min)"),
+        (3.11, "a reading as unusual comes about once in 1,300 readings (21 h 40 min)"),
+        (5.0, "no reading as unusual before in 20,160 readings (14 d)"),
     ],
 )
 def test_a_rarity_is_stated_only_where_it_is_rare(decades: float, text: str):
-    assert rarity_text(decades, 20_160) == text
+    assert rarity_text(decades, 20_160, 60_000_000_000) == text
+
+
+def test_a_rarity_without_a_cadence_has_no_duration():
+    assert rarity_text(2.0, 20_160) == "a reading as unusual comes about once in 100 readings"

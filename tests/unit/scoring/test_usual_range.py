@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from detectors.base import CAUSES, Points, Verdicts
+from pipeline.core.deviation_severity import severity_of_deviation
 from pipeline.core.types import Anomaly, AnomalyState, Partition
 from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.provenance import Provenance, Scored
-from pipeline.scoring.usual_range import severity_of_deviation
 from storage.results import anomalies
 from storage.tables.stream import Base
 

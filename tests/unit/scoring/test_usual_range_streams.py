@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from numpy.typing import NDArray
 
@@ -119,6 +120,8 @@ def check(anomaly: Anomaly) -> None:
     else:
         assert anomaly.direction == ("up" if above else "down")
     assert anomaly.start_ns <= anomaly.peak_ns <= anomaly.end_ns
+    assert anomaly.began_ns <= anomaly.peak_ns <= anomaly.lasted_until_ns <= anomaly.end_ns
+    assert anomaly.readings >= 1
     assert math.isfinite(observed)
     assert usual_range_text(anomaly)
 
@@ -158,3 +161,23 @@ def test_each_kind_of_fault_is_found_in_a_sensor() -> None:
 
 def test_the_text_names_the_windows_of_the_quantities() -> None:
     assert (MEAN_READINGS, EXTREME_HOURS) == (LEVEL_ROWS, stage.EXTREME_HOURS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_span_of_a_deviation_does_not_depend_on_the_batches(preset: str) -> None:
+    spans = [
+        {key: (a.began_ns, a.lasted_until_ns, a.readings) for key, a in found.items()}
+        for found in (last_revisions(preset, "light", 1), last_revisions(preset, "light", 1, 500))
+    ]
+    assert spans[0] == spans[1] != {}
+
+
+def test_a_standstill_is_told_from_its_first_to_its_last_equal_value() -> None:
+    table = table_of("sensor", 1)
+    own = table.filter(pa.compute.equal(table["s"], "stuck-1"))
+    still = np.flatnonzero(np.diff(own["y"].to_numpy()) == 0)
+    time = own["t"].to_numpy()
+    (one,) = [a for a in last_revisions("sensor", "light", 1).values() if a.cause == "flatline"]
+    assert (one.began_ns, one.lasted_until_ns) == (time[still[0]], time[still[-1] + 1])
+    assert one.began_ns < one.start_ns
+    assert one.readings == len(still) + 1

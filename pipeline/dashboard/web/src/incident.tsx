@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { get, send, useView } from "./api";
-import { firstStep, rarityText } from "./advice";
+import { durationOf, rarityText } from "./advice";
 import { ConfirmButton, errorText } from "./confirm";
 import { ageText, bothTimes, countText, durationText, msOf, numberText } from "./format";
 import { later } from "./later";
@@ -13,8 +13,8 @@ import { EventStory, type EventView } from "./sequence";
 export interface Channel { channel: string; unit: string | null; observed: number | null; expected: number | null; lower: number | null; upper: number | null; contribution: number | null }
 export interface Anomaly {
   id: string; stream: string; series: string; labels: Record<string, string>; state: string; severity: string; direction: string;
-  start: string; peak: string; end: string; points: number; surprise: number | null; ratio: number | null; relative: boolean; of_value: boolean; cause: string; cause_text: string;
-  forecaster: string; model_version: string; revision: number; text: string; channels: Channel[]; event: EventView | null;
+  start: string; peak: string; end: string; points: number; readings: number; surprise: number | null; ratio: number | null; relative: boolean; of_value: boolean; cause: string; cause_text: string;
+  forecaster: string; model_version: string; revision: number; text: string; severity_reason: string; first_step: string; channels: Channel[]; event: EventView | null;
 }
 export interface Labelled extends Anomaly { review: { label: string; author: string; comment: string; at: string } | null }
 export interface Alert {
@@ -29,13 +29,13 @@ interface Incident { alert: Alert | null; anomalies: Labelled[]; around: Anomaly
 export const AUTHOR = "dashboard";
 
 /** The figure of the cause on a scale with its usual range. */
-function Gauge({ channel, relative, causeText }: { channel: Channel; relative: boolean; causeText: string }): JSX.Element | null {
+function Gauge({ channel, relative, cause, causeText }: { channel: Channel; relative: boolean; cause: string; causeText: string }): JSX.Element | null {
   const { observed, lower, upper } = channel;
   if (observed === null || (lower === null && upper === null)) return null;
   const low = lower ?? Math.min(observed, upper!), high = upper ?? Math.max(observed, lower!);
   const least = Math.min(low, observed), most = Math.max(high, observed), room = (most - least || 1) * 0.12;
   const at = (value: number): number => ((value - least + room) / (most - least + 2 * room)) * 100;
-  const unit = relative ? " %" : channel.unit ? ` ${channel.unit}` : "";
+  const unit = relative ? " %" : cause === "flatline" ? " readings" : channel.unit ? ` ${channel.unit}` : "";
   const text = (value: number): string => `${numberText(relative ? value * 100 : value)}${unit}`;
   return <figure class="gauge" role="img" aria-label={`${text(observed)}, usual ${text(low)} to ${text(high)}`}>
     <div class="scale"><span class="usual" style={{ left: `${at(low)}%`, width: `${Math.max(0.4, at(high) - at(low))}%` }} /><span class="now" style={{ left: `${at(observed)}%` }} /></div>
@@ -141,19 +141,20 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
       <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link> <span class="muted">· <bdi>{anomaly.stream}</bdi></span> {open
         ? <span class="badge bad">open for {durationText(Date.now() - start)}</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
       <section class="card">
-        <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationText(end - start)}</> : <> (one point)</>}.</p>
-        {anomaly.event ? <EventStory event={anomaly.event} cause={anomaly.cause} /> : <Gauge channel={leading} relative={anomaly.relative} causeText={anomaly.cause_text} />}
+        <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationOf(anomaly)}</> : <> ({durationOf(anomaly)})</>}.</p>
+        {anomaly.severity_reason && <p>Severity: {anomaly.severity_reason}.</p>}
+        {anomaly.event ? <EventStory event={anomaly.event} cause={anomaly.cause} /> : <Gauge channel={leading} relative={anomaly.relative} cause={anomaly.cause} causeText={anomaly.cause_text} />}
         <AroundChart key={anomaly.id} anomaly={anomaly} channel={leading.channel} />
       </section>
       <Section title="What to do">
-        <p>{firstStep(anomaly)}{others.length > 0 && <> {countText(others.length)} other {others.length === 1 ? "anomaly" : "anomalies"} {others.length === 1 ? "was" : "were"} there at the same time (below): look for a common cause.</>}</p>
+        <p><bdi>{anomaly.first_step}</bdi>{others.length > 0 && <> {countText(others.length)} other {others.length === 1 ? "anomaly" : "anomalies"} {others.length === 1 ? "was" : "were"} there at the same time (below): look for a common cause.</>}</p>
         <Actions data={data} anomaly={anomaly} reload={view.reload} />
         {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>A silence of this stream is in force until <When at={one.ends} />, by <Name text={one.author} />.</li>)}</ul>}
       </Section>
       <div class="columns">
         <Section title="Why, and how sure">
           <Fields fields={[["Cause", anomaly.cause_text], ["How unusual", rarityText(anomaly)],
-            [anomaly.event ? "Unexpected events" : "Points outside", countText(anomaly.points)], ["Forecaster", anomaly.forecaster.replaceAll("_", " ")],
+            [anomaly.event ? "Unexpected events" : "Readings outside", countText(anomaly.readings)], ["Forecaster", anomaly.forecaster.replaceAll("_", " ")],
             ["Model", anomaly.model_version], ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}${anomaly.review.comment ? `: ${anomaly.review.comment}` : ""}` : "none yet"]]} />
           <Shares channels={anomaly.channels} />
         </Section>

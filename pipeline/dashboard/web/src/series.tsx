@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { durationOf } from "./advice";
 import { get, useView } from "./api";
 import { axisLabels, countText, durationText, timeText, valueLabels } from "./format";
 import type { Labelled } from "./incident";
@@ -212,7 +213,7 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
         </Section>}
         <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Changes"]} empty="None."
           rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When at={one.start} />,
-            one.state === "open" ? "open" : one.end === one.start ? "one point" : durationText(Date.parse(one.end) - Date.parse(one.start)), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
+            one.state === "open" ? "open" : durationOf(one), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
       </>}</Shown>
   </div>;
 }

@@ -1,0 +1,121 @@
+"""Messages about one anomaly: since when, why so severe, and what is said at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.alerts.messages import text
+from pipeline.alerts.messages.payload import Alert, Kind
+from pipeline.alerts.outbox import decode_anomaly, encode_anomaly
+from pipeline.alerts.routing.composer import NotificationContext, compose
+from pipeline.alerts.routing.rules import StreamRules
+from pipeline.config.alerts import AlertsConfig
+from pipeline.core.deviation_severity import severity_text
+from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Severity
+from storage.alerting.states import MemberState
+from tests.unit.alerts.test_usual_range_text import MINUTE_NS, anomaly, members_of
+
+
+def stuck(**changes: Any) -> Anomaly:
+    """Return a standstill from minute 100 to 150 whose first alarm was in minute 140."""
+    spans = {"start_ns": 140 * MINUTE_NS, "peak_ns": 150 * MINUTE_NS, "end_ns": 153 * MINUTE_NS}
+    spans |= {"onset_ns": 100 * MINUTE_NS, "outside_until_ns": 150 * MINUTE_NS, "span_readings": 51}
+    return replace(anomaly("flatline", 50, 1, 38), **spans, **changes)
+
+
+def alert_about(one: Anomaly, kind: Kind = "opened", zone: str = "Europe/Berlin") -> Alert:
+    """Return the message about an anomaly."""
+    member, record = members_of(one)
+    is_open = one.state is AnomalyState.OPEN
+    member.state = MemberState.OPEN if is_open else MemberState.CLOSED
+    record.opened_ns, record.severity = one.start_ns, one.severity.value
+    record.resolved_ns = one.end_ns if kind == "resolved" else None
+    context = NotificationContext([member], 1, int(is_open), timezone=zone)
+    behaviour = StreamRules("plant", AlertsConfig(), ()).behaviour("default")
+    return compose(record, kind, 1, context, behaviour, AlertsConfig(), 200 * MINUTE_NS).data
+
+
+def test_since_is_the_begin_of_the_standstill():
+    alert = alert_about(stuck())
+    lines = dict(text.lines(alert))
+    assert lines["Since"] == "1970-01-01 02:40:00 CET (01:40:00 UTC) (50 min so far)"
+    assert lines["First step"].endswith("a poller that hangs since 02:40 CET.")
+    assert (alert.anomalies[0].start, alert.opened) == (
+        "1970-01-01T01:40:00.000000Z",
+        "1970-01-01T02:20:00.000000Z",
+    )
+    assert (alert.anomalies[0].readings, alert.anomalies[0].points) == (51, 14)
+
+
+def test_a_resolved_message_says_how_long_and_how_far_and_that_it_is_over():
+    one = stuck(state=AnomalyState.CLOSED, end_reason=EndReason.RECOVERED)
+    high = replace(one, cause="unusual_value", observed=[1.0, 92.1], lower=[0.0, 65], upper=[3.0, 69])
+    alert = alert_about(high, "resolved")
+    lines = dict(text.lines(alert))
+    assert alert.title == ("Resolved after 50 min: plant, site=west: rpm was as high as 92.1, usual 65 to 69")
+    assert lines["What"] == "It is over: rpm was as high as 92.1, usual 65 to 69"
+    assert lines["Lasted"] == "50 min, from 1970-01-01 02:40:00 to 03:30:00 CET (01:40:00 to 02:30:00 UTC)"
+    assert "51 readings" in lines["Size"]
+    assert "so far" not in "".join(lines.values())
+    assert "First step" not in lines
+
+
+def test_the_end_of_a_file_is_not_over():
+    one = stuck(state=AnomalyState.CLOSED, end_reason=EndReason.SILENT)
+    alert = alert_about(one, "resolved")
+    assert alert.title.startswith("Resolved: ")
+    assert "It is over" not in alert.text
+    assert "no later file has the series" in alert.text
+
+
+def test_a_span_over_two_days_has_both():
+    one = stuck(state=AnomalyState.CLOSED, end_reason=EndReason.RECOVERED)
+    one.outside_until_ns += 24 * 60 * MINUTE_NS
+    lasted = dict(text.lines(alert_about(one, "resolved", "")))["Lasted"]
+    assert lasted == "1 d, from 1970-01-01 01:40:00 UTC to 1970-01-02 02:30:00 UTC".replace(
+        "1 d,", "1 d 50 min,"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "rows", "severity", "reason"),
+    [
+        (7, 1, "critical", "critical, because it is very far outside its usual range"),
+        (3, 1, "major", "major, because it is far outside its usual range; critical after 30 readings (30 min)"),
+        (1.5, 1, "warning", "warning, because it is outside its usual range; major after 5 readings (5 min)"),
+        (1.5, 5, "major", "major, because it is outside its usual range for 5 readings or more"),
+        (1.1, 5, "warning",
+         "warning, because it is just outside its usual range for 5 readings or more; major after 30 readings (30 min)"),
+        (3, 40, "critical", "critical, because it is far outside its usual range for 30 readings or more"),
+        (1.1, 5, "major", "major, because it has been farther outside before"),
+    ],
+)  # fmt: skip
+def test_a_severity_has_a_reason_and_what_follows(ratio: float, rows: int, severity: str, reason: str):
+    one = replace(
+        anomaly("unusual_value", 1510, 1440, 1460), ratio=ratio, points=rows, severity=Severity(severity)
+    )
+    assert severity_text(one) == reason
+    ended = severity_text(one, ended=True)
+    assert "after" not in ended
+    assert "is " not in ended.replace("its ", "")
+
+
+def test_the_severity_of_an_event_is_its_rarity():
+    event = EventFinding("drain", 1e-4, ["stir"], ["cool"], [0.8])
+    one = replace(anomaly("unexpected_event", 1, 1, 1), ratio=0.0, event=event, severity=Severity.MAJOR)
+    assert (
+        severity_text(one) == "major, because it is at least a thousand times as rare as what raises an alarm"
+    )
+    lines = dict(text.lines(alert_about(replace(one, state=AnomalyState.CLOSED))))
+    assert lines["First step"].startswith("Look at what wrote this event at")
+    assert lines["Severity"] == severity_text(one)
+
+
+def test_the_span_is_part_of_the_stored_body():
+    body = encode_anomaly(stuck())
+    assert decode_anomaly(body).began_ns == 100 * MINUTE_NS
+    former = body.replace('"onset_ns"', '"unknown"').replace('"outside_until_ns"', '"unknown2"')
+    assert decode_anomaly(former).began_ns == 140 * MINUTE_NS
