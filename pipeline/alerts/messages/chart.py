@@ -1,4 +1,8 @@
-"""Chart of an anomaly: the series, the expected values, and the band in which no point is flagged."""
+"""Chart of an anomaly: the series, its forecast, and the quantity of which the sentence speaks.
+
+A quantity in the unit of the value is drawn among the values, any other one below them. The usual range is
+that of the quantity; the prediction interval is that of the forecast of the value.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from pipeline.alerts.messages.chart_quantity import quantity_of
 from pipeline.alerts.messages.payload import AnomalyView, Payload, moment
 from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.alerts.messages.text import leading
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
-from pipeline.core.verdict_words import CAUSES_OF_VALUES
+from pipeline.core.verdict_words import CAUSES_OF_EVENTS, CAUSES_OF_VALUES
 
 log = structlog.get_logger(__name__)
 
@@ -25,9 +30,6 @@ _SPANS_NS = tuple(to_nanoseconds(timedelta(days=d)) for d in (0.25, 2, 14, 400))
 MIN_POINTS = 60
 MAX_POINTS = 240
 _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
-
-#: Causes of anomalies in sequences of events, which have no curve.
-CAUSES_OF_EVENTS = ("unexpected_event", "missing_event", "new_event", "unusual_sequence")
 
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.reader.HistoryReader.read`` with
 #: its arguments in a row.
@@ -49,7 +51,7 @@ class ChartRenderer:
         return self.draw(payload.data.stream, payload.data.anomalies[0], payload.data.timezone)
 
     def draw(self, stream: str, anomaly: AnomalyView, timezone: str = "") -> bytes | None:
-        """Return a PNG of 600 by 240 pixels, with times in ``timezone`` ("": UTC)."""
+        """Return a PNG, 600 pixels wide, with times in ``timezone`` ("": UTC)."""
         try:
             points = self._points(stream, anomaly)
         except (OSError, ValueError, KeyError) as error:
@@ -83,40 +85,72 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: str) 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.0, 2.4), dpi=100, layout="constrained")
+    top = leading(anomaly)
+    quantity = quantity_of(anomaly, top, points["time"], points["value"].astype(np.float64))
+    below = quantity is not None and not quantity.of_values
+    figure = Figure(figsize=(6.0, 3.4 if below else 2.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    axes: Any = figure.add_subplot()
+    axes: Any = figure.add_subplot(2, 1, 1) if below else figure.add_subplot()
     time = points["time"].astype("datetime64[ns]")
     colour = SEVERITY_COLOURS.get(anomaly.severity, "#c4162a")
     span = [
         np.datetime64(moment(t).astimezone(UTC).replace(tzinfo=None)) for t in (anomaly.start, anomaly.end)
     ]
     axes.axvspan(*span, color=colour, alpha=0.10, lw=0)
+    interval, forecast = "prediction interval of the forecast", "forecast"
     axes.fill_between(
-        time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label="interval"
+        time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label=interval
     )
-    axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label="forecast")
+    axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label=forecast)
     axes.plot(time, points["value"], color="#333333", lw=1.2, label="observed")
-    if anomaly.cause in CAUSES_OF_VALUES:
-        ends = [end for end in (leading(anomaly).lower, leading(anomaly).upper) if end is not None]
-        axes.hlines(ends, *span, color=colour, lw=1.2, ls=":", label="usual range")
+    if quantity is not None and quantity.of_values:
+        axes.plot(time, quantity.values, color=colour, lw=1.2, label=quantity.label)
+        axes.hlines(quantity.ends, *span, color=colour, lw=1.2, ls=":", label=f"usual {quantity.label}")
+    elif anomaly.cause in CAUSES_OF_VALUES:
+        ends = [end for end in (top.lower, top.upper) if end is not None]
+        usual = "limit" if anomaly.cause == "static_limit" else "usual range of the value"
+        axes.hlines(ends, *span, color=colour, lw=1.2, ls=":", label=usual)
     flagged = points["flag"].astype(bool)
     axes.plot(time[flagged], points["value"][flagged], "o", color=colour, ms=3.5, label="flagged")
-    _date_axis(axes, dates, timezone)
-    top = leading(anomaly)
     axes.set_ylabel(_literal(f"{top.name} ({top.unit})" if top.unit else top.name), fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.margins(x=0.01)
-    axes.grid(alpha=0.25)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     _limit(axes, points)
-    axes.legend(
-        fontsize=7, frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.0
-    )
+    shown = [axes]
+    if quantity is not None and below:
+        second: Any = figure.add_subplot(2, 1, 2, sharex=axes)
+        second.axvspan(*span, color=colour, alpha=0.10, lw=0)
+        second.plot(time, quantity.values, color=colour, lw=1.2, label=quantity.label)
+        second.hlines(quantity.ends, time[0], time[-1], color=colour, lw=1.2, ls=":", label="its usual limit")
+        second.set_ylabel(_literal(quantity.label), fontsize=8)
+        axes.tick_params(labelbottom=False)
+        shown.append(second)
+    _finish(figure, shown, dates, timezone)
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def _finish(figure: Any, shown: list[Any], dates: Any, timezone: str) -> None:
+    """Draw axes and legends.
+
+    Args:
+        figure: The figure.
+        shown: Its axes, the one with the times last.
+        dates: The module ``matplotlib.dates``.
+        timezone: Time zone of the times.
+    """
+    for axes in shown:
+        axes.tick_params(labelsize=8)
+        axes.margins(x=0.01)
+        axes.grid(alpha=0.25)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        axes.legend(
+            fontsize=7, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.0
+        )
+    _date_axis(shown[-1], dates, timezone)
+    for axes in shown:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    figure.align_ylabels(shown)
 
 
 def _date_axis(axes: Any, dates: Any, timezone: str) -> None:
@@ -126,7 +160,6 @@ def _date_axis(axes: Any, dates: Any, timezone: str) -> None:
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=zone))
     axes.xaxis.get_offset_text().set_fontsize(8)
     axes.set_xlabel(f"time in {timezone}", fontsize=8, loc="left", labelpad=0)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
 def _limit(axes: Any, points: dict[str, NDArray[Any]]) -> None:
