@@ -95,11 +95,9 @@ class UsualRangeDecision:
         outside = verdicts.ratio > 1
         verdicts.cause = np.where(outside, cause[rows, lead], np.uint8(0)).astype(np.uint8)
         sure = found.quantity[rows, lead] == q.Q_FORECAST  # a limit by rows has no error of extremes
-        flag, verdicts.run_outside = _confirm(
-            state["decision.run"], points.slot, verdicts.ratio, sure, self.spec.min_points
-        )
-        verdicts.flag = flag | violated
-        verdicts.alone = found.alone[rows, lead] | violated
+        run = state["decision.run"]
+        flag, verdicts.run_outside = _confirm(run, points.slot, verdicts.ratio, sure, self.spec.min_points)
+        verdicts.flag, verdicts.alone = flag | violated, found.alone[rows, lead] | violated
         beyond = np.maximum(ratio - 1, 0).astype(np.float64)
         total = beyond.sum(axis=1, keepdims=True)
         share = np.divide(beyond, total, out=np.zeros_like(beyond), where=total > 0)

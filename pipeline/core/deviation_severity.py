@@ -1,4 +1,4 @@
-"""Severity of a deviation from a usual range, by its size and its duration, and the reason in words."""
+"""Severity of a deviation by its size and duration, and the reason in words."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 def severity_of_deviation(ratio: float, rows: int) -> Severity:
-    """Return the severity of a deviation from its size (in half ranges) and its number of flagged rows."""
+    """Return the severity of a size (in half ranges) and a number of flagged rows."""
     column = sum(rows >= least for least in SEVERITY_ROWS) - 1
     return SEVERITY_TABLE[_size_of(ratio)][1][max(column, 0)]
 
 
 def severity_text(anomaly: Anomaly, *, ended: bool = False) -> str:
-    """Return why an anomaly has its severity, and from when on it will have a higher one.
+    """Return why an anomaly has its severity, and when a higher one follows.
 
     It is empty for numbers under the decision "surprise".
 

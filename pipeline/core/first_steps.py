@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from pipeline.core.types import Anomaly
 
 _MEAN_MOVED = (
-    "Look for what changed at {began} and stayed: load, configuration or calibration. The mean has moved, single "
-    "values may still look normal."
+    "Look for what changed at {began} and stayed: load, configuration or calibration. The mean has moved, "
+    "single values may still look normal."
 )
 _ONE_STEP = "Look for what happened at {began}: a restart, a deployment, a lost unit or a wrong quote."
 _CHANGES = (
-    "Look at {name} since {began} in the chart: a ramp, an oscillation, retries or a loose contact. Then look for "
-    "what was changed then."
+    "Look at {name} since {began} in the chart: a ramp, an oscillation, retries or a loose contact. Then "
+    "look for what was changed then."
 )
 _VALUE = "Look for what changed at {began}: a deployment, a restart, a change of load or of a set point."
 _RELATION = (
-    "Compare {name} with {others} since {began}: {name} no longer follows. Check the sensor of {name} first, then what it "
-    "measures."
+    "Compare {name} with {others} since {began}: {name} no longer follows. Check the sensor of {name} first, "
+    "then what it measures."
 )
 _NEW_VALUE = (
     "Look for what is new since {began}: no such values came before, so something was added, changed or set."
@@ -30,10 +30,10 @@ _NEW_VALUE = (
 #: Cause → advice. ``{began}`` is the begin of the deviation, ``{name}`` the leading channel, ``{others}`` the
 #: other channels.
 FIRST_STEPS = {
-    "static_limit": "The limit is one that you configured: do what you have agreed on for it. If the limit is wrong, "
-    "change `limits` of the stream.",
-    "flatline": "Check that the source of {name} still measures: a value that repeats often means a sensor, an agent "
-    "or a poller that hangs since {began}.",
+    "static_limit": "The limit is one that you configured: do what you have agreed on for it. If the "
+    "limit is wrong, change `limits` of the stream.",
+    "flatline": "Check that the source of {name} still measures: a value that repeats often means a sensor, "
+    "an agent or a poller that hangs since {began}.",
     "multivariate": _RELATION,
     "relation": _RELATION,
     "forecast": "Look for what happened at {began}: {name} left the course that its own last values led to.",
@@ -50,19 +50,20 @@ FIRST_STEPS = {
     "unusual_noise": _CHANGES,
     "unusual_value": _VALUE,
     "steady_state": _VALUE,
-    "impossible_value": "Check the record at {began} where it comes from: such a value is an error of the source, of its "
-    "unit or of a parser.",
-    "absence": "Check the job, the feed or the people behind {name}: what happens regularly at this time has not "
-    "happened.",
+    "impossible_value": "Check the record at {began} where it comes from: such a value is an error of the "
+    "source, of its unit or of a parser.",
+    "absence": "Check the job, the feed or the people behind {name}: what happens regularly at this time has "
+    "not happened.",
     "seasonal_profile": "Check for a shifted schedule, a holiday or a change of clocks: the value is usual at "
     "another time of day.",
-    "unexpected_event": "Look at what wrote this event at {began}, and at the step that should have come in its place.",
-    "missing_event": "Check whether the process, the batch or the person behind it is stuck: the next step was due and "
-    "did not come.",
-    "new_event": "Find out what writes this event since {began}: the model never saw it. After a change or a release it is "
-    "expected.",
-    "unusual_sequence": "Compare the last events with those of an ordinary run: no single step is wrong, but the order "
-    "drifts.",
+    "unexpected_event": "Look at what wrote this event at {began}, and at the step that should have come in "
+    "its place.",
+    "missing_event": "Check whether the process, the batch or the person behind it is stuck: the next step "
+    "was due and did not come.",
+    "new_event": "Find out what writes this event since {began}: the model never saw it. After a change or "
+    "a release it is expected.",
+    "unusual_sequence": "Compare the last events with those of an ordinary run: no single step is wrong, but "
+    "the order drifts.",
 }
 _ONE_READING = "One reading so far: see whether the next one is usual again. If not: "
 _DEFAULT = "Look for what happened at {began}."

@@ -18,7 +18,10 @@ def show_time(ns: int | None) -> str | None:
 
 
 def show_clock_time(ns: int, zone: str) -> str:
-    """Return the time of day of ``ns`` in a time zone ("" is UTC), as 12:30 CET; seconds where there are any."""
+    """Return the time of day of ``ns`` in a time zone, as 12:30 CET.
+
+    The zone "" is UTC. Seconds are left out where they are 0.
+    """
     time = datetime.fromtimestamp(ns // SECOND_NS, UTC)
     local = time.astimezone(ZoneInfo(zone)) if zone else time
     seconds = f":{local:%S}" if local.second else ""
@@ -45,7 +48,7 @@ def show_local_time(time: datetime, zone: str) -> str:
 
 
 def show_local_span(began: datetime, ended: datetime, zone: str) -> str:
-    """Return two times as ``show_local_time`` does, with one day and one zone where they have the same.
+    """Return two times as ``show_local_time`` does, with what they share once.
 
     Args:
         began: An aware time in UTC.

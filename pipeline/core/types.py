@@ -154,10 +154,10 @@ class Anomaly:
     observed quantity from that middle over the distance of the limit on the same side. It is 0 under the
     decision "surprise".
 
-    ``start_ns``, ``end_ns`` and ``points`` are those of the flagged rows: the id and the intervals that training
-    leaves out hang on them. People read ``began_ns``, ``lasted_until_ns`` and ``readings`` of the deviation itself: it
-    begins before the first flagged row where it had to last for the alarm, and ends before the last one where
-    a mean of rows stays outside for longer than the rows.
+    ``start_ns``, ``end_ns`` and ``points`` are those of the flagged rows: the id and the intervals that
+    training leaves out hang on them. People read ``began_ns``, ``lasted_until_ns`` and ``readings`` of the
+    deviation itself: it begins before the first flagged row where it had to last for the alarm, and ends
+    before the last one where a mean of rows stays outside for longer than the rows.
     """
 
     id: UUID
@@ -213,7 +213,7 @@ class Anomaly:
 
     @property
     def readings(self) -> int:
-        """Number of readings from the first to the last one of the deviation so far."""
+        """Number of readings of the deviation so far."""
         return self.span_readings or self.points
 
     @staticmethod

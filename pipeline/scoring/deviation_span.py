@@ -62,7 +62,7 @@ def extend_span(anomaly: Anomaly, scored: Scored, row: np.intp, *, same_side: bo
 
 
 def _is_back(anomaly: Anomaly, scored: Scored, row: np.intp) -> bool:
-    """Return True if the leading channel is back, nearly, at its usual range after a far deviation."""
+    """Return True if the leading channel is nearly back at its usual range."""
     at = int(np.argmax(anomaly.contribution))
     if anomaly.cause != "unusual_value" or int(scored.verdicts.channel[row]) != at:
         return False

@@ -243,7 +243,7 @@ def _not_judged(m: int) -> Found:
 
 
 def _lies_outside_alone(found: Found, v: Floats, relation: Floats) -> NDArray[np.bool_]:
-    """Return the rows (M,) that lie beyond the stated end of the range without the rows before them."""
+    """Return the rows (M,) beyond the stated end without the rows before them."""
     means = [found.quantity == k for k in (q.Q_LEVEL, q.Q_NOISE, q.Q_RELATION)]
     with np.errstate(divide="ignore"):
         single = np.select(means, [v, np.log2(np.abs(found.step)), relation], found.observed)

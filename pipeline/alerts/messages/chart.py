@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipeline.alerts.messages.chart_quantity import quantity_of
+from pipeline.alerts.messages.chart_quantity import ChartQuantity, quantity_of
 from pipeline.alerts.messages.payload import AnomalyView, Payload, moment
 from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.alerts.messages.text import leading
@@ -93,31 +93,14 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: str) 
     axes: Any = figure.add_subplot(2, 1, 1) if below else figure.add_subplot()
     time = points["time"].astype("datetime64[ns]")
     colour = SEVERITY_COLOURS.get(anomaly.severity, "#c4162a")
-    span = [
+    begin, end = (
         np.datetime64(moment(t).astimezone(UTC).replace(tzinfo=None)) for t in (anomaly.start, anomaly.end)
-    ]
-    axes.axvspan(*span, color=colour, alpha=0.10, lw=0)
-    interval, forecast = "prediction interval of the forecast", "forecast"
-    axes.fill_between(
-        time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label=interval
     )
-    axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label=forecast)
-    axes.plot(time, points["value"], color="#333333", lw=1.2, label="observed")
-    if quantity is not None and quantity.of_values:
-        axes.plot(time, quantity.values, color=colour, lw=1.2, label=quantity.label)
-        axes.hlines(quantity.ends, *span, color=colour, lw=1.2, ls=":", label=f"usual {quantity.label}")
-    elif anomaly.cause in CAUSES_OF_VALUES:
-        ends = [end for end in (top.lower, top.upper) if end is not None]
-        usual = "limit" if anomaly.cause == "static_limit" else "usual range of the value"
-        axes.hlines(ends, *span, color=colour, lw=1.2, ls=":", label=usual)
-    flagged = points["flag"].astype(bool)
-    axes.plot(time[flagged], points["value"][flagged], "o", color=colour, ms=3.5, label="flagged")
-    axes.set_ylabel(_literal(f"{top.name} ({top.unit})" if top.unit else top.name), fontsize=8)
-    _limit(axes, points)
+    _draw_values(axes, anomaly, points, quantity, (colour, begin, end))
     shown = [axes]
     if quantity is not None and below:
         second: Any = figure.add_subplot(2, 1, 2, sharex=axes)
-        second.axvspan(*span, color=colour, alpha=0.10, lw=0)
+        second.axvspan(begin, end, color=colour, alpha=0.10, lw=0)
         second.plot(time, quantity.values, color=colour, lw=1.2, label=quantity.label)
         second.hlines(quantity.ends, time[0], time[-1], color=colour, lw=1.2, ls=":", label="its usual limit")
         second.set_ylabel(_literal(quantity.label), fontsize=8)
@@ -127,6 +110,44 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: str) 
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def _draw_values(
+    axes: Any,
+    anomaly: AnomalyView,
+    points: dict[str, NDArray[Any]],
+    quantity: ChartQuantity | None,
+    marked: tuple[str, np.datetime64, np.datetime64],
+) -> None:
+    """Draw the values, their forecast, and the usual range in their unit.
+
+    Args:
+        axes: The axes.
+        anomaly: The anomaly.
+        points: Columns of the chart.
+        quantity: The quantity of the anomaly, None for the value.
+        marked: Colour, begin and end of the anomaly.
+    """
+    time, top = points["time"].astype("datetime64[ns]"), leading(anomaly)
+    colour, begin, end = marked
+    axes.axvspan(begin, end, color=colour, alpha=0.10, lw=0)
+    interval = "prediction interval of the forecast"
+    axes.fill_between(
+        time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label=interval
+    )
+    axes.plot(time, points["expected"], color="#4a7ebb", lw=1, ls="--", label="forecast")
+    axes.plot(time, points["value"], color="#333333", lw=1.2, label="observed")
+    if quantity is not None and quantity.of_values:
+        axes.plot(time, quantity.values, color=colour, lw=1.2, label=quantity.label)
+        axes.hlines(quantity.ends, begin, end, color=colour, lw=1.2, ls=":", label=f"usual {quantity.label}")
+    elif anomaly.cause in CAUSES_OF_VALUES:
+        ends = [end for end in (top.lower, top.upper) if end is not None]
+        usual = "limit" if anomaly.cause == "static_limit" else "usual range of the value"
+        axes.hlines(ends, begin, end, color=colour, lw=1.2, ls=":", label=usual)
+    flagged = points["flag"].astype(bool)
+    axes.plot(time[flagged], points["value"][flagged], "o", color=colour, ms=3.5, label="flagged")
+    axes.set_ylabel(_literal(f"{top.name} ({top.unit})" if top.unit else top.name), fontsize=8)
+    _limit(axes, points)
 
 
 def _finish(figure: Any, shown: list[Any], dates: Any, timezone: str) -> None:

@@ -1,4 +1,4 @@
-"""Quantity of which an anomaly speaks, over time, from recorded values of the leading channel.
+"""Curve of the quantity of an anomaly, from recorded values of its channel.
 
 The detector cuts outliers before it averages, so a curve can differ a little from the stated number.
 """
@@ -34,7 +34,9 @@ class ChartQuantity:
 def quantity_of(
     anomaly: AnomalyView, top: Channel, time: NDArray[np.int64], values: Values
 ) -> ChartQuantity | None:
-    """Return the quantity of an anomaly, None if it is the value itself or follows from other channels.
+    """Return the quantity of an anomaly.
+
+    It is None if it is the value itself or follows from other channels.
 
     Args:
         anomaly: The anomaly.
@@ -69,7 +71,10 @@ def quantity_of(
 
 
 def running_mean(values: Values) -> Values:
-    """Return the exponential mean of the last ``MEAN_READINGS`` values (N,); a missing one changes nothing."""
+    """Return the exponential mean of the last values (N,).
+
+    It is as long as ``MEAN_READINGS``. A missing value changes nothing.
+    """
     out, mean, seen = np.full(len(values), np.nan), math.nan, 0
     for i, value in enumerate(values.tolist()):
         if math.isfinite(value):
@@ -80,14 +85,14 @@ def running_mean(values: Values) -> Values:
 
 
 def running_extreme(time: NDArray[np.int64], values: Values, *, highest: bool) -> Values:
-    """Return the highest or the lowest value of the hours before each point (N,)."""
+    """Return the highest or lowest value of the last hours (N,)."""
     first = np.searchsorted(time, time - EXTREME_HOURS * HOUR_NS, "right")
     choose = np.fmax.reduce if highest else np.fmin.reduce
     return np.array([choose(values[begin : i + 1]) for i, begin in enumerate(first.tolist())])
 
 
 def running_repeats(values: Values) -> Values:
-    """Return the number of earlier points in a row that have the value of each point (N,)."""
+    """Return the number of points before that have the same value (N,)."""
     out = np.zeros(len(values))
     for i in range(1, len(values)):
         out[i] = out[i - 1] + 1 if values[i] == values[i - 1] else 0
@@ -103,6 +108,6 @@ def _steps(values: Values, *, relative: bool = False) -> Values:
 
 
 def _log_steps(values: Values) -> Values:
-    """Return the steps of the logarithms; counts that can be 0 are increased by 1 before."""
+    """Return the steps of the logarithms, of 1 + x where x can be 0."""
     with np.errstate(all="ignore"):
         return np.diff(np.log(values if np.nanmin(values) > 0 else np.abs(values) + 1), prepend=np.nan)

@@ -116,8 +116,8 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
     severity_reason: Annotated[
         str,
         Meta(
-            description="why it has its severity, and when a higher one follows; only with decision usual_range "
-            "and of events"
+            description="why it has its severity, and when a higher one follows; only with decision "
+            "usual_range and of events"
         ),
     ] = ""
     first_step: Annotated[str, Meta(description="one thing to look at first")] = ""

@@ -143,12 +143,7 @@ def _data(alert: Alert) -> list[Line]:
     if not alert.anomalies:
         return [Line("Where", f"stream {alert.stream}")]
     worst = alert.anomalies[0]
-    top, place = leading(worst), where(worst.labels, worst.series)
-    verb = "is" if alert.open_count else "was"
-    what = (
-        worst.statement
-        or f"{top.name} {verb} {_DIRECTION.get(worst.direction, 'abnormal')}: {_observed(top)}"
-    )
+    place, what = where(worst.labels, worst.series), _what(alert, worst)
     if alert.count > 1:
         found = [
             Line("What", f"{alert.count} anomalies, {_open_count(alert)}. Most surprising: {place}, {what}"),
@@ -163,15 +158,38 @@ def _data(alert: Alert) -> list[Line]:
     found.append(_time_line(alert))
     if alert.status == "resolved" and (end := END_REASON_TEXTS.get(EndReason(worst.end_reason))):
         found.append(Line("End", end))
-    happened = cause in CAUSES_OF_EVENTS  # an event is over at once, and still has to be looked at
-    if worst.first_step and (alert.open_count or happened):
-        found.append(Line("First step", worst.first_step))
-    if worst.severity_reason:
-        found.append(Line("Severity", worst.severity_reason))
-    noun = "events" if happened else "points"
-    found.append(Line("Size", worst.size) if worst.size else Line("Rarity", rarity(worst.surprise, noun)))
+    found += _advice(alert, worst, cause)
     if len(worst.channels) > 1:
         found.append(_channels(worst))
+    found += _context(alert)
+    if not worst.statement or cause == "forecast":
+        forecaster = worst.forecaster or current_forecaster(worst.guard)
+        found.append(Line("Forecaster", f"{forecaster}, model {worst.model_version[:40]}"))
+    return found
+
+
+def _what(alert: Alert, anomaly: AnomalyView) -> str:
+    """Return the sentence of an anomaly."""
+    top, verb = leading(anomaly), "is" if alert.open_count else "was"
+    direction = _DIRECTION.get(anomaly.direction, "abnormal")
+    return anomaly.statement or f"{top.name} {verb} {direction}: {_observed(top)}"
+
+
+def _advice(alert: Alert, anomaly: AnomalyView, cause: str) -> list[Line]:
+    """Return what to do first, and why it matters how much."""
+    found, happened = [], cause in CAUSES_OF_EVENTS
+    if anomaly.first_step and (alert.open_count or happened):  # an event still has to be looked at
+        found.append(Line("First step", anomaly.first_step))
+    if anomaly.severity_reason:
+        found.append(Line("Severity", anomaly.severity_reason))
+    if anomaly.size:
+        return [*found, Line("Size", anomaly.size)]
+    return [*found, Line("Rarity", rarity(anomaly.surprise, "events" if happened else "points"))]
+
+
+def _context(alert: Alert) -> list[Line]:
+    """Return the other series of an alert, and those beside it."""
+    found = []
     if alert.count > 1:
         found.append(Line("Series", _listed(alert)))
     if alert.root_cause:
@@ -179,9 +197,6 @@ def _data(alert: Alert) -> list[Line]:
         found.append(Line("Possible root cause", "; ".join(hints)))
     if alert.elsewhere:
         found.append(Line("Other series at the same time", clean(", ".join(alert.elsewhere), 400)))
-    if not worst.statement or cause == "forecast":
-        forecaster = worst.forecaster or current_forecaster(worst.guard)
-        found.append(Line("Forecaster", f"{forecaster}, model {worst.model_version[:40]}"))
     return found
 
 

@@ -39,7 +39,7 @@ from pipeline.core.deviation_severity import severity_text
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.first_steps import first_step
 from pipeline.core.iso_times import show_clock_time
-from pipeline.core.types import END_REASON_TEXTS
+from pipeline.core.types import END_REASON_TEXTS, Anomaly
 from pipeline.core.usual_range_text import deviation_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from storage.alerting.alerts import AlertMember, AlertRecord
@@ -198,13 +198,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
     ``timezone`` is that of the times in texts, "" for UTC.
     """
     anomaly = decode_anomaly(member.body)
-    numbers = zip(
-        anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution, strict=True
-    )
-    channels = [
-        Channel(text.clean(name, 100), units.get(name), *(number(v) for v in values))
-        for name, values in zip(anomaly.channels, numbers, strict=True)
-    ]
+    channels = _channels_of(anomaly, units)
     unit, ended = units.get(anomaly.channels[leading_channel(anomaly)]), member.state != MemberState.OPEN
     statement = anomaly_statement(anomaly, unit, ended=ended)
     return AnomalyView(
@@ -243,6 +237,16 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         relative=anomaly.relative,
         end_reason=anomaly.end_reason if anomaly.end_reason in END_REASON_TEXTS else "",
     )
+
+
+def _channels_of(anomaly: Anomaly, units: dict[str, str]) -> list[Channel]:
+    numbers = zip(
+        anomaly.observed, anomaly.expected, anomaly.lower, anomaly.upper, anomaly.contribution, strict=True
+    )
+    return [
+        Channel(text.clean(name, 100), units.get(name), *(number(v) for v in values))
+        for name, values in zip(anomaly.channels, numbers, strict=True)
+    ]
 
 
 def _newest(members: Sequence[AlertMember]) -> AlertMember:

@@ -193,7 +193,7 @@ def _channels(anomaly: Anomaly) -> list[dict[str, Any]]:
 
 
 def _duration(anomaly: Anomaly) -> str:
-    """Return the time from the first to the last reading of the deviation, and whether it is open."""
+    """Return the duration of the deviation, and whether it is open."""
     from pipeline.config.field_types import format_duration
 
     lasted = format_duration(timedelta(microseconds=(anomaly.lasted_until_ns - anomaly.began_ns) // 1000))

@@ -1,4 +1,4 @@
-"""Columns for the start, the end and the readings of a deviation; the view states them."""
+"""Columns for start, end and readings of a deviation, also in the view."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMNS = ("onset_ns", "outside_until_ns", "span_readings")
 
 
 def upgrade() -> None:
-    """Add the columns; 0 in anomalies of earlier versions, which have those of flagged points."""
+    """Add the columns; anomalies of earlier versions have 0."""
     drop_views(op.get_bind())
     for name in _COLUMNS:
         op.add_column("anomalies", sa.Column(name, sa.BigInteger(), server_default="0", nullable=False))

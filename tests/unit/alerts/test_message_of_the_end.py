@@ -84,11 +84,13 @@ def test_a_span_over_two_days_has_both():
     ("ratio", "rows", "severity", "reason"),
     [
         (7, 1, "critical", "critical, because it is very far outside its usual range"),
-        (3, 1, "major", "major, because it is far outside its usual range; critical after 30 readings (30 min)"),
+        (3, 1, "major", "major, because it is far outside its usual range; "
+         "critical after 30 readings (30 min)"),
         (1.5, 1, "warning", "warning, because it is outside its usual range; major after 5 readings (5 min)"),
         (1.5, 5, "major", "major, because it is outside its usual range for 5 readings or more"),
         (1.1, 5, "warning",
-         "warning, because it is just outside its usual range for 5 readings or more; major after 30 readings (30 min)"),
+         "warning, because it is just outside its usual range for 5 readings or more; "
+         "major after 30 readings (30 min)"),
         (3, 40, "critical", "critical, because it is far outside its usual range for 30 readings or more"),
         (1.1, 5, "major", "major, because it has been farther outside before"),
     ],

@@ -50,8 +50,8 @@ INF = float("inf")
         (("unusual_step", -70, -12, 15), "rpm fell by 70 1/min in one step, usual at most 12 1/min"),
         (
             ("unusual_noise", 9.5, 1, 4),
-            "rpm goes up and down more than usual: by 9.50 1/min from one reading to the next on average over the "
-            "last 8, usual at most 4 1/min",
+            "rpm goes up and down more than usual: by 9.50 1/min from one reading to the next on average "
+            "over the last 8, usual at most 4 1/min",
         ),
         (
             ("relation", -30, -10, 12),
@@ -129,8 +129,8 @@ NOON = DeviationContext("working_days", 1510.0, 1480.0)
         (
             ("unusual_noise", 25, 1, 12),
             replace(NOON, basis="all_hours"),
-            "rpm goes up and down more than usual: by 25 from one reading to the next on average over the last 8, "
-            "usual at most 12; it is 1,510",
+            "rpm goes up and down more than usual: by 25 from one reading to the next on average over the "
+            "last 8, usual at most 12; it is 1,510",
         ),
         (
             ("relation", -30, -10, 12),
@@ -162,8 +162,8 @@ def test_a_value_far_from_its_forecast_is_stated_with_both() -> None:
         ("unusual_step", "rpm rose to 489, 4.89 times the value before, usual at most 3 times"),
         (
             "unusual_noise",
-            "rpm goes up and down more than usual: by a factor of 4.89 from one reading to the next on average over "
-            "the last 8, usual at most 3; it is 489",
+            "rpm goes up and down more than usual: by a factor of 4.89 from one reading to the next on average "
+            "over the last 8, usual at most 3; it is 489",
         ),
         ("relation", "rpm is 4.89 times what the other channels imply, usual at most 3 times; it is 489"),
         ("forecast", "rpm is 4.89 times its forecast, usual at most 3 times; it is 489"),
