@@ -21,7 +21,7 @@ _CHANGES = (
 )
 _VALUE = "Look for what changed at {began}: a deployment, a restart, a change of load or of a set point."
 _RELATION = (
-    "Compare {name} with {others} since {began}: {name} no longer follows. Check the sensor of {name} first, "
+    "Compare {name} with {others} since {began}: {name} no longer follows. Check how {name} is measured first, "
     "then what it measures."
 )
 _NEW_VALUE = (
@@ -54,8 +54,8 @@ FIRST_STEPS = {
     "source, of its unit or of a parser.",
     "absence": "Check the job, the feed or the people behind {name}: what happens regularly at this time has "
     "not happened.",
-    "seasonal_profile": "Check for a shifted schedule, a holiday or a change of clocks: the value is usual at "
-    "another time of day.",
+    "seasonal_profile": "Check for a shifted schedule, a holiday or a change of clocks: the value is usual "
+    "at another time of day.",
     "unexpected_event": "Look at what wrote this event at {began}, and at the step that should have come in "
     "its place.",
     "missing_event": "Check whether the process, the batch or the person behind it is stuck: the next step "

@@ -115,6 +115,8 @@ def _size_text(anomaly: Anomaly) -> str:
             value, end = 1 + value, 1 + end
         if math.isfinite(end) and end and value / end > 1:
             return f"{_two_digits(value / end)} times the {noun}"
+        if anomaly.cause == "flatline":
+            return "no standstill of this length is usual"
     if not (math.isfinite(value + low + high) and low < high and not low <= value <= high):
         return f"{_two_digits(anomaly.ratio)} times the largest usual deviation"
     if low == 0 and value > high:
@@ -122,8 +124,8 @@ def _size_text(anomaly: Anomaly) -> str:
     beyond = max(value - high, low - value) / (high - low)
     if beyond < 0.01:
         return "just beyond the usual range"
-    share = f"{_two_digits(beyond)} times" if beyond >= 1 else f"{100 * beyond:.0f} % of"
-    return f"beyond the usual range by {share} its width"
+    share = f"{_two_digits(beyond)} times " if beyond >= 1 else f"{100 * beyond:.0f} % of "
+    return f"beyond the usual range by {share.removeprefix('1 times ')}its width"
 
 
 def _two_digits(x: float) -> str:

@@ -162,8 +162,8 @@ def test_a_value_far_from_its_forecast_is_stated_with_both() -> None:
         ("unusual_step", "rpm rose to 489, 4.89 times the value before, usual at most 3 times"),
         (
             "unusual_noise",
-            "rpm goes up and down more than usual: by a factor of 4.89 from one reading to the next on average "
-            "over the last 8, usual at most 3; it is 489",
+            "rpm goes up and down more than usual: by a factor of 4.89 from one reading to the next on "
+            "average over the last 8, usual at most 3; it is 489",
         ),
         ("relation", "rpm is 4.89 times what the other channels imply, usual at most 3 times; it is 489"),
         ("forecast", "rpm is 4.89 times its forecast, usual at most 3 times; it is 489"),
