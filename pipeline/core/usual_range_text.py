@@ -123,6 +123,8 @@ def _size_text(anomaly: Anomaly) -> str:
         return f"{_two_digits(value / high)} times the upper end of the usual range"
     beyond = max(value - high, low - value) / (high - low)
     if beyond < 0.01:
+        if value < low and low > 2 * value > 0:  # as of volumes, whose range reaches far up
+            return f"the lower end of the usual range is {_two_digits(low / value)} times as much"
         return "just beyond the usual range"
     share = f"{_two_digits(beyond)} times " if beyond >= 1 else f"{100 * beyond:.0f} % of "
     return f"beyond the usual range by {share.removeprefix('1 times ')}its width"

@@ -16,6 +16,10 @@ from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_EVENTS, current_c
 #: Control and bidirectional characters in text from outside can forge lines, headers and reading direction.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _DIRECTION = {"up": "too high", "down": "too low", "mixed": "abnormal"}
+#: Cause → beginning of the message of the end, where a value can stay at its new level or an event stands.
+_OVER = {"unusual_step": "Nothing unusual since: "} | dict.fromkeys(
+    CAUSES_OF_EVENTS, "Nothing unusual since: "
+)
 _STATUS = {"acknowledged": "Acknowledged", "resolved": "Resolved", "retracted": "Retracted"}
 
 
@@ -144,15 +148,15 @@ def _data(alert: Alert) -> list[Line]:
         return [Line("Where", f"stream {alert.stream}")]
     worst = alert.anomalies[0]
     place, what = where(worst.labels, worst.series), _what(alert, worst)
+    cause = worst.cause or current_cause(worst.evidence)  # a stored message of 0.1.0 has no cause
     if alert.count > 1:
         found = [
             Line("What", f"{alert.count} anomalies, {_open_count(alert)}. Most surprising: {place}, {what}"),
             Line("Where", f"{alert.stream}: {where(alert.labels, 'several series')}"),
         ]
     else:
-        over = "It is over: " if _is_over(alert) else ""
+        over = _OVER.get(cause, "It is over: ") if _is_over(alert) else ""
         found = [Line("What", f"{over}{what}"), Line("Where", f"{alert.stream}: {place}")]
-    cause = worst.cause or current_cause(worst.evidence)  # a stored message of 0.1.0 has no cause
     if cause in CAUSE_TEXTS and not worst.statement:  # a statement says it with its numbers
         found.append(Line("Cause", CAUSE_TEXTS[cause]))
     found.append(_time_line(alert))

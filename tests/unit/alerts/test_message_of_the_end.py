@@ -63,6 +63,12 @@ def test_a_resolved_message_says_how_long_and_how_far_and_that_it_is_over():
     assert "First step" not in lines
 
 
+def test_a_step_is_not_over_as_the_value_can_stay_where_it_is():
+    one = replace(stuck(state=AnomalyState.CLOSED), cause="unusual_step", end_reason=EndReason.RECOVERED)
+    what = dict(text.lines(alert_about(one, "resolved")))["What"]
+    assert what.startswith("Nothing unusual since: rpm rose by 50")
+
+
 def test_the_end_of_a_file_is_not_over():
     one = stuck(state=AnomalyState.CLOSED, end_reason=EndReason.SILENT)
     alert = alert_about(one, "resolved")

@@ -247,6 +247,7 @@ def test_the_numbers_of_a_text_keep_their_order() -> None:
         ((1460.1, 1440, 1460), "just beyond the usual range"),
         ((1400, 1440, 1460), "beyond the usual range by 2 times its width"),
         ((439, 0, 215), "2 times the upper end of the usual range"),
+        ((2, 160, 90_000), "the lower end of the usual range is 80 times as much"),
         ((math.inf, 1440, 1460), "2.5 times the largest usual deviation"),
     ],
 )
