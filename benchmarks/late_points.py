@@ -1,6 +1,6 @@
 """Produce-to-commit latency with and without late points, in one run.
 
-    python -m benchmarks.late_points [--rate 2000] [--late 0.01] [--seconds 20] [--limit 300]
+    python -m benchmarks.late_points [--rate 2000] [--late 0.01] [--seconds 12] [--limit 220]
 
 A producer in a process of its own paces records and stamps each with the wall clock; the engine notes the
 wall clock when a batch's COMMIT returned. In every second phase a share of the records is older than the
@@ -8,8 +8,9 @@ last one of its series, by up to a minute. These revise their series in the back
 phases without late points begin when every revision of the phase before is done. The late records
 themselves have no latency.
 
-A revision scores at most 25 series, so that 20 late records a second over 1,000 series keep the thread busy
-for minutes afterwards: ``--limit`` ends the run after so many seconds with the phases that it has.
+A revision scores at most 25 series, and takes some four seconds because its thread rests three quarters of the
+time. So the late records of 200 series keep it busy for half a minute after a phase. ``--limit`` ends the run
+after so many seconds with the phases that it has. The goal is a p99 of at most 1.2 times that without.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 TOPIC, PARTITIONS = "late", 2
 #: Beginning of a phase that does not count.
 SETTLING_SECONDS = 2.0
+MAX_RATIO = 1.2
 OLDEST_SECONDS = 60.0
 
 
@@ -120,6 +122,7 @@ def run_phases(options: argparse.Namespace, folder: Path, broker: str) -> dict[s
 def make_engine(config: Config, database: Database, sink: Latencies) -> Engine:
     """Return the engine of a daemon, with compiled kernels."""
     from detectors.composite.warmup import compile_kernels
+    from pipeline.core.interpreter import reduce_garbage_collection, take_turns_often
     from pipeline.daemon.revision_service import revisions_of
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
@@ -138,6 +141,8 @@ def make_engine(config: Config, database: Database, sink: Latencies) -> Engine:
         history_writer=writer,
     )
     compile_kernels(engine.parts.scorer.detector)
+    reduce_garbage_collection()
+    take_turns_often()
     return engine
 
 
@@ -189,13 +194,17 @@ def turn_for(engine: Engine, service: Any, seconds: float) -> None:
 
 
 def turn_until_revised(engine: Engine, service: Any, most_seconds: float) -> float:
-    """Run the loop until no late point is pending, and return the time that it took."""
+    """Run the loop until no late point is pending, and return the time that it took.
+
+    A snapshot marks them; one is taken each second instead of each half minute.
+    """
     from storage.results import late_records
 
     began = time.monotonic()
     database = engine.parts.committer._database
     while time.monotonic() - began < most_seconds:
         turn_for(engine, service, 1.0)
+        engine.parts.snapshots.take_all(engine.parts.ownership)
         with database.read() as connection:
             if not late_records.pending(connection, "late", list(engine.parts.ownership.positions), 1):
                 break
@@ -208,10 +217,10 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=2000)
     parser.add_argument("--series", type=int, default=200)
     parser.add_argument("--late", type=float, default=0.01)
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--detector", default="light")
-    parser.add_argument("--limit", type=float, default=300, help="longest time of the phases, seconds")
+    parser.add_argument("--limit", type=float, default=220, help="longest time of the phases, seconds")
     options = parser.parse_args()
     from kafka.admin import KafkaAdminClient, NewTopic
 
@@ -230,7 +239,8 @@ def main() -> None:
     if not all(found.values()):
         raise SystemExit("no phase of each kind within --limit: fewer --series, or a longer limit")
     ratio = float(np.mean(found["with"]) / np.mean(found["without"]))
-    print(f"p99 with late points is {ratio:.2f} times that without")
+    verdict = "met" if ratio <= MAX_RATIO else "missed"
+    print(f"p99 with late points is {ratio:.2f} times that without; goal {MAX_RATIO:g}: {verdict}")
     print(json.dumps({"benchmark": "late_points", "p99_ms": found, "ratio": ratio, **vars(options)}))
 
 

@@ -146,7 +146,7 @@ def run(options: argparse.Namespace, folder: Path, broker: str) -> dict[str, Any
     """Return the figures of an engine on ``broker`` with its files in ``folder``."""
     from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config
-    from pipeline.core.garbage_collection import reduce_garbage_collection
+    from pipeline.core.interpreter import reduce_garbage_collection, take_turns_often
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics
@@ -177,6 +177,7 @@ def run(options: argparse.Namespace, folder: Path, broker: str) -> dict[str, Any
         )
         compile_kernels(engine.parts.scorer.detector)
         reduce_garbage_collection()
+        take_turns_often()
         while len(engine.parts.ownership.positions) < PARTITIONS:
             engine.turn(0.1)
         try:

@@ -124,7 +124,7 @@ def engine(
     """
     from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config
-    from pipeline.core.garbage_collection import reduce_garbage_collection
+    from pipeline.core.interpreter import reduce_garbage_collection
     from pipeline.database import open_database
     from pipeline.engine.factory import build_engine
     from pipeline.observability.metrics import Metrics, StreamMetrics

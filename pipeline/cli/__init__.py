@@ -18,7 +18,7 @@ def main() -> None:
 
     An error of the user is printed as one message with an exit code, without a traceback.
     """
-    from pipeline.core.garbage_collection import collect_garbage_rarely
+    from pipeline.core.interpreter import collect_garbage_rarely
     from pipeline.core.stop_signals import catch_early_signals, hold_reloads
 
     collect_garbage_rarely()

@@ -17,7 +17,7 @@ from pipeline.alerts.service import AlertService
 from pipeline.config.loader import load_config
 from pipeline.config.schema import Config
 from pipeline.core.errors import InputError, SourceError, StorageUnavailable
-from pipeline.core.garbage_collection import reduce_garbage_collection
+from pipeline.core.interpreter import reduce_garbage_collection, take_turns_often
 from pipeline.core.service_manager import report_ready, report_stopping
 from pipeline.core.stop_signals import stop_on_signals
 from pipeline.core.types import FaultKind
@@ -140,6 +140,7 @@ class Daemon:
     def run(self, reload: Callable[[], None]) -> None:
         """Run until ``stop`` is called; ``reload`` is called between two turns."""
         reduce_garbage_collection()
+        take_turns_often()
         while not self._stopping.is_set():
             for name, engine in list(self._engines.items()):
                 self._turn(name, engine)
