@@ -5,6 +5,7 @@ Commands import what they need when they run, so that ``forewatch --help`` is fa
 
 from __future__ import annotations
 
+import os
 import sys
 
 from pipeline.core.errors import ForewatchError
@@ -28,10 +29,10 @@ def main() -> None:
         catch_early_signals()
     if command == "run":
         hold_reloads()
-    from pipeline.cli.app import app
+    from pipeline.cli.command_table import build_app
 
     try:
-        app(prog_name="forewatch")
+        build_app(_only_command(sys.argv[1:], command))(prog_name="forewatch")
     except ForewatchError as error:
         from pipeline.core.secret_text import hide_in_urls
 
@@ -48,3 +49,15 @@ def _command_of(arguments: list[str]) -> str | None:
         elif not word.startswith("-"):
             return word
     return None
+
+
+def _only_command(arguments: list[str], command: str | None) -> str | None:
+    """Return ``command`` if it alone answers the command line; help and completion describe the others, too."""
+    if command is None or "_FOREWATCH_COMPLETE" in os.environ:
+        return None
+    before = arguments[: arguments.index(command)]
+    return (
+        None
+        if any(word.startswith("-") and not word.startswith("--log-level") for word in before)
+        else command
+    )
