@@ -8,8 +8,8 @@ last one of its series, by up to a minute. These revise their series in the back
 phases without late points begin when every revision of the phase before is done. The late records
 themselves have no latency.
 
-A revision scores at most 25 series, and takes some four seconds because its thread rests three quarters of the
-time. So the late records of 200 series keep it busy for half a minute after a phase. ``--limit`` ends the run
+A revision scores at most 25 series, and takes some four seconds because its thread rests three quarters of
+the time. So the late records of 200 series keep it busy for half a minute after a phase. ``--limit`` ends the run
 after so many seconds with the phases that it has. The goal is a p99 of at most 1.2 times that without.
 """
 

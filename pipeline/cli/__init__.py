@@ -52,7 +52,10 @@ def _command_of(arguments: list[str]) -> str | None:
 
 
 def _only_command(arguments: list[str], command: str | None) -> str | None:
-    """Return ``command`` if it alone answers the command line; help and completion describe the others, too."""
+    """Return ``command`` if no other command is needed.
+
+    Help of all commands and completion describe the others, too.
+    """
     if command is None or "_FOREWATCH_COMPLETE" in os.environ:
         return None
     before = arguments[: arguments.index(command)]

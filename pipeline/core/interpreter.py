@@ -7,9 +7,9 @@ import sys
 
 #: New objects, and collections of younger ones, between two collections of each generation.
 RARE_COLLECTIONS = (50_000, 20, 100)
-#: Longest time that a thread holds the interpreter while another one waits for it. A batch gives the interpreter
-#: away some forty times (compiled kernels, the database), and each time a busy thread of the background may take
-#: it: by default for 5 ms.
+#: Longest time that a thread holds the interpreter while another one waits for it. A batch gives the
+#: interpreter away some forty times (compiled kernels, the database), and each time a busy thread of the
+#: background may take it: by default for 5 ms.
 SWITCH_SECONDS = 0.0005
 
 
