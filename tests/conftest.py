@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # How long an example takes depends on the machine, and the first one compiles: no test may fail for it.
 settings.register_profile("forewatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("forewatch")
+
+# httpx gives up after 5 s, unless a call says otherwise: too short for a test on loaded cores.
+for _phase in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, _phase, 120.0)
 
 
 @pytest.fixture(scope="session")

@@ -226,7 +226,7 @@ def test_a_frozen_owner_inside_its_transaction_is_replaced(postgres_url):
         position = positions.acquire(database, "plant", P, "successor", "")
         elapsed = time.monotonic() - started
         print(f"takeover of a frozen owner: {elapsed:.3f} s")
-        assert elapsed < 5, "far below the 60 s after which the server itself would end the transaction"
+        assert elapsed < 40, "below the 60 s after which the server itself would end the transaction"
         assert (position.epoch, position.next_offset) == (2, None), (
             "what the frozen one had not committed is not there"
         )

@@ -120,7 +120,7 @@ class Member:
         self.thawed = time.monotonic()
         self.signal(signal.SIGCONT)
 
-    def leave(self, timeout: float = 60.0) -> None:
+    def leave(self, timeout: float = 120.0) -> None:
         """SIGTERM: finish the batch, commit, snapshot, leave the group.
 
         A process that does not listen yet would just die of it.
@@ -142,7 +142,7 @@ class Member:
         path = self.folder / "output"
         return path.read_text()[-4000:] if path.exists() else "(no output)"
 
-    def until(self, condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, timeout: float = 120.0) -> None:
         wait_for(condition, what, timeout, lambda: self.output())
 
 
@@ -153,7 +153,7 @@ def events_of(diary: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def wait_for(
-    condition: Callable[[], bool], what: str, timeout: float = 60.0, say: Callable[[], str] = str
+    condition: Callable[[], bool], what: str, timeout: float = 120.0, say: Callable[[], str] = str
 ) -> float:
     """Wait until ``condition`` holds; returns the seconds it took."""
     began = time.monotonic()

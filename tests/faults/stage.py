@@ -168,10 +168,10 @@ class Stage:
             return sum(p.next_offset or 0 for p in self.positions().values())
         return -1
 
-    def until_read(self, count: int, timeout: float = 60.0) -> float:
+    def until_read(self, count: int, timeout: float = 120.0) -> float:
         return wait_for(lambda: self.read() >= count, f"{count} records read", timeout, self.say)
 
-    def until_drained(self, timeout: float = 90.0) -> float:
+    def until_drained(self, timeout: float = 180.0) -> float:
         """Everything is sent, read, committed, and shown to operators: a commit to Kafka that a rebalance
         refused is sent again while a member lives.
         """

@@ -78,7 +78,7 @@ def test_the_broker_stops_dies_freezes_and_comes_back(
         gone()
         if gone != faulty_broker.freeze:
             ended = len([f for f in found(stage, FaultKind.SOURCE_DOWN) if f.ended_ns])
-            member.until(lambda n=ended: len(found(stage, FaultKind.SOURCE_DOWN)) > n, "the fault", 30)
+            member.until(lambda n=ended: len(found(stage, FaultKind.SOURCE_DOWN)) > n, "the fault", 120)
         else:
             time.sleep(SESSION_S + 1)
         back()

@@ -153,7 +153,6 @@ def test_a_kill_in_each_phase_of_a_job(database, schema_url, tmp_path: Path, pha
     assert check_one_version(database, number).attempt == 2
 
 
-@pytest.mark.timeout(120)
 def test_the_database_is_down_during_a_training(faulty_postgres, tmp_path: Path):
     url = create_database(faulty_postgres)
     database = Database(url)

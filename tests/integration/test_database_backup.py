@@ -113,7 +113,7 @@ class Installation:
         return {a.id: (a.series, a.start_ns, a.points) for a in found}
 
 
-def wait_until(condition: Callable[[], object], report: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], report: Callable[[], object], seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, report()
@@ -167,7 +167,7 @@ def test_a_restored_database_continues_behind_newer_committed_offsets(installed,
         one.wait_for(BEFORE + UNTIL_LOSS)
         expected = one.anomalies()
         wait_until(
-            lambda: len(shown(hooks)) >= 2 * len(expected) - PARTITIONS, lambda: (shown(hooks), expected), 60
+            lambda: len(shown(hooks)) >= 2 * len(expected) - PARTITIONS, lambda: (shown(hooks), expected)
         )
     before_loss = shown(hooks)
     lost_epochs = {p.partition: p.epoch for p in one.positions()}

@@ -41,7 +41,7 @@ def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
         if explained and told and "(signature verified)" in "".join(said):
             break
     demo.send_signal(signal.SIGINT)
-    rest, _ = demo.communicate(timeout=60)
+    rest, _ = demo.communicate(timeout=180)
     stuck.cancel()
     text = "".join(said) + rest
     assert demo.returncode == 0, text

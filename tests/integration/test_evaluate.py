@@ -57,7 +57,7 @@ def dataset(tmp_path_factory):
 def test_measures_what_it_can_and_says_what_failed(dataset, tmp_path):
     command = [Path(sys.executable).with_name("forewatch"), "evaluate", dataset, "--detector", "light"]
     command += ["--scores", tmp_path / "s", "--report", tmp_path / "r.json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1, done.stderr
     assert "d.csv: no column label" in done.stderr
     assert "Traceback" not in done.stderr

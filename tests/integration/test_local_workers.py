@@ -39,14 +39,14 @@ def workers():
     before = set(listening(psutil.Process()))
     workers = DaskWorkers(Cluster())
     client = workers.client()
-    client.wait_for_workers(1, timeout=60)
+    client.wait_for_workers(1, timeout=120)
     yield client, [address for address in listening(psutil.Process()) if address not in before]
     workers.close()
 
 
 def test_only_this_process_can_use_the_local_scheduler(workers):
     client, addresses = workers
-    assert client.submit(os.getpid).result(timeout=30) != os.getpid()
+    assert client.submit(os.getpid).result(timeout=120) != os.getpid()
     scheduler = client.scheduler.address
     assert scheduler.startswith("tls://127.0.0.1:")
     assert {ip for ip, _ in addresses} == {"127.0.0.1"}
@@ -70,7 +70,7 @@ def test_there_is_no_dashboard(workers):
     for _, port in addresses:
         for path in ("/", "/status", "/health", "/metrics", "/json/identity.json", "/info/main/workers.html"):
             try:
-                answer = httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=5)
+                answer = httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=60)
             except httpx.TransportError:
                 continue
             answers += 1
@@ -137,7 +137,7 @@ if __name__ == "__main__":
     )
     forget_database_variables(config)
     workers = DaskWorkers(config.cluster)
-    print(sorted(set(workers.client().submit(environments).result(timeout=60))))
+    print(sorted(set(workers.client().submit(environments).result(timeout=120))))
     workers.close()
 """
 

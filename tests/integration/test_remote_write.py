@@ -228,7 +228,7 @@ def prometheus(folder: Path) -> Iterator[str]:
         yield f"http://{address}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def _answers(url: str) -> bool:

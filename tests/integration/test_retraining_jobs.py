@@ -265,7 +265,7 @@ def test_a_gpu_worker_that_goes_away_is_waited_for_again(database, database_url,
 
     def on_gpu(task, told, cancelled):
         if task.gpu:
-            let_go.wait(30)
+            let_go.wait(120)
         return tasks.TaskResult("succeeded", "gpu" if task.gpu else "cpu")
 
     workers = ThreadWorkers(on_gpu, gpu=1)

@@ -59,7 +59,7 @@ class Site:
         """Return a client; with a key it sends the key."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return httpx.Client(
-            base_url=self.url, headers=headers | given.pop("headers", {}), timeout=20, **given
+            base_url=self.url, headers=headers | given.pop("headers", {}), timeout=120, **given
         )
 
     def audited(self, action: str | None = None) -> list[AuditEntry]:

@@ -151,7 +151,7 @@ class Bench:
             revision.prepare(engine, time.sleep, at_once=True)
             revision.apply(engine)
 
-    def drain(self, engine: Engine, seconds: float = 60.0) -> Engine:
+    def drain(self, engine: Engine, seconds: float = 180.0) -> Engine:
         """Turn until everything in the log is committed."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -62,7 +62,7 @@ class Running:
     def open_faults(self, name: str) -> list[Fault]:
         return [fault for fault in self.faults(name) if fault.ended_ns is None]
 
-    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 180.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert self.thread.is_alive(), "the daemon has ended"

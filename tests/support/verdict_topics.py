@@ -58,7 +58,7 @@ def read_topic(broker: str, topic: str) -> list[ReadVerdict]:
         consumer.seek_to_beginning(*places)
         ends = consumer.end_offsets(places)
         found: list[ReadVerdict] = []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while any(consumer.position(place) < ends[place] for place in places):
             assert time.monotonic() < deadline, "the topic cannot be read to its end"
             for records in consumer.poll(timeout_ms=200).values():
@@ -78,7 +78,7 @@ def _read(record: Any) -> ReadVerdict:
     )
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -218,6 +217,7 @@ UNUSABLE = {
 }
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_an_event_that_cannot_be_evaluated_costs_no_other(tmp_path: Path, name: str):
     """Most of these kept the thread that sends alerts computing for ever."""
@@ -227,10 +227,9 @@ def test_an_event_that_cannot_be_evaluated_costs_no_other(tmp_path: Path, name: 
     good = "\r\n".join(("BEGIN:VEVENT", "UID:good", *yearly, "END:VEVENT", ""))
     head = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\n"
     path.write_text(f"{head}{event}{good}END:VCALENDAR\r\n")
-    calendar, began = SilenceCalendar(path, BERLIN), time.monotonic()
+    calendar = SilenceCalendar(path, BERLIN)
     assert calendar.window(utc("2026-01-01T12:30")) is not None
     assert calendar.window(utc("2026-01-01T23:30")) is None
-    assert time.monotonic() - began < 5
 
 
 def test_a_calendar_that_goes_away_silences_nothing(tmp_path: Path):

@@ -30,7 +30,7 @@ def site(database: Database, tmp_path) -> Iterator[Site]:
 
 @pytest.fixture
 def browser(site: Site) -> Iterator[Browser]:
-    with Browser(base_url=site.url, timeout=20) as opened:
+    with Browser(base_url=site.url, timeout=120) as opened:
         yield opened
 
 
@@ -125,7 +125,7 @@ def test_a_change_without_the_token_of_the_session_is_refused(site, browser, hea
 def test_the_token_of_another_session_is_refused(site, browser):
     key = site.key("operator")
     browser.log_in(key)
-    with Browser(base_url=site.url, timeout=20) as other:
+    with Browser(base_url=site.url, timeout=120) as other:
         other.log_in(key)
         foreign = other.token
     assert browser.post("/api/v1/silences", json=SILENCE, headers=foreign).status_code == 403
@@ -182,7 +182,7 @@ def test_wrong_keys_are_slowed_and_not_logged(database, tmp_path):
         structlog.testing.capture_logs() as logs,
     ):
         wrong = site.key()[:-4] + "nono"
-        with Browser(base_url=site.url, timeout=20) as browser:
+        with Browser(base_url=site.url, timeout=120) as browser:
             answers = [browser.log_in(one) for one in (wrong, "no key", wrong, wrong)]
             assert [one.status_code for one in answers] == [401, 401, 429, 429]
             assert "unknown, revoked or expired" in answers[0].text

@@ -58,13 +58,13 @@ def to_provider(browser: Browser, target: str = "/system") -> httpx.Response:
 
 def approve(answer: httpx.Response, person: str) -> str:
     """Log ``person`` in at the provider; return the address that the browser is sent back to."""
-    back = httpx.post(answer.headers["location"], data={"sub": person}, timeout=20)
+    back = httpx.post(answer.headers["location"], data={"sub": person}, timeout=120)
     assert back.status_code == 302, back.text
     return back.headers["location"]
 
 
 def test_a_person_of_a_group_gets_its_rights(site):
-    with Browser(base_url=site.url, timeout=20) as browser:
+    with Browser(base_url=site.url, timeout=120) as browser:
         assert "Log in at the provider" in browser.get("/login").text
         answer = to_provider(browser, "/series?stream=plant")
         query = parse_qs(urlsplit(answer.headers["location"]).query)
@@ -81,7 +81,7 @@ def test_a_person_of_a_group_gets_its_rights(site):
 
 
 def test_a_person_without_a_group_is_refused(site):
-    with Browser(base_url=site.url, timeout=20) as browser:
+    with Browser(base_url=site.url, timeout=120) as browser:
         refused = browser.get(approve(to_provider(browser), "eve"))
         assert refused.status_code == 403
         assert "none of the groups" in refused.text
@@ -89,7 +89,10 @@ def test_a_person_without_a_group_is_refused(site):
 
 
 def test_an_answer_of_the_provider_counts_once_and_in_its_own_browser(site):
-    with Browser(base_url=site.url, timeout=20) as victim, Browser(base_url=site.url, timeout=20) as attacker:
+    with (
+        Browser(base_url=site.url, timeout=120) as victim,
+        Browser(base_url=site.url, timeout=120) as attacker,
+    ):
         stolen = approve(to_provider(attacker), "ada")
         to_provider(victim)
         assert victim.get(stolen).status_code == 403, "another browser"
@@ -101,7 +104,7 @@ def test_an_answer_of_the_provider_counts_once_and_in_its_own_browser(site):
 
 
 def test_a_refusal_of_the_provider_is_shown_without_its_text_as_code(site):
-    with Browser(base_url=site.url, timeout=20) as browser:
+    with Browser(base_url=site.url, timeout=120) as browser:
         state = parse_qs(urlsplit(to_provider(browser).headers["location"]).query)["state"][0]
         page = browser.get("/login/oidc/callback", params={"error": "<script>x</script>", "state": state})
         assert page.status_code == 403
@@ -109,7 +112,7 @@ def test_a_refusal_of_the_provider_is_shown_without_its_text_as_code(site):
 
 
 def test_a_login_leads_to_this_site_only(site):
-    with Browser(base_url=site.url, timeout=20) as browser:
+    with Browser(base_url=site.url, timeout=120) as browser:
         back = browser.get(approve(to_provider(browser, "//evil.example"), "ada"))
         assert back.headers["location"] == "/"
 
@@ -117,7 +120,7 @@ def test_a_login_leads_to_this_site_only(site):
 def test_a_provider_that_is_away_is_an_error_on_the_page(database, tmp_path):
     oidc = {"issuer": f"http://127.0.0.1:{free_port()}", "client_id": "forewatch", "groups": GROUPS}
     serve = {"url": "https://watch.example", "oidc": oidc}
-    with served(database, tmp_path, serve) as site, Browser(base_url=site.url, timeout=20) as browser:
+    with served(database, tmp_path, serve) as site, Browser(base_url=site.url, timeout=120) as browser:
         page = browser.get("/login/oidc")
         assert (page.status_code, "does not answer" in page.text) == (502, True)
 
@@ -212,7 +215,7 @@ def test_of_several_groups_the_highest_scope_counts_with_its_streams_only():
 
 
 def test_no_secret_is_logged(site, provider):
-    with structlog.testing.capture_logs() as logs, Browser(base_url=site.url, timeout=20) as browser:
+    with structlog.testing.capture_logs() as logs, Browser(base_url=site.url, timeout=120) as browser:
         address = approve(to_provider(browser), "ada")
         browser.get(address)
         code = parse_qs(urlsplit(address).query)["code"][0]

@@ -200,7 +200,6 @@ def test_try_scores_a_file_and_gives_its_config(site):
         content="\n".join(lines),
         params={"sensitivity": "high"},
         headers=CHANGE,
-        timeout=60,
         trust_env=False,
     )
     found = answer.json()

@@ -74,7 +74,6 @@ def test_a_topic_that_cannot_be_read_is_explained(config, topic, stream, status,
             f"{server.url}/api/v1/try/topic",
             params={"topic": topic, "stream": stream},
             headers=CHANGE,
-            timeout=60,
             trust_env=False,
         )
     assert (answer.status_code, words in answer.text) == (status, True), answer.text
