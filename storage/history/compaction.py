@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from storage.history import parquet
-from storage.history.segments import AnySegment, DamagedSegment, Segment, SegmentStore, overlap, valid
+from storage.history.segments import (
+    AnySegment,
+    DamagedSegment,
+    Segment,
+    SegmentStore,
+    overlap,
+    spanning,
+    valid,
+)
 
 TARGET_BYTES = 16 << 20
 MIN_SEGMENTS_TO_MERGE = 4
@@ -74,15 +82,7 @@ def _merge(store: SegmentStore, group: list[Segment]) -> int:
         tables = [store.read(segment) for segment in group]
     except FileNotFoundError:
         return 0  # a former owner was at it
-    merged = Segment(
-        folder=group[0].folder,
-        first=group[0].first,
-        next=group[-1].next,
-        epoch=max(segment.epoch for segment in group),
-        oldest_ns=min(segment.oldest_ns for segment in group),
-        newest_ns=max(segment.newest_ns for segment in group),
-        written_s=max(segment.written_s for segment in group),
-    )
+    merged = spanning(group)
     store.write(merged, parquet.encode(parquet.ordered(parquet.joined(tables))))
     parts = {merged.path, *(segment.path for segment in group)}
     listed = {one.path: one for one in store.list(merged.folder)}

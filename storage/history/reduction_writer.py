@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow as pa
 from storage.history import parquet, reduction_files
 from storage.history.compaction import DAY_SECONDS, TARGET_BYTES, worthwhile
 from storage.history.reduction_files import BUCKETS_SECONDS, MIN_POINTS_PER_BUCKET, ReductionFile
-from storage.history.segments import DamagedSegment, Segment, SegmentStore, valid
+from storage.history.segments import DamagedSegment, Segment, SegmentStore, spanning, valid
 
 #: Segments that one call reads; the next call reads more.
 MAX_SEGMENTS_PER_CALL = 16
@@ -105,18 +106,8 @@ def _reduce(store: SegmentStore, run: Sequence[Segment]) -> list[ReductionFile]:
 def _write(store: SegmentStore, parts: Sequence[Segment], bucket_s: int, table: pa.Table) -> ReductionFile:
     """Write the file that stands for adjacent parts."""
     data = reduction_files.encode(table)
-    file = ReductionFile(
-        folder=parts[0].folder,
-        first=parts[0].first,
-        next=parts[-1].next,
-        epoch=max(one.epoch for one in parts),
-        oldest_ns=min(one.oldest_ns for one in parts),
-        newest_ns=max(one.newest_ns for one in parts),
-        written_s=max(one.written_s for one in parts),
-        size_bytes=len(data),
-        bucket_s=bucket_s,
-        rows=table.num_rows,
-    )
+    own = {"size_bytes": len(data), "bucket_s": bucket_s, "rows": table.num_rows}
+    file = ReductionFile(**asdict(spanning(parts)) | own)
     store.write(file, data)
     return file
 

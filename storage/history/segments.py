@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -65,6 +65,19 @@ class Segment:
             return None
         first, next_, epoch, oldest, newest, written = map(int, found.groups())
         return Segment(folder, first, next_, epoch, oldest, newest, written, size_bytes)
+
+
+def spanning(parts: Sequence[Segment]) -> Segment:
+    """Return the segment that stands for adjacent parts; it is not written yet."""
+    return Segment(
+        folder=parts[0].folder,
+        first=parts[0].first,
+        next=parts[-1].next,
+        epoch=max(one.epoch for one in parts),
+        oldest_ns=min(one.oldest_ns for one in parts),
+        newest_ns=max(one.newest_ns for one in parts),
+        written_s=max(one.written_s for one in parts),
+    )
 
 
 class DamagedSegment(Exception):
