@@ -19,7 +19,8 @@ from pipeline.core.errors import ConfigError, ForewatchError, InputError, Storag
 
 if TYPE_CHECKING:
     from forewatch.client import ApiError, Client
-    from pipeline.config import Config, Stream, load_config
+    from pipeline.config.loader import load_config
+    from pipeline.config.schema import Config, Stream
     from pipeline.services.dataframe import detect
     from pipeline.services.event_frame import EventColumns, EventModel, fit_events
     from pipeline.services.online_detector import Detector
@@ -53,14 +54,14 @@ __all__ = [
 _LAZY = {
     "ApiError": "forewatch.client",
     "Client": "forewatch.client",
-    "Config": "pipeline.config",
+    "Config": "pipeline.config.schema",
     "Detector": "pipeline.services.online_detector",
     "EventColumns": "pipeline.services.event_frame",
     "EventModel": "pipeline.services.event_frame",
-    "Stream": "pipeline.config",
+    "Stream": "pipeline.config.schema",
     "detect": "pipeline.services.dataframe",
     "fit_events": "pipeline.services.event_frame",
-    "load_config": "pipeline.config",
+    "load_config": "pipeline.config.loader",
     "plot": "pipeline.services.plotting",
 }
 

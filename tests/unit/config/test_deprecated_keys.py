@@ -8,8 +8,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from pipeline.config import config_hash, load_config
+from pipeline.config.loader import load_config
 from pipeline.config.schema import Stream
+from pipeline.config.stream_hash import config_hash
 
 CONFIG = """streams:
   plant:
