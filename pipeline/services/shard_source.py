@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pipeline.core.errors import ForewatchError
 from pipeline.core.types import Partition
 from pipeline.decode.parsed_batch import short_label
 from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableRecords
+from pipeline.sources.range_reading import take_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,21 +160,16 @@ class ShardSource:
         poll.revoked = [one for one in poll.revoked if one in self.ranges]
         for partition in poll.assigned:
             self._next.setdefault(partition, self.ranges[partition].beginning)
-        poll.records = [cut for one in poll.records if (cut := self._cut(one)) is not None]
+        poll.records = [taken for one in poll.records if (taken := self._taken(one)) is not None]
         limited = all(end.end >= 0 for end in self.ranges.values())
         if limited:
             poll.finished = all(self._next.get(one, -1) >= at.end for one, at in self.ranges.items())
         return poll
 
-    def _cut(self, records: Records | TableRecords) -> Records | TableRecords | None:
+    def _taken(self, records: Records | TableRecords) -> Records | TableRecords | None:
         end = self.ranges[records.partition].end
-        if 0 <= end <= records.first_offset:
-            return None
-        cut = records.until(end) if 0 <= end < records.next_offset else records
-        self._next[records.partition] = cut.next_offset
-        if 0 <= end <= cut.next_offset:
-            self.inner.pause([records.partition])
-        return cut if self.group is None else _rows_of(cut, self.group)
+        taken = take_before(self.inner, records, end if end >= 0 else sys.maxsize, self._next)
+        return taken if taken is None or self.group is None else _rows_of(taken, self.group)
 
     def start_offset(self, partition: Partition) -> int:
         """Return the first offset of the part."""

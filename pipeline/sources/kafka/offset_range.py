@@ -10,7 +10,8 @@ from typing import Protocol, cast
 from pipeline.config.schema import FormatConfig, KafkaSourceConfig, SourceConfig
 from pipeline.core.types import Partition
 from pipeline.sources import make_source
-from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableRecords
+from pipeline.sources.base import OffsetBounds, Poll, Source
+from pipeline.sources.range_reading import take_before
 
 
 class SeekableByTime(Source, Protocol):
@@ -44,19 +45,10 @@ class RangeSource:
             )
             self._next[partition] = self.start_offset(partition)
             self._total += self._ends[partition] - self._next[partition]
-        records = [cut for r in poll.records if (cut := self._cut(r)) is not None]
+        taken = (take_before(self.inner, r, self._ends[r.partition], self._next) for r in poll.records)
+        records = [one for one in taken if one is not None]
         done = bool(self._ends) and all(self._next[p] >= end for p, end in self._ends.items())
         return Poll(records, poll.assigned, poll.revoked, finished=done)
-
-    def _cut(self, records: Records | TableRecords) -> Records | TableRecords | None:
-        end = self._ends[records.partition]
-        if records.first_offset >= end:
-            return None
-        cut = records if records.next_offset <= end else records.until(end)
-        self._next[records.partition] = cut.next_offset
-        if cut.next_offset >= end:
-            self.inner.pause([records.partition])
-        return cut
 
     def start_offset(self, partition: Partition) -> int:
         if self.start_ns is None:
