@@ -6,6 +6,7 @@ Times are int64 nanoseconds since the Unix epoch, UTC, wherever a name ends in `
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -220,6 +221,12 @@ class Anomaly:
     def identify(stream: str, series: str, start_ns: int) -> UUID:
         """Return the id of an interval, which is the same in the daemon, a replay and a backfill."""
         return uuid5(NAMESPACE, f"{stream}\x00{series}\x00{start_ns}")
+
+    @property
+    def leading_channel(self) -> int:
+        """Place of the channel that contributes most to the peak; a missing share counts as 0."""
+        shares = [share if math.isfinite(share) else 0.0 for share in self.contribution]
+        return shares.index(max(shares))
 
 
 @dataclass(slots=True)

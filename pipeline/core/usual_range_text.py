@@ -55,7 +55,7 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
     """
     if not anomaly.ratio:
         return None
-    at = _leading_channel(anomaly)
+    at = anomaly.leading_channel
     numbers = (anomaly.observed[at], anomaly.lower[at], anomaly.upper[at], anomaly.expected[at])
     lasted = anomaly.readings > 1
     told = _Told(anomaly.channels[at], *numbers, anomaly.context or _UNKNOWN, unit, ended, lasted)
@@ -82,11 +82,6 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
     return f"{told.is_(told.amount)}{_range(told)}"
 
 
-def _leading_channel(anomaly: Anomaly) -> int:
-    """Return the index of the channel that contributes most."""
-    return max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
-
-
 def deviation_text(anomaly: Anomaly) -> str:
     """Return size, readings and rarity of a deviation from a usual range."""
     rows = "1 reading" if anomaly.readings == 1 else f"{anomaly.readings:,} readings"
@@ -105,7 +100,7 @@ def _size_text(anomaly: Anomaly) -> str:
 
     ``ratio`` compares logarithms for some presets, which a reader cannot follow.
     """
-    at = _leading_channel(anomaly)
+    at = anomaly.leading_channel
     value, low, high = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
     if (noun := _NOUNS_OF_CHANGES.get(anomaly.cause)) is not None:
         end = high if value > high else low

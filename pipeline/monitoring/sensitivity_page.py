@@ -24,7 +24,6 @@ from pipeline.monitoring.sensitivity_trial import (
     TrialReport,
     event_duration,
     event_values,
-    leading_channel,
 )
 
 #: Series of the timeline, pictures and rows of a table, at most. They bound the size of the page.
@@ -204,7 +203,7 @@ def _pictures(report: TrialReport, rows: RecordedRows) -> str:
 
 def _picture(report: TrialReport, rows: RecordedRows, anomaly: Anomaly) -> str:
     """Return the values around an anomaly, with its rows shaded."""
-    place, channel = rows.series.index(anomaly.series), leading_channel(anomaly)
+    place, channel = rows.series.index(anomaly.series), anomaly.leading_channel
     at = slice(int(rows.first[place]), int(rows.first[place + 1]))
     time, values = rows.points.time[at], rows.points.values[at, channel]
     first, last = np.searchsorted(time, anomaly.began_ns), np.searchsorted(time, anomaly.lasted_until_ns)

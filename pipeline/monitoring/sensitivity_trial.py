@@ -109,7 +109,7 @@ class TrialReport:
 
 def event_values(anomaly: Anomaly, units: dict[str, str]) -> dict[str, Any]:
     """Return one anomaly as plain JSON."""
-    channel = anomaly.channels[leading_channel(anomaly)]
+    channel = anomaly.channels[anomaly.leading_channel]
     return {
         "series": anomaly.series,
         "start": show_time(anomaly.began_ns),
@@ -123,11 +123,6 @@ def event_values(anomaly: Anomaly, units: dict[str, str]) -> dict[str, Any]:
         "statement": anomaly_statement(anomaly, units.get(channel), ended=True)
         or CAUSE_TEXTS.get(anomaly.cause, anomaly.cause),
     }
-
-
-def leading_channel(anomaly: Anomaly) -> int:
-    """Return the place of the channel with the largest contribution."""
-    return int(np.argmax(anomaly.contribution))
 
 
 def event_duration(anomaly: Anomaly) -> str:

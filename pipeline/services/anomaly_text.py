@@ -15,11 +15,6 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def leading(anomaly: Anomaly) -> int:
-    """Return the place of the channel that contributed most."""
-    return max(range(len(anomaly.channels)), key=lambda at: anomaly.contribution[at])
-
-
 def short_text(anomaly: Anomaly, units: Mapping[str, str] | None = None) -> str:
     """Return a sentence: leading channel, value, usual or expected range.
 
@@ -27,7 +22,7 @@ def short_text(anomaly: Anomaly, units: Mapping[str, str] | None = None) -> str:
         anomaly: the anomaly.
         units: channel → unit.
     """
-    at = leading(anomaly)
+    at = anomaly.leading_channel
     name = anomaly.channels[at]
     unit = (units or {}).get(name)
     ended = anomaly.state is AnomalyState.CLOSED

@@ -234,7 +234,7 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None, t
         units: channel → unit.
         timezone: time zone of the times beside UTC, "" for UTC only.
     """
-    channel = int(np.argmax(anomaly.contribution))
+    channel = anomaly.leading_channel
     at = _time(anomaly.peak_ns, timezone)
     head = f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {at}: "
     unit, closed = (units or {}).get(anomaly.channels[channel]), anomaly.state is AnomalyState.CLOSED

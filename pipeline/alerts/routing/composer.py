@@ -31,7 +31,7 @@ from pipeline.alerts.messages.payload import (
     stamp,
 )
 from pipeline.alerts.outbox import decode_anomaly, decode_fault
-from pipeline.alerts.routing.matchers import escape_glob, label_matcher, leading_channel
+from pipeline.alerts.routing.matchers import escape_glob, label_matcher
 from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import AlertsConfig
 from pipeline.core.anomaly_text import anomaly_statement
@@ -199,7 +199,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
     """
     anomaly = decode_anomaly(member.body)
     channels = _channels_of(anomaly, units)
-    unit, ended = units.get(anomaly.channels[leading_channel(anomaly)]), member.state != MemberState.OPEN
+    unit, ended = units.get(anomaly.channels[anomaly.leading_channel]), member.state != MemberState.OPEN
     statement = anomaly_statement(anomaly, unit, ended=ended)
     return AnomalyView(
         id=str(anomaly.id),

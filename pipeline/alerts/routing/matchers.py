@@ -27,7 +27,7 @@ def match_fields(anomaly: Anomaly) -> dict[str, str]:
     known = {
         "stream": anomaly.stream,
         "series": anomaly.series,
-        "channel": anomaly.channels[leading_channel(anomaly)],
+        "channel": anomaly.channels[anomaly.leading_channel],
         "direction": anomaly.direction,
         "severity": anomaly.severity.value,
         "forecaster": anomaly.forecaster,
@@ -54,18 +54,13 @@ def escape_glob(text: str) -> str:
     return f"[\\]{glob[1:]}" if glob.startswith("\\") else glob
 
 
-def leading_channel(anomaly: Anomaly) -> int:
-    """Return the index of the channel that contributes most to the peak."""
-    return max(range(len(anomaly.channels)), key=lambda i: _finite(anomaly.contribution[i]))
-
-
 def relative_deviation(anomaly: Anomaly) -> float:
     """Return |observed - expected| / |expected| of the leading channel at the peak.
 
     Infinite if either number is missing or the expected value is 0. A quantity that is a share of the value
     is compared as it is.
     """
-    at = leading_channel(anomaly)
+    at = anomaly.leading_channel
     observed, expected = anomaly.observed[at], anomaly.expected[at]
     if not (math.isfinite(observed) and math.isfinite(expected)):
         return math.inf
@@ -103,7 +98,3 @@ def _any_of(globs: tuple[str, ...]) -> Callable[[str], bool]:
 
 def _regex(glob: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(glob))
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else 0.0

@@ -204,7 +204,7 @@ def _largest_deviation(anomaly: Anomaly) -> str:
     """Describe the leading channel: its quantity and usual range, or observed, expected and band."""
     if text := anomaly_statement(anomaly, ended=anomaly.state is AnomalyState.CLOSED):
         return text
-    most = max(_channels(anomaly), key=lambda channel: channel["contribution"])
+    most = _channels(anomaly)[anomaly.leading_channel]
     band = f"({format_number(most['lower'])} … {format_number(most['upper'])})"
     observed, expected = format_number(most["observed"]), format_number(most["expected"])
     return f"{most['channel']} {observed} instead of {expected} {band}"
