@@ -79,7 +79,7 @@ def newest_records(
     source = make_source("look", looking, stream.format)
     try:
         source.identity(Partition(topic, 0))
-        return sample_records(source, most)
+        return list(sample_records(source, most))
     finally:
         source.close()
 

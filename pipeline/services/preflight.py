@@ -6,7 +6,7 @@ They cover the database, the sources, and the decoding of a sample of records.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -30,6 +30,7 @@ SAMPLE_RECORDS = 200
 #: Number of decoded points that are shown.
 MAX_SHOWN_POINTS = 3
 _TIMEOUT_SECONDS = 10.0
+#: A compacted topic has fewer records than offsets: after the first record, such a pause is the end.
 _QUIET_SECONDS = 2.0
 
 
@@ -73,6 +74,10 @@ class StreamProbe:
     past: StreamProbe | None = None
     #: Address that programs push to, None for a source that is read.
     receives: str | None = None
+
+    def count_partitions(self, count: int) -> None:
+        """Note the number of partitions that are read."""
+        self.partitions = count
 
 
 def probe_database(config: Config) -> DatabaseProbe:
@@ -168,22 +173,13 @@ def _with_own_group(name: str, source: models.SourceConfig) -> models.SourceConf
 def _try_records(probe: StreamProbe, stream: Stream, source: Source) -> None:
     for topic in stream.source.kafka.topics if stream.source.kafka is not None else ():
         source.identity(Partition(topic, 0))  # reports a missing topic; a consumer group would wait for it
-    wanted: dict[Partition, int] = {}
-    started = last_data = time.monotonic()
-    while time.monotonic() - started < _TIMEOUT_SECONDS and (not wanted or probe.read < sum(wanted.values())):
-        poll = source.poll(SAMPLE_RECORDS, 0.5)
-        wanted |= _seek_newest(poll, source, SAMPLE_RECORDS)
-        for records in poll.records:
-            _decode(probe, stream, records)
-        last_data = time.monotonic() if poll.records or poll.assigned else last_data
-        if poll.finished or (wanted and time.monotonic() - last_data > _QUIET_SECONDS):
-            break
-    if not wanted:
+    for records in sample_records(source, on_assigned=probe.count_partitions):
+        _decode(probe, stream, records)
+    if not probe.partitions:
         raise SourceError(
             f"no partition could be read within {_TIMEOUT_SECONDS:.0f} s; check that the topics or "
             f"files exist and that this user can read them"
         )
-    probe.partitions = len(wanted)
 
 
 def _try_rows(probe: StreamProbe, stream: Stream, source: Source) -> None:
@@ -199,22 +195,31 @@ def _try_rows(probe: StreamProbe, stream: Stream, source: Source) -> None:
     probe.partitions = 1
 
 
-def sample_records(source: Source, most: int = SAMPLE_RECORDS) -> list[Records | TableRecords]:
-    """Return the newest records of each partition, at most ``most`` of each."""
-    found: list[Records | TableRecords] = []
+def sample_records(
+    source: Source, most: int = SAMPLE_RECORDS, on_assigned: Callable[[int], None] = lambda count: None
+) -> Iterator[Records | TableRecords]:
+    """Yield the newest records of each partition, at most ``most`` of each.
+
+    A source that needs long for a step is waited for; one that gives nothing for a while has ended.
+
+    Args:
+        source: a new source.
+        most: largest number of records of a partition.
+        on_assigned: called with the number of partitions that are assigned so far.
+    """
     wanted: dict[Partition, int] = {}
-    started = last_data = time.monotonic()
-    while time.monotonic() - started < _TIMEOUT_SECONDS:
+    read, last_data = 0, time.monotonic()
+    while time.monotonic() - last_data < (_QUIET_SECONDS if read else _TIMEOUT_SECONDS):
         poll = source.poll(most, 0.5)
         wanted |= _seek_newest(poll, source, most)
-        found += poll.records
-        last_data = time.monotonic() if poll.records or poll.assigned else last_data
-        read = sum(len(one) for one in found)
+        on_assigned(len(wanted))
+        for records in poll.records:
+            read += len(records)
+            yield records
         if poll.finished or (wanted and read >= sum(wanted.values())):
-            break
-        if wanted and time.monotonic() - last_data > _QUIET_SECONDS:
-            break
-    return found
+            return
+        if poll.records or poll.assigned:
+            last_data = time.monotonic()
 
 
 def _try_file(probe: StreamProbe, stream: Stream, source: Source) -> None:

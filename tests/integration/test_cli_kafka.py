@@ -61,7 +61,7 @@ def test_check_connect_shows_decoded_records_and_dead_letters(shell, topics):
     assert "has no tables yet" in text
     assert "stream plant: 2 partitions, 14 records read, 12 decoded" in text
     assert "series" in text
-    assert "1 dead letters: missing_field, for example" in text
+    assert "1 dead letter: missing_field, for example" in text
     found = shell.json("check", "--connect")
     (plant,) = found["streams"]
     assert found["database"]["usable"] is True
@@ -98,7 +98,7 @@ def test_check_connect_tries_past_points_too(shell, topics):
     (past / "a.csv").write_text("site,sensor,ts,temp,pressure\na,s0,2025-06-01T00:00:00Z,20,1\n")
     text = shell.run("check", "--connect", code=2).stdout
     assert (
-        "stream plant, warm_start past: 1 partitions, 1 records read, 0 decoded\n  none of them matches the format\n"
+        "stream plant, warm_start past: 1 partition, 1 record read, 0 decoded\n  none of them matches the format\n"
         in text
     )
     assert "no column temperature" in text

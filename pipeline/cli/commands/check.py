@@ -159,7 +159,10 @@ def _show_stream(one: StreamProbe) -> None:
         print(f"stream {one.stream}: programs push to {one.receives}; there is nothing to read in advance")
         print("  senders must try again after 429 and 503 (Prometheus: `retry_on_http_429: true`)")
         return
-    print(f"stream {one.stream}: {one.partitions} partitions, {one.read} records read, {one.decoded} decoded")
+    partitions = f"{one.partitions} partition{'s' * (one.partitions != 1)}"
+    print(
+        f"stream {one.stream}: {partitions}, {one.read} record{'s' * (one.read != 1)} read, {one.decoded} decoded"
+    )
     if one.read and not one.decoded:
         print("  none of them matches the format")
     if one.read == 0:
@@ -172,7 +175,7 @@ def _show_stream(one: StreamProbe) -> None:
             "",
         )
     for reason, (count, example) in one.refused.items():
-        print(f"  {count} dead letters: {reason}, for example {example}")
+        print(f"  {count} dead letter{'s' * (count != 1)}: {reason}, for example {example}")
 
 
 def _shown(value: float | str) -> str:
