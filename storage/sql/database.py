@@ -216,7 +216,8 @@ class Database:
         except FileNotFoundError:
             if self._file_id is None:
                 raise StorageError(
-                    f"there is no database {file}; create it with: forewatch db upgrade"
+                    f"there is no database {file} yet; forewatch run CONFIG creates it, as does: forewatch "
+                    "db upgrade -c CONFIG"
                 ) from None
             raise StorageUnavailable(f"{self}: the file is gone; put it back") from None
         except OSError as error:

@@ -198,7 +198,9 @@ def test_schema_and_version(shell):
 
 def test_the_database_is_made_and_its_version_shown(shell):
     shell.config()
-    assert "create it with: forewatch db upgrade" in shell.run("anomalies", "list", code=4).stderr
+    assert (
+        "forewatch.db yet; forewatch run CONFIG creates it" in shell.run("anomalies", "list", code=4).stderr
+    )
     before, made, again, text, empty, slip = shell.each(
         ("db", "current", "--json"),
         ("db", "upgrade"),

@@ -69,8 +69,9 @@ def backfill(
 ) -> None:
     """Score historical records of a stream.
 
-    The records come from files, or from a time range of the source of the stream. The verdicts are the same
-    as those of the daemon. With --cluster, a command that was interrupted continues when it is run again.
+    The records come from files, or from a time range of the source of the stream. Without either they come
+    from the files of a stream that reads files. The verdicts are the same as those of the daemon. With
+    --cluster, a command that was interrupted continues when it is run again.
     """
     from pipeline.cli.output import show_fields, show_json
     from pipeline.config.loader import load_config
@@ -78,18 +79,7 @@ def backfill(
 
     loaded = load_config(config)
     require_stream(loaded, stream)
-    paths = _files([*(inputs or ()), *(files or ())])
-    if paths and (start is not None or end is not None):
-        raise InputError(
-            "--input and a time range cannot be combined: files are read completely; leave out one of them"
-        )
-    if not paths and start is None and end is None:
-        raise InputError(
-            "no records are selected; name files with --input, or a time range of the source "
-            "with --from and --to"
-        )
-    if start is not None and end is not None and start >= end:
-        raise InputError("the time range is empty: --from must be before --to")
+    paths = _selected(loaded, stream, [*(inputs or ()), *(files or ())], start, end)
     if scores is not None and scores.suffix not in (".csv", ".parquet"):
         raise InputError(f"--scores {scores}: unknown file format; the name must end in .csv or .parquet")
     # These imports load the detectors, so errors of the arguments are reported first.
@@ -224,11 +214,40 @@ def _record_backfill(config: Path, stream: str, detail: dict[str, Any]) -> None:
         record(connection, None, backfilled(stream, detail))
 
 
-def _files(patterns: list[str]) -> list[Path]:
+def _selected(
+    config: Config, stream: str, patterns: list[str], start: int | None, end: int | None
+) -> list[Path]:
+    """Return the files to read, none for a time range of the source.
+
+    Raises:
+        InputError: Nothing is selected, or both files and a time range are.
+    """
+    from pipeline.core.errors import InputError
+
+    paths = _files(patterns, "--input ")
+    if start is not None or end is not None:
+        if paths:
+            raise InputError(
+                "--input and a time range cannot be combined: files are read completely; leave out one of them"
+            )
+        if start is not None and end is not None and start >= end:
+            raise InputError("the time range is empty: --from must be before --to")
+        return []
+    if not paths and (own := config.streams[stream].source.files) is not None:
+        paths = _files(own.paths, f"streams.{stream}.source.files.paths: ")
+    if not paths:
+        raise InputError(
+            "no records are selected; name files with --input, or a time range of the source "
+            "with --from and --to"
+        )
+    return paths
+
+
+def _files(patterns: list[str], origin: str) -> list[Path]:
     """Return the files that match the patterns, in their order.
 
     Raises:
-        InputError: A pattern matches no file.
+        InputError: A pattern matches no file; the message begins with ``origin``.
     """
     from pipeline.core.errors import InputError
 
@@ -236,6 +255,6 @@ def _files(patterns: list[str]) -> list[Path]:
     for pattern in patterns:
         matches = sorted(glob(pattern, recursive=True)) or ([pattern] if Path(pattern).is_file() else [])
         if not matches:
-            raise InputError(f"--input {pattern}: no such file; check the path")
+            raise InputError(f"{origin}{pattern}: no such file; check the path")
         found += [Path(match) for match in matches]
     return found
