@@ -224,7 +224,7 @@ class Anomaly:
 
     @property
     def leading_channel(self) -> int:
-        """Place of the channel that contributes most to the peak; a missing share counts as 0."""
+        """Place of the channel that contributes most; a missing share counts as 0."""
         shares = [share if math.isfinite(share) else 0.0 for share in self.contribution]
         return shares.index(max(shares))
 

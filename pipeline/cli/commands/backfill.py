@@ -228,7 +228,8 @@ def _selected(
     if start is not None or end is not None:
         if paths:
             raise InputError(
-                "--input and a time range cannot be combined: files are read completely; leave out one of them"
+                "--input and a time range cannot be combined: files are read completely; leave out one of "
+                "them"
             )
         if start is not None and end is not None and start >= end:
             raise InputError("the time range is empty: --from must be before --to")

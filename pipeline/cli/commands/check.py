@@ -160,9 +160,8 @@ def _show_stream(one: StreamProbe) -> None:
         print("  senders must try again after 429 and 503 (Prometheus: `retry_on_http_429: true`)")
         return
     partitions = f"{one.partitions} partition{'s' * (one.partitions != 1)}"
-    print(
-        f"stream {one.stream}: {partitions}, {one.read} record{'s' * (one.read != 1)} read, {one.decoded} decoded"
-    )
+    read = f"{one.read} record{'s' * (one.read != 1)} read"
+    print(f"stream {one.stream}: {partitions}, {read}, {one.decoded} decoded")
     if one.read and not one.decoded:
         print("  none of them matches the format")
     if one.read == 0:
