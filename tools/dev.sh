@@ -35,7 +35,7 @@ setup() {
         return
     fi
     [ -x "$BIN/python" ] || "$(find_python)" -m venv "$VENV"
-    echo "installing into $VENV (about 6.8 GB, most of it PyTorch; once)" >&2
+    echo "installing into $VENV (about 6.8 GB, most of it PyTorch; once; some minutes without a further line)" >&2
     "$BIN/python" -m pip install --quiet --require-hashes --requirement requirements.lock
     "$BIN/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
     remove_compiled

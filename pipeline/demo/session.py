@@ -106,8 +106,14 @@ def _announce(say: Say, address: str, path: Path) -> None:
     say(f"[demo] alerts are sent as signed webhooks to {address}; this process receives and prints them")
     say(
         f"[demo] running; press i to inject a fault, q to quit; in another terminal: "
-        f"forewatch anomalies list -c {path}"
+        f"{command_path(sys.argv[0])} anomalies list -c {path}"
     )
+
+
+def command_path(program: str) -> str:
+    """Return what starts forewatch in another terminal: its name, or its path where the name is not found."""
+    path = Path(program).absolute()
+    return "forewatch" if shutil.which("forewatch") or not path.is_file() else str(path)
 
 
 @contextmanager
