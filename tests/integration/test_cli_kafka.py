@@ -98,8 +98,8 @@ def test_check_connect_tries_past_points_too(shell, topics):
     (past / "a.csv").write_text("site,sensor,ts,temp,pressure\na,s0,2025-06-01T00:00:00Z,20,1\n")
     text = shell.run("check", "--connect", code=2).stdout
     assert (
-        "stream plant, warm_start past: 1 partition, 1 record read, 0 decoded\n  none of them matches the format\n"
-        in text
+        "stream plant, warm_start past: 1 partition, 1 record read, 0 decoded\n"
+        "  none of them matches the format\n" in text
     )
     assert "no column temperature" in text
 

@@ -58,7 +58,7 @@ def faulty_broker(folder: Path) -> Iterator[FaultyBroker]:
     """A broker of one's own, up; at the end its process and its data are gone."""
     broker = FaultyBroker(folder, settings=QUICK, heap="256m")
     try:
-        broker.up()
+        broker.up(240)  # loaded cores
         yield broker
     finally:
         broker.kill()
