@@ -3,6 +3,7 @@
 The sizes of the last ``HALVING_ROWS`` / 2 to ``HALVING_ROWS`` rows are counted in bins of a quarter octave.
 The limit is a generalised Pareto tail through the quantiles .9, .968 and .99, read at the wanted rate.
 Anomalies of up to one per cent of the rows do not move these quantiles, unlike the mean excess over them.
+A rate cannot be checked on fewer rows than it needs: decades beyond the rows of the series count twice.
 
 The shape ξ of the tail counts only as far as extremes come singly. Extremes in clusters are events and do not
 make the noise heavy-tailed; extremes that come alone do. The weight of ξ falls from 1 to 0 as the share of
@@ -42,7 +43,8 @@ EVENTS, KEPT_SHARE = 14, np.float32(0.6)
 EVENT_DAY, EVENT_PHASE, EVENT_SIZE = range(3)
 DAYS_KEPT = 63  # days are counted modulo this number, a multiple of a week; up adds it once more
 PHASES = 120  # of a day: twelve minutes each
-WINDOW, DOUBTFUL_WINDOW = 5, 10  # phases: an hour, and two where the clock may have changed
+#: Phases: an hour, and two where the clock may have changed. Twice as far is tried, too.
+WINDOW, DOUBTFUL_WINDOW = 5, 10
 MATCH_SHARE = np.float32(0.5)  # of a residual: as large
 MIN_EARLIER_DAYS = 2  # with today they are three
 #: So many rows after the last large residual it is settled whether the forecast is back where it was before
@@ -78,11 +80,14 @@ def initial_tail(slots: int) -> State:
 
 
 @row_kernel
-def decades_at(decades, every):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Return the decades of a row, given those of a minute or a slower row."""
-    if every >= MINUTE_NS:
-        return decades
-    return decades + np.float32(np.log10(MINUTE_NS / max(every, SECOND_NS)))
+def decades_at(decades, every, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the decades at which the limit is read, given those of a minute or a slower row.
+
+    Decades beyond the ``rows`` of the series so far count twice.
+    """
+    if every < MINUTE_NS:
+        decades = decades + np.float32(np.log10(MINUTE_NS / max(every, SECOND_NS)))
+    return decades + max(decades - log10(max(rows, np.float32(1))), np.float32(0))
 
 
 @row_kernel
@@ -310,7 +315,10 @@ def residual_ratio(events, head, residual, expected, local, doubtful):  # type: 
             often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE or head[TAIL_STAYED] > MAX_STAYED_SHARE
             window = DOUBTFUL_WINDOW if doubtful else WINDOW
             usual = often or _ends_move(head, residual, expected)
-            if not usual and not is_recurrent(events, _events_seen(head), size, (up, phase, day), window):
+            seen, place = _events_seen(head), (up, phase, day)
+            for reach in (window, 2 * window):
+                usual = usual or is_recurrent(events, seen, size, place, reach)
+            if not usual:
                 ratio = size / limit
         if size > limit and (head[TAIL_MOVE] == 0 or _kind_of_move(head) == STAYED):
             kind = RETURN if _ends_move(head, residual, expected) else BEGUN

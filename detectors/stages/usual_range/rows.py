@@ -187,9 +187,8 @@ def _judge_residual(lane, settings, rows, every, base, i):  # type: ignore[no-un
     residual, doubtful = rows.residual[i], lane.head[COL_ALTERNATIVE] != 0
     expected = rows.v[i] - residual
     ratio = tail.residual_ratio(lane.events, lane.tail_head, residual, expected, rows.local[i], doubtful)
-    tail.learn_residual(
-        lane.tail, lane.tail_head, abs(residual), tail.decades_at(settings.decades, every), base
-    )
+    decades = tail.decades_at(settings.decades, every, lane.head[COL_ROWS])
+    tail.learn_residual(lane.tail, lane.tail_head, abs(residual), decades, base)
     return ratio
 
 

@@ -48,7 +48,7 @@ SLOW_STEP_FLOOR = 2.0  # of a step's half width, in mean steps
 #: Series that begin at 0 and rise by at most so many steps are counts: a count of n varies by √n, so that the
 #: usual range of a quiet host does not end at the largest count that happened to come.
 MAX_COUNT, COUNT_SPREADS = 16.0, 2.0
-CLOCK_CHANGE_DAYS = 7  # for which the old and the new phase are both usual
+CLOCK_CHANGE_DAYS = 7  # for which both phases are usual, unless one is proven
 CLOCK_EVIDENCE_HOURS = 2.0  # of rows at the full difference, after which one phase is adopted
 NAN = np.float32(np.nan)
 
@@ -103,12 +103,16 @@ def _possible_change(h, settings, time, every, hour):  # type: ignore[no-untyped
     alternative = 0
     after = np.searchsorted(settings.changes, time, side="right")
     for c in range(max(after - 4, 0), after):
-        if time - settings.changes[c] >= CLOCK_CHANGE_DAYS * DAY_NS or h[COL_CHANGE_DONE] == c + 1:
+        if h[COL_CHANGE_DONE] == c + 1:
             continue
+        over = time - settings.changes[c] >= CLOCK_CHANGE_DAYS * DAY_NS
         if h[COL_CHANGE] != c + 1:
+            if over:
+                continue
             h[COL_CHANGE], h[COL_CHANGE_EVIDENCE] = c + 1, 0
         alternative = settings.directions[c] * hour
-        if abs(h[COL_CHANGE_EVIDENCE]) > CLOCK_EVIDENCE_HOURS * HOUR_NS / every:
+        # At the end the likelier phase is adopted; in a series without a season either is as good.
+        if over or abs(h[COL_CHANGE_EVIDENCE]) > CLOCK_EVIDENCE_HOURS * HOUR_NS / every:
             h[COL_CHANGE_DONE] = c + 1
             if h[COL_CHANGE_EVIDENCE] > 0:
                 h[COL_SHIFT] += alternative

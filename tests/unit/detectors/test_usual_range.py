@@ -13,8 +13,10 @@ from detectors.base import CAUSES, Points
 from detectors.composite.tiers import USUAL_RANGE_SIZES
 from detectors.composite.usual_range_decision import _confirm
 from detectors.local_time import holiday_days, local_ns, possible_clock_changes
-from detectors.stages.usual_range import residual_tail
+from detectors.stages.usual_range import residual_tail, visits
+from detectors.stages.usual_range.lane import COL_CHANGE_EVIDENCE, COL_SHIFT, HEAD_COLUMNS
 from detectors.stages.usual_range.stage import UsualRange, sensitivity
+from detectors.stages.usual_range.visits import DAY_NS
 
 MINUTE_NS = contract.MINUTE_NS
 EVERY_NS, ROWS_PER_DAY, DAYS = 10 * MINUTE_NS, 144, 24
@@ -157,6 +159,19 @@ def test_a_residual_that_comes_at_the_same_time_of_day_is_usual():
     assert (found[7:] < 1).all()
 
 
+def test_a_job_that_begins_at_any_minute_of_ninety_is_usual():
+    for seed in range(3):
+        hours = np.random.default_rng(seed).uniform(1, 2.5, 16)
+        assert (residual_ratios(16, lambda day, hours=hours: hours[day])[6:] < 1).all()
+
+
+@pytest.mark.parametrize(("rows", "beyond"), [(1_000, 1.5), (10_000, 0.5), (100_000, 0)])
+def test_decades_beyond_the_rows_of_a_series_count_twice(rows, beyond):
+    for every, decades in ((5 * MINUTE_NS, 4.5), (MINUTE_NS // 10, 3.5)):
+        found = residual_tail.decades_at(np.float32(decades), every, np.float32(rows))
+        assert found == pytest.approx(4.5 + beyond)
+
+
 def test_a_residual_that_comes_each_day_at_another_time_is_unusual():
     hours = np.random.default_rng(5).uniform(0, 24, 14)
     found = residual_ratios(14, lambda day: hours[day])
@@ -251,8 +266,9 @@ def test_a_residual_at_the_usual_time_is_unusual_if_it_is_much_larger():
 def test_a_marginal_row_is_an_alarm_only_if_it_lasts_or_follows_one():
     state = np.zeros(1, np.int16)
     ratio = np.array([1.1, 0, 1.1, 1.1, 1.1, 1.1, 1.1, 0, 2.0, 0, 1.1, 0], np.float32)
-    flag = _confirm(state, np.zeros(12, np.int32), ratio, np.zeros(12, np.bool_), 1)
+    flag, runs = _confirm(state, np.zeros(12, np.int32), ratio, np.zeros(12, np.bool_), 1)
     assert np.flatnonzero(flag).tolist() == [6, 8, 10]
+    assert runs.tolist() == [1, 0, 1, 2, 3, 4, 5, 0, 1, 0, 1, 0]
 
 
 def test_the_sensitivity_follows_alarm_rate_and_channels():
@@ -309,6 +325,20 @@ def test_clock_changes_are_considered_only_where_the_zone_is_unknown():
     spring = int(datetime(2024, 3, 31, 1, tzinfo=ZoneInfo("UTC")).timestamp()) * 1_000_000_000
     assert directions[np.searchsorted(times, spring)] == 1
     assert spring in times
+
+
+@pytest.mark.parametrize(("evidence", "adopted"), [(5.0, 1), (-5.0, 0)])
+def test_a_clock_change_is_decided_after_seven_days_at_the_latest(evidence, adopted):
+    settings = UsualRange(DetectorSpec(tier="standard"), USUAL_RANGE_SIZES["standard"]).settings
+    spring = int(datetime(2024, 3, 31, 1, tzinfo=ZoneInfo("UTC")).timestamp()) * 1_000_000_000
+    head, every, hour = np.zeros(HEAD_COLUMNS, np.float32), 5 * MINUTE_NS, 1
+    assert visits._possible_change(head, settings, spring + 60 * MINUTE_NS, every, hour) == hour
+    head[COL_CHANGE_EVIDENCE] = evidence  # less than proves it, as in a week with two holidays
+    assert visits._possible_change(head, settings, spring + 6 * DAY_NS, every, hour) == hour
+    assert head[COL_SHIFT] == 0
+    for days in (8, 9):
+        assert visits._possible_change(head, settings, spring + days * DAY_NS, every, hour) == 0
+        assert head[COL_SHIFT] == adopted
 
 
 def test_daily_bars_have_alarms_at_the_rate_of_their_preset():
