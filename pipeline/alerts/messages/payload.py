@@ -87,7 +87,8 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
     forecaster: Annotated[
         str,
         Meta(
-            description="forecaster of the expected value: none, static, last_value, seasonal, gaussian or lstm"
+            description="forecaster of the expected value: none, static, last_value, seasonal, gaussian "
+            "or lstm"
         ),
     ] = ""
     cause: Annotated[str, Meta(description=f"cause of the anomaly: none, {', '.join(CAUSE_TEXTS)}")] = ""

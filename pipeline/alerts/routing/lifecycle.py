@@ -353,7 +353,10 @@ def _failing_endpoint(session: RoutingSession, alert: AlertRecord) -> str | None
 
 
 def _suppression(session: RoutingSession, alert: AlertRecord) -> Suppression | None:
-    """Return why ``alert`` may not be sent: its source has a fault, or all its open anomalies are silenced."""
+    """Return why ``alert`` may not be sent, None if it may.
+
+    Its source has a fault, or all its open anomalies are silenced.
+    """
     fault = fault_of(session, alert)
     if fault is not None:
         return fault

@@ -135,7 +135,8 @@ NOON = DeviationContext("working_days", 1510.0, 1480.0)
         (
             ("relation", -30, -10, 12),
             replace(NOON, basis="weekends"),
-            "rpm is 30 below what the other channels imply, usual at this time on weekends at most 10; it is 1,510",
+            "rpm is 30 below what the other channels imply, usual at this time on weekends at most 10; "
+            "it is 1,510",
         ),
         (
             ("flatline", 34, 1, 0.6),
