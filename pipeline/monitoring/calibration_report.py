@@ -16,7 +16,7 @@ from detectors.base import Verdicts
 from pipeline.config.schema import Stream
 from pipeline.models.champion import champion_of
 from pipeline.monitoring.history_replay import RecordedRows, initial_state, replay
-from pipeline.training.calibration import CalibrationCounts, rows_by_age
+from pipeline.training.calibration import CalibrationCounts, calibrated_decades, rows_by_age
 from storage.sql.database import Database
 
 POOLED = "all channels"
@@ -96,13 +96,12 @@ def _count(
     values: NDArray[np.float64],
     seq: NDArray[np.int64],
 ) -> None:
-    by_range = report.decision == "usual_range"
     pooled: CalibrationCounts = getattr(report.channels[POOLED], age)
-    pooled.add_rarity((verdicts.rarity if by_range else verdicts.surprise)[mask], seq[mask])
+    pooled.add_rarity(calibrated_decades(verdicts, report.decision)[mask], seq[mask])
     for c, channel in enumerate(list(report.channels)[:-1]):
         counts: CalibrationCounts = getattr(report.channels[channel], age)
         known = mask & np.isfinite(values[:, c])
-        if by_range:
+        if report.decision == "usual_range":
             counts.add_rarity(verdicts.channel_rarity[known, c], seq[known])
         for one in (counts, pooled):
             one.add_interval(values[known, c], verdicts.lower[known, c], verdicts.upper[known, c])

@@ -3,7 +3,8 @@
 It runs the real detector. The challenger begins with the state that its series' history gives without the
 quarantine, as after a promotion. The champion begins with everything that it has seen, as it does live. Both
 then score the held-out end as it was received, incidents included. Points in quarantine are scored there, but
-their forecast errors, calibration and alarms do not count.
+their forecast errors do not count, and their probabilities and alarms only where the detector alone excluded
+them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from detectors import build
 from detectors.base import Detector, DetectorSpec, State
 from pipeline.core.types import Power
+from pipeline.training.calibration import CalibrationCounts, calibrated_decades
 from pipeline.training.dataset import HELD_BACK, TrainingData, take_points
 from pipeline.training.quarantine import DAY_NS, MAX_GAP_ROWS, ExcludedInterval, ExclusionReason, ReviewLabel
 from pipeline.training.state_fitting import fit_state, row_batches
@@ -47,8 +49,8 @@ class Backtest:
     """The figures of one version on the held-out end.
 
     mase: median over series of the mean absolute error one step ahead, in mean steps |x_t − x_(t−1)| of the
-    series' past (Hyndman & Koehler 2006); errors: the same by series; tails: share of points whose surprisal
-    is at least 1, 2 and 3 (nominal .1, .01, .001); covered: share inside the band; alarms: runs of flagged
+    series' past (Hyndman & Koehler 2006); errors: the same by series; tails: share of points with
+    a stated probability of at most .1, .01 and .001 (NaN: no series is long enough to state it); covered: share inside the band; alarms: runs of flagged
     points among the ``points`` that no person excluded; detected, missed: intervals labelled true; repeated:
     intervals labelled false that are flagged again; power: detected share of the synthetic changes by kind;
     minimum_size: median minimum detectable size by kind, in robust standard deviations (None: at least half
@@ -98,18 +100,19 @@ class Trial:
         power = self._power(detector, state)
         points, step = self.data.points(clean=False), _mean_steps(self.data, self.until)
         flags = self.data.flagged.copy() if lived else np.zeros(len(self.data), np.bool_)
-        errors, surprise, inside = (np.full(len(self.data), np.nan) for _ in range(3))
+        errors, rarity, inside = (np.full(len(self.data), np.nan) for _ in range(3))
         spent = time.thread_time()
         for rows in _held_out_batches(self.data, self.until):
             state, verdicts = detector.step(state, take_points(points, rows))
-            flags[rows], surprise[rows] = verdicts.flag, verdicts.surprise
+            flags[rows] = verdicts.flag
+            rarity[rows] = calibrated_decades(verdicts, self.spec.decision)
             off = np.abs(points.values[rows] - verdicts.expected) / step[points.slot[rows]]
             errors[rows] = _row_means(off)
             band = (points.values[rows] >= verdicts.lower) & (points.values[rows] <= verdicts.upper)
             inside[rows] = np.where(np.isfinite(verdicts.expected).all(1), band.all(1), np.nan)
         spent = time.thread_time() - spent
         return self._summary(
-            detector.version, flags, errors, surprise, inside, power, 1e6 * spent / max(1, len(self.rows))
+            detector.version, flags, errors, rarity, inside, power, 1e6 * spent / max(1, len(self.rows))
         )
 
     def _summary(
@@ -117,7 +120,7 @@ class Trial:
         version: str,
         flags: NDArray[np.bool_],
         errors: NDArray[np.float64],
-        surprise: NDArray[np.float64],
+        rarity: NDArray[np.float64],
         inside: NDArray[np.float64],
         power: list[Power],
         microseconds: float,
@@ -134,10 +137,7 @@ class Trial:
             mase=float(np.median(list(by_series.values()))) if by_series else float("nan"),
             errors=by_series,
             covered=_mean(inside[fair]),
-            tails={
-                str(level): float((surprise[quiet] >= level).sum()) / max(1, len(quiet))
-                for level in TAIL_DECADES
-            },
+            tails=self._tails(rarity, quiet),
             alarms=alarms(self.data, flags, quiet),
             detected=detected,
             missed=missed,
@@ -150,6 +150,13 @@ class Trial:
             else {},
             microseconds=microseconds,
         )
+
+    def _tails(self, rarity: NDArray[np.float64], rows: NDArray[np.int64]) -> dict[str, float]:
+        """Return the share of ``rows`` with each stated probability."""
+        counts = CalibrationCounts()
+        seen = rows - self.data.first[self.data.owner[rows]] + 1
+        counts.add_rarity(rarity[rows].astype(np.float32), seen)
+        return {str(f.decade): f.frequency for f in counts.frequencies() if f.decade in TAIL_DECADES}
 
     def _labelled(self, flags: NDArray[np.bool_], reason: ExclusionReason) -> tuple[list[str], list[str]]:
         """Return the labelled intervals of the held-out end: flagged ones, missed ones.

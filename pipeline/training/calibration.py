@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from detectors.base import Verdicts
+
 DECADES: Final = (1, 2, 3, 4)
 MAX_FACTORS: Final = (2.0, 2.0, 2.0, 3.0)  # between observed and nominal frequency, by decade
 #: Rows of a series that are young, and the first row that is old.
@@ -20,6 +22,14 @@ YOUNG_ROWS: Final = (200, 2_000)
 CONFIDENCE: Final = 0.95
 #: A rarity of k decades is stated as such, whatever rounding to 32 bits did.
 ROUNDING: Final = 1e-4
+
+
+def calibrated_decades(verdicts: Verdicts, decision: str) -> NDArray[np.float32]:
+    """Return the stated −log10 of the probability of each row.
+
+    Under the decision "usual_range" the surprise only ranks rows; the rarity is the probability.
+    """
+    return verdicts.rarity if decision == "usual_range" else verdicts.surprise
 
 
 def rows_by_age(seen: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:

@@ -232,9 +232,10 @@ def _objections(card: EvidenceCard) -> list[tuple[bool, str]]:
 def _tail_error(one: Backtest) -> float:
     """Return the excess of points beyond one in a hundred, in decades.
 
-    A deficit counts as 0.
+    A deficit counts as 0, and so does a share that is not known.
     """
-    return max(0.0, math.log10(max(one.tails["2"], 1e-6) / 0.01))
+    share = one.tails["2"]
+    return max(0.0, math.log10(max(share, 1e-6) / 0.01)) if math.isfinite(share) else 0.0
 
 
 def _head(card: EvidenceCard) -> list[str]:
@@ -254,7 +255,10 @@ def _table(card: EvidenceCard) -> list[str]:
         ("", "challenger", "champion", "wanted"),
         ("forecast error (MASE)", f"{new.mase:.3f}", f"{old.mase:.3f}", f"< {card.naive_mase:.3f} (seasonal naive)"),
         ("inside the band", f"{new.covered:.2%}", f"{old.covered:.2%}", "most"),
-        *((f"p ≤ 10^-{level}", f"{new.tails[level]:.3%}", f"{old.tails[level]:.3%}", f"{10.0 ** -int(level):.1%}") for level in new.tails),
+        *(
+            (f"p ≤ 10^-{level}", _share(new.tails[level]), _share(old.tails[level]), f"{10.0 ** -int(level):.1%}")
+            for level in new.tails
+        ),
         ("alarms", str(new.alarms), str(old.alarms), "few"),
         ("labelled true: detected", _detected_of_labelled(new), _detected_of_labelled(old), "all"),
         ("labelled false: repeated", str(len(new.repeated)), str(len(old.repeated)), "0"),
@@ -268,6 +272,10 @@ def _table(card: EvidenceCard) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+
+
+def _share(share: float) -> str:
+    return f"{share:.3%}" if math.isfinite(share) else "too few points"
 
 
 def _detected_of_labelled(one: Backtest) -> str:

@@ -132,6 +132,31 @@ def test_a_backtest_is_the_detector_on_the_points_as_they_came(quiet: TrainingDa
     assert found.errors["s3"] == pytest.approx(error[own].mean() / np.nanmean(step), rel=1e-4)
 
 
+def test_probabilities_are_the_calibrated_ones_under_usual_ranges(tmp_path: Path) -> None:
+    """The surprise only ranks rows there: on these rows one in ten is twice as often."""
+    spec = replace(LIGHT, decision="usual_range")
+    data = lived(tmp_path, build(spec), sensors(8, 20))
+    trial = Trial(data, spec, BacktestConfig(power_series=0))
+    found = trial.run(None, lived=True)
+    detector = build(spec)
+    _, verdicts = detector.step(detector.initial(8), data.points(clean=False))
+    for decade in (1, 2, 3):
+        rare = (verdicts.rarity[trial.rows] >= decade - 1e-4).mean()
+        assert found.tails[str(decade)] == pytest.approx(rare, abs=2e-3)
+    assert found.tails["1"] == pytest.approx(0.1, rel=0.3)
+
+
+def test_a_probability_that_no_series_can_state_is_not_compared(tmp_path: Path) -> None:
+    spec = replace(LIGHT, decision="usual_range")
+    data = lived(tmp_path, build(spec), sensors(8, 6))  # 864 rows of each series
+    card = make_evidence_card(data, spec, None, None, BacktestConfig(power_series=0))
+    assert np.isnan(card.challenger.tails["3"])
+    assert card.as_dict()["champion"]["tails"]["3"] is None
+    assert "p ≤ 10^-3" in card.text()
+    assert "too few points" in card.text()
+    assert not decide_promotion(card).promote
+
+
 def test_learning_without_the_quarantine_is_another_state_than_having_lived_through_it(
     tmp_path: Path,
 ) -> None:
