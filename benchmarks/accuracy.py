@@ -3,7 +3,7 @@
 Beside each figure stand those of the yardsticks and the target.
 
     python -m benchmarks.accuracy [--detector standard] [--decision surprise] [--sets nab ucr …] [--jobs 1]
-    [--scores DIR] [--out FOLDER]
+    [--alarm-rate 2e-4] [--scores DIR] [--out FOLDER]
 
 Prints a Markdown table and, as the last line, the same as JSON. The open data is expected in ../shared/data
 beside the checkout, or in the folder of ``--data`` (``forewatch data fetch``).
@@ -108,6 +108,7 @@ def measure(name: str, options: argparse.Namespace, made: Path) -> tuple[Run, Su
             scores,
             options.jobs,
             decision=options.decision,
+            alarm_rate=options.alarm_rate,
         )
     )
     summary = summarise(run)
@@ -141,6 +142,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--detector", default="standard")
     parser.add_argument("--threshold", choices=THRESHOLDS, default="static")
     parser.add_argument("--decision", choices=DECISIONS, default="surprise")
+    parser.add_argument("--alarm-rate", type=float, help="share of normal rows; not given: the default")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--jobs", type=int, default=1)

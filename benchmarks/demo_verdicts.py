@@ -6,16 +6,17 @@ least warning. A message is right if it is of the faulty series during the fault
 direction that the fault moves, or about the event that the fault makes. The model of events learns from the
 historical records, as in the demo.
 
-    python -m benchmarks.demo_verdicts [--seeds 10] [--rounds 2] [--verbose]
+    python -m benchmarks.demo_verdicts [--seeds 10] [--first-seed 0] [--rounds 2]
 
-Prints precision, recall, recall by kind of fault, and how often the first message was right: of the demo,
-and of each stream.
+Prints a line for each seed, its wrong messages and missed faults; then precision, recall, recall by kind of
+fault, and how often the first message was right: of the demo, and of each stream.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import defaultdict
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -80,6 +81,11 @@ class Tally:
     first_of_stream: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     found: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     severities: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    @property
+    def faults(self) -> tuple[int, int]:
+        """Faults that were found, and all."""
+        return sum(map(sum, self.found.values())), sum(map(len, self.found.values()))
 
     def count(self, anomaly: Anomaly, right: bool) -> None:
         """Count a message."""
@@ -188,51 +194,75 @@ def tells(fault: Fault, anomaly: Anomaly) -> bool:
     return (channel, anomaly.direction) in SIGNS[fault.kind] or (channel, "mixed") in SIGNS[fault.kind]
 
 
+def run_seed(seed: int, rounds: int) -> tuple[list[Fault], list[tuple[int, Anomaly]]]:
+    """Return the faults of a run by start, and its messages by the time at which they were first shown."""
+    faults: list[Fault] = []
+    messages: list[tuple[int, Anomaly]] = []
+    for order, world in enumerate(WORLDS):
+        one, found, shown = run_world(world(seed + order), order, rounds)
+        faults += one
+        messages += [(shown[key], anomaly) for key, anomaly in found.items() if key in shown]
+    messages.sort(key=lambda pair: pair[0])
+    return sorted(faults, key=lambda fault: fault.start_ns), messages
+
+
+def judge(faults: list[Fault], messages: list[tuple[int, Anomaly]], tally: Tally) -> list[str]:
+    """Count the messages and faults of a run; return a line for each wrong message and missed fault.
+
+    Args:
+        faults: Faults by start.
+        messages: Messages by time.
+        tally: Counts of all runs.
+    """
+    met: set[str] = set()
+    lines: list[str] = []
+    for _, anomaly in messages:
+        fault = next((f for f in faults if f.stream == anomaly.stream and matches(f, anomaly)), None)
+        right = fault is not None and tells(fault, anomaly)
+        tally.count(anomaly, right)
+        tally.first_right += not met and right and fault is faults[0]
+        if anomaly.stream not in met:
+            met.add(anomaly.stream)
+            first = next(one for one in faults if one.stream == anomaly.stream)
+            tally.first_of_stream[anomaly.stream].append(right and fault is first)
+        if not right:
+            when = np.datetime64(anomaly.start_ns, "ns").astype("datetime64[s]")
+            statement = anomaly_statement(anomaly, ended=True)
+            kind = fault.kind if fault else "no fault"
+            lines.append(f"wrong ({kind}): {anomaly.severity} {anomaly.series} {when} {statement}")
+    for fault in faults:
+        of_stream = [a for _, a in messages if a.stream == fault.stream]
+        told = any(matches(fault, a) and tells(fault, a) for a in of_stream)
+        tally.found[fault.kind].append(told)
+        if not told:
+            lines.append(f"missed: {fault.kind} of {fault.target}")
+    return lines
+
+
 def main() -> None:
+    """Run the benchmark of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--verbose", action="store_true")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     tally = Tally()
-    for seed in range(arguments.seeds):
-        faults: list[Fault] = []
-        messages: list[tuple[int, Anomaly]] = []
-        for order, world in enumerate(WORLDS):
-            one, found, shown = run_world(world(seed + order), order, arguments.rounds)
-            faults += one
-            messages += [(shown[key], anomaly) for key, anomaly in found.items() if key in shown]
-        messages.sort(key=lambda pair: pair[0])
-        faults.sort(key=lambda fault: fault.start_ns)
-        met: set[str] = set()
-        for _, anomaly in messages:
-            fault = next((f for f in faults if f.stream == anomaly.stream and matches(f, anomaly)), None)
-            right = fault is not None and tells(fault, anomaly)
-            tally.count(anomaly, right)
-            tally.first_right += not met and right and fault is faults[0]
-            if anomaly.stream not in met:
-                met.add(anomaly.stream)
-                first = next(one for one in faults if one.stream == anomaly.stream)
-                tally.first_of_stream[anomaly.stream].append(right and fault is first)
-            if arguments.verbose and not right:
-                print(seed, "wrong:", fault and fault.kind, anomaly.severity, anomaly.stream, anomaly.series,
-                      anomaly.start_ns, anomaly_statement(anomaly, ended=True))  # fmt: skip
-        for fault in faults:
-            said = [
-                a for _, a in messages if a.stream == fault.stream and matches(fault, a) and tells(fault, a)
-            ]
-            tally.found[fault.kind].append(bool(said))
-            if arguments.verbose and not said:
-                print(seed, "missed:", fault)
-        found = sum(sum(one) for one in tally.found.values())
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
+        before = (tally.messages, tally.right, *tally.faults, tally.first_right)
+        began = time.monotonic()
+        lines = judge(*run_seed(seed, given.rounds), tally)
+        now = (tally.messages, tally.right, *tally.faults, tally.first_right)
+        messages, right, met, faults, first = np.subtract(now, before).tolist()
         print(
-            f"seed {seed}: {tally.right} of {tally.messages} messages right so far, {found} faults found, "
-            f"first right {tally.first_right} times",
+            f"seed {seed}: {right} of {messages} messages right, {met} of {faults} faults found, "
+            f"first message {'right' if first else 'wrong'} ({time.monotonic() - began:.0f} s)",
+            *lines,
+            sep="\n  ",
             flush=True,
         )
-    tally.show(arguments.seeds)
+    tally.show(given.seeds)
 
 
 if __name__ == "__main__":

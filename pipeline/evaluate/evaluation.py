@@ -48,6 +48,7 @@ class EvaluationTask:
     """Settings of one evaluation.
 
     forecaster: live kind of network that is trained on the rows that are not measured; "": the packaged LSTM.
+    alarm_rate: None for the default.
     """
 
     dataset: Path
@@ -60,12 +61,14 @@ class EvaluationTask:
     limit: int | None = None
     decision: str = "usual_range"
     forecaster: str = ""
+    alarm_rate: float | None = None
 
     @property
     def key(self) -> str:
         """Return everything on which the scores depend."""
         names = (self.detector, self.preset, self.threshold, self.decision, self.layout)
-        return f"{' '.join(names)} {self.forecaster} {code_digest()}".replace("  ", " ")
+        rate = "" if self.alarm_rate is None else f"{self.alarm_rate:g}"
+        return " ".join(filter(None, (*names, self.forecaster, rate, code_digest())))
 
 
 @dataclass(slots=True)
@@ -240,7 +243,13 @@ def _score_batch(
     start = time.monotonic()
     try:
         scored = score_series(
-            batch, task.detector, task.preset, task.threshold, task.decision, weights=network
+            batch,
+            task.detector,
+            task.preset,
+            task.threshold,
+            task.decision,
+            weights=network,
+            alarm_rate=task.alarm_rate,
         )
         return _Done(list(enumerate(scored)), {}, time.monotonic() - start)
     except Exception as error:

@@ -60,6 +60,7 @@ def score_series(
     threshold: str = "static",
     decision: str = "usual_range",
     weights: Mapping[str, NDArray[Any]] | None = None,
+    alarm_rate: float | None = None,
 ) -> list[Scores]:
     """Score series of the same channels side by side, on the code path of the daemon.
 
@@ -73,6 +74,7 @@ def score_series(
         threshold: Rule for the surprise of an alarm.
         decision: Rule that decides an alarm.
         weights: Weights of a version; None for the packaged ones.
+        alarm_rate: Share of normal points that may be flagged; None for the default.
     """
     ranks = np.concatenate([np.arange(len(series)) for series in batch])
     number = np.repeat(np.arange(len(batch)), [len(series) for series in batch])
@@ -81,7 +83,8 @@ def score_series(
     frame = pd.DataFrame(np.concatenate([series.values for series in batch])[order], columns=channels)
     frame["time"] = np.concatenate([series.time for series in batch])[order].astype("datetime64[ns]")
     frame["series"] = pd.Categorical.from_codes(number[order], pd.Index([str(i) for i in range(len(batch))]))
-    keys = {"detector": detector, "preset": preset, "threshold": threshold, "decision": decision}
+    keys: dict[str, Any] = {"detector": detector, "preset": preset, "threshold": threshold}
+    keys |= {"decision": decision} if alarm_rate is None else {"decision": decision, "alarm_rate": alarm_rate}
     verdicts = score_frame(frame, (channels, "time", "series"), keys, weights)
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
