@@ -112,6 +112,9 @@ class Verdicts:
     run_outside   (N,)   int32    consecutive rows outside a usual range that end with this row (0: none)
     alone         (N,)   bool     the row by itself lies beyond the stated end of the range; a mean of rows
                                   stays beyond it for some rows longer
+    partner       (N,)   int16    channel that says most about the leading one, where that differs from what
+                                  the other channels imply (−1: another quantity leads)
+    implied       (N,)   float32  what they imply, in units of the input (NaN: another quantity leads)
 
     probability  (N,)   float32  of an event, given the events before it (NaN: not an event)
     likely       (N, K) float64  numbers of the codes that were most probable, the most probable first
@@ -149,6 +152,8 @@ class Verdicts:
     recent_mean: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     run_outside: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     alone: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    partner: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    implied: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __post_init__(self) -> None:
         """Give columns that were left out their neutral values."""
@@ -166,6 +171,8 @@ class Verdicts:
             self.stated_rarity, self.recent_mean = (np.full(n, np.nan, np.float32) for _ in range(2))
         if len(self.alone) != n:
             self.run_outside, self.alone = np.zeros(n, np.int32), np.ones(n, np.bool_)
+        if len(self.partner) != n:
+            self.partner, self.implied = np.full(n, -1, np.int16), np.full(n, np.nan, np.float32)
         if len(self.ratio) == n:
             return
         self.ratio = np.zeros(n, np.float32)

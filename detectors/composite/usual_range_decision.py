@@ -20,8 +20,8 @@ from detectors.stages.usual_range.limits import CONFIRMED_RATIO, MIN_FACTOR
 from detectors.stages.usual_range.stage import ChannelRatios, UsualRange, UsualRangeSizes
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
-STATIC_LIMIT, IMPOSSIBLE_VALUE, UNUSUAL_VALUE = (
-    np.uint8(CAUSES.index(word)) for word in ("static_limit", "impossible_value", "unusual_value")
+STATIC_LIMIT, IMPOSSIBLE_VALUE, UNUSUAL_VALUE, RELATION = (
+    np.uint8(CAUSES.index(word)) for word in ("static_limit", "impossible_value", "unusual_value", "relation")
 )
 MIN_STATED_LOG_STEP = np.float32(np.log(2))  # of a price that is stated itself
 IMPOSSIBLE_RATIO = np.float32(10)  # of an impossible value, which has no range of its own
@@ -109,6 +109,7 @@ class UsualRangeDecision:
         verdicts.rarity, verdicts.channel_rarity = rarity.astype(np.float32), found.rarity
         verdicts.basis = np.where(known & ~violated, found.basis[rows, lead], np.uint8(0))
         self._state_context(found, anchor, (rows, lead), verdicts)
+        self._state_relation(found, batch, anchor, lead, verdicts)
         verdicts.lower, verdicts.upper = self._interval(found, anchor, expected.reshape(anchor.shape))
 
     def _state_context(
@@ -130,6 +131,35 @@ class UsualRangeDecision:
         verdicts.stated_rarity = np.maximum(rarity, 0).astype(np.float32)
         means = self.preset.inverse(found.level.astype(np.float64) + anchor)[at]
         verdicts.recent_mean = np.clip(means, -MAX_FLOAT32, MAX_FLOAT32).astype(np.float32)
+
+    def _state_relation(
+        self,
+        found: ChannelRatios,
+        batch: ChannelBatch,
+        anchor: Numbers,
+        lead: NDArray[np.intp],
+        verdicts: Verdicts,
+    ) -> None:
+        """State partner and implied value where a relation leads, in place.
+
+        Args:
+            found: Results of the stage.
+            batch: The points as channel slots.
+            anchor: Anchor of each channel (N, C).
+            lead: Leading channel of each point.
+            verdicts: The verdicts.
+        """
+        rows = np.arange(len(lead))
+        at = np.flatnonzero((verdicts.cause == RELATION) & np.isfinite(found.relation[rows, lead]))
+        verdicts.partner, verdicts.implied = (
+            np.full(len(lead), -1, np.int16),
+            np.full(len(lead), np.nan, np.float32),
+        )
+        if len(at):
+            place = (at, lead[at])
+            verdicts.partner[at] = found.partner[place]
+            implied = batch.v.reshape(anchor.shape)[place] - found.relation[place] + anchor[place]
+            verdicts.implied[at] = np.clip(self.preset.inverse(implied), -MAX_FLOAT32, MAX_FLOAT32)
 
     def _stated(
         self, found: ChannelRatios, values: Numbers, anchor: Numbers, expected: Floats

@@ -133,11 +133,16 @@ class DeviationContext:
 
     ``basis`` names the rows from which the range was learned, a word of ``detectors.base.BASES``. ``value``
     is the leading channel itself and ``recent_mean`` the mean of its last values, both in units of the input.
+    Where the cause is a relation, ``implied`` is what the other channels imply for the leading one, and
+    ``partner`` the channel that says most about it, with its value.
     """
 
     basis: str
     value: float | None
     recent_mean: float | None
+    partner: str | None = None
+    partner_value: float | None = None
+    implied: float | None = None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ Every message, page and command prints this text, so that all state the same num
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -93,6 +93,27 @@ def deviation_text(anomaly: Anomaly) -> str:
         size = f"{size}; {rows}{so_far}"
     rarity = rarity_text(anomaly.surprise, anomaly.last_flag_seq, anomaly.every_ns)
     return f"{size}; {rarity}" if rarity else size
+
+
+def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
+    """Return partner and implied value of a broken relation, "" where the cause is another one.
+
+    Args:
+        anomaly: the anomaly.
+        units: channel → unit.
+    """
+    context = anomaly.context
+    if context is None or context.partner is None or context.implied is None or context.value is None:
+        return ""
+    name = anomaly.channels[_leading_channel(anomaly)]
+    implied, value = _texts(context.implied, context.value)
+    (beside,) = _texts(math.nan if context.partner_value is None else context.partner_value)
+    partner, own = (f" {units[one]}" if units.get(one) else "" for one in (context.partner, name))
+    others = " and the other channels" if len(anomaly.channels) > 2 else ""
+    return (
+        f"beside {context.partner} of {beside}{partner}{others}, {name} is usually near {implied}{own}, "
+        f"not {value}{own}"
+    )
 
 
 def _size_text(anomaly: Anomaly) -> str:

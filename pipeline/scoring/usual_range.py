@@ -8,6 +8,7 @@ quantity count, so that the return to the usual range is never told.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -103,12 +104,27 @@ def _set_peak(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direct
     anomaly.observed[channel] = float(verdicts.observed[row])
     anomaly.lower[channel], anomaly.upper[channel] = low, high
     anomaly.expected[channel] = anomaly.expected[channel] if cause == "forecast" else _middle(low, high)
-    anomaly.context = DeviationContext(
-        BASES[verdicts.basis[row]], _finite(points.values[row, channel]), _finite(verdicts.recent_mean[row])
-    )
+    anomaly.context = _context(scored, row, anomaly.channels)
     anomaly.contribution = [float(i == channel) for i in range(len(anomaly.channels))]
     anomaly.forecaster = FORECASTERS[verdicts.forecaster[row]]
     anomaly.cause, anomaly.direction, anomaly.ratio = cause, direction, float(verdicts.ratio[row])
+
+
+def _context(scored: Scored, row: np.intp, channels: list[str]) -> DeviationContext:
+    """Return the numbers beside the usual range that ``row`` states."""
+    verdicts, values = scored.verdicts, scored.points.values[row]
+    channel, partner = int(verdicts.channel[row]), int(verdicts.partner[row])
+    context = DeviationContext(
+        BASES[verdicts.basis[row]], _finite(values[channel]), _finite(verdicts.recent_mean[row])
+    )
+    if partner < 0:
+        return context
+    return replace(
+        context,
+        partner=channels[partner],
+        partner_value=_finite(values[partner]),
+        implied=_finite(verdicts.implied[row]),
+    )
 
 
 def _middle(low: float, high: float) -> float:

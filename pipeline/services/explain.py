@@ -24,7 +24,7 @@ from pipeline.core.anomaly_text import anomaly_statement, events_before
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_local_time
 from pipeline.core.types import Anomaly, AnomalyState
-from pipeline.core.usual_range_text import deviation_text
+from pipeline.core.usual_range_text import deviation_text, relation_text
 from pipeline.core.verdict_words import CAUSE_TEXTS
 from pipeline.decode import series_key
 from pipeline.engine.initial_state import initial_states, scorer_with_initial_states
@@ -243,9 +243,11 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None, t
     if statement := anomaly_statement(anomaly, unit, ended=closed):
         until = f" to {_time(anomaly.lasted_until_ns, timezone)}" if closed else ""
         since = f"{'From' if closed else 'Since'} {_time(anomaly.began_ns, timezone)}{until}"
+        beside = relation_text(anomaly, units or {})
+        relation = f" At the peak: {beside}." if beside else ""
         return (
             f"{head}{statement}. {since}. Size: {deviation_text(anomaly)}. "
-            f"Cause: {CAUSE_TEXTS.get(anomaly.cause, anomaly.cause)}."
+            f"Cause: {CAUSE_TEXTS.get(anomaly.cause, anomaly.cause)}.{relation}"
         )
     observed, expected, lower, upper = (
         getattr(anomaly, name)[channel] for name in ("observed", "expected", "lower", "upper")

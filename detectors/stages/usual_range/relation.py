@@ -2,7 +2,8 @@
 
 A ridge regression on the values and squares of up to ``MAX_OTHERS`` other channels is fitted four times a day
 from the past only. Its residual is a quantity of the channel. It is given only where the relation explains
-most of the channel, and only within the ranges of the other channels that it was learned from.
+most of the channel, and only within the ranges of the other channels that it was learned from. The *partner*
+of a channel is the other one with the largest weights.
 
 State of a series with C channels and F = 2 · min(C − 1, ``MAX_OTHERS``) + 1 inputs:
 C · (F · (F + 1) / 2 + 2 · F + 8) · 4 + 12 bytes.
@@ -58,8 +59,10 @@ class Relation:
             "relation.clock": np.zeros((n, 3), np.float32),
         }
 
-    def run(self, state: State, slot: Ints, v: Floats, every: NDArray[np.int64]) -> Floats:
-        """Return the residuals (N, C) in working units, NaN where there is none.
+    def run(
+        self, state: State, slot: Ints, v: Floats, every: NDArray[np.int64]
+    ) -> tuple[Floats, NDArray[np.int16]]:
+        """Return the residuals (N, C) in working units, NaN where there is none, and the partners (N, C).
 
         Args:
             state: Arrays of ``initial``, advanced in place.
@@ -67,10 +70,10 @@ class Relation:
             v: Values of the channels (N, C) in working units.
             every: Cadence in ns (N,).
         """
-        out = np.full(v.shape, np.nan, np.float32)
+        out, partner = np.full(v.shape, np.nan, np.float32), np.full(v.shape, -1, np.int16)
         names = ("moments", "cross", "weights", "channel", "clock")
-        _relate(tuple(state[f"relation.{name}"] for name in names), slot, v, every, out)
-        return out
+        _relate(tuple(state[f"relation.{name}"] for name in names), slot, v, every, (out, partner))
+        return out, partner
 
 
 @kernel
@@ -146,6 +149,20 @@ def _judge(m, j, phi, weights, y, mean, rows, day):  # type: ignore[no-untyped-d
 
 
 @kernel
+def _partner(weights, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the channel with the largest weights in the relation of channel ``j``.
+
+    Inputs are in spreads, so that weights are comparable.
+    """
+    best, largest = 0, -1.0
+    for k in range(0, len(weights) - 1, 2):
+        size = abs(weights[k]) + abs(weights[k + 1])
+        if size > largest:
+            best, largest = k // 2, size
+    return best + 1 if best >= j else best
+
+
+@kernel
 def _learn(moments, cross, phi, y):  # type: ignore[no-untyped-def]  # noqa: ANN001
     at = 0
     for k in range(len(phi)):
@@ -181,6 +198,7 @@ def _learn_ranges(m, x, clock, day):  # type: ignore[no-untyped-def]  # noqa: AN
 @kernel
 def _relate(state, slot, values, every, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     moments, cross, weights, channel, clock = state
+    residual, partner = out
     phi = np.empty(cross.shape[2])
     for i in range(len(slot)):
         s, x = slot[i], values[i]
@@ -201,7 +219,7 @@ def _relate(state, slot, values, every, out):  # type: ignore[no-untyped-def]  #
                 error, learn = _judge(m, j, phi, weights[s, j], y, mean, t[CLOCK_ROWS], day)
                 explained = m[j, REL_ERROR] < MAX_UNEXPLAINED_SHARE * m[j, REL_DEVIATION]
                 if m[j, REL_FITS] > MIN_FITS and explained and inside:
-                    out[i, j] = error * _spread(m, j)
+                    residual[i, j], partner[i, j] = error * _spread(m, j), _partner(weights[s, j], j)
             if (learn and inside) or m[j, REL_FITS] < MIN_FITS_BEFORE_CLIP:
                 _learn(moments[s, j], cross[s, j], phi, y)
             if due:

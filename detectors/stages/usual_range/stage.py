@@ -11,7 +11,7 @@ number that is stored with fewer bits is rounded at the end of a visit or of a b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,8 @@ class ChannelRatios:
     basis      (N, C) uint8    see ``detectors.base.Verdicts``
     level      (N, C) float32  mean of the last rows, relative to the anchor; NaN in the first rows
     alone      (N, C) bool     see ``detectors.base.Verdicts``
+    relation   (N, C) float32  difference of the value from what the other channels imply, NaN: none
+    partner    (N, C) int16    channel that implies most of it, −1: none
     """
 
     ratio: Floats
@@ -106,6 +108,8 @@ class ChannelRatios:
     basis: NDArray[np.uint8]
     level: Floats
     alone: NDArray[np.bool_]
+    relation: Floats
+    partner: NDArray[np.int16]
 
 
 class UsualRange:
@@ -180,9 +184,9 @@ class UsualRange:
             min_alarm_rate: Lowest alarm rate of each point (N,), whatever the spec says.
         """
         shape, m, c = points.values.shape, len(batch), self.channels
-        relation = np.full(m, np.nan, np.float32)
+        relation, partner = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int16)
         if self.relation is not None:
-            relation = self.relation.run(state, points.slot, batch.v.reshape(shape), points.every).ravel()
+            relation, partner = self.relation.run(state, points.slot, batch.v.reshape(shape), points.every)
         local = local_ns(self.timezone, points.time)
         rows = Rows(
             batch.slot,
@@ -192,7 +196,7 @@ class UsualRange:
             batch.time,
             local if c == 1 else np.repeat(local, c),
             batch.every,
-            relation,
+            relation.ravel(),
             (batch.v - expected).astype(np.float32, copy=False),
             batch.split,
             np.ascontiguousarray(batch.step, np.float32),
@@ -205,9 +209,9 @@ class UsualRange:
             judge_rows(self._arrays(state), self.layout, self.settings, order, rows, output)
         if self.relation is not None:
             _blame(found, shape)
-        names = [one.name for one in fields(ChannelRatios) if one.name != "alone"]
-        known = {name: getattr(found, name).reshape(shape) for name in names}
-        return ChannelRatios(**known, alone=_lies_outside_alone(found, batch.v, relation).reshape(shape))
+        known = {name: one.reshape(shape) for name, one in found._asdict().items() if name != "own"}
+        known["alone"] = _lies_outside_alone(found, batch.v, relation.ravel()).reshape(shape)
+        return ChannelRatios(**known, relation=relation, partner=partner)
 
     def _alarm_rate(self, every: NDArray[np.int64]) -> Floats:
         """Return the alarm rate a row of series of this cadence."""

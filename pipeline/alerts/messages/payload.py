@@ -130,6 +130,13 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
             "series goes on in a later one), silent (no later file has the series), file_removed"
         ),
     ] = ""
+    relation: Annotated[
+        str,
+        Meta(
+            description="where a relation between channels is broken: the channel that says most about the "
+            "leading one, its value, and what is usual beside it"
+        ),
+    ] = ""
 
 
 class FaultView(msgspec.Struct, frozen=True):

@@ -163,6 +163,8 @@ def _data(alert: Alert) -> list[Line]:
     if alert.status == "resolved" and (end := END_REASON_TEXTS.get(EndReason(worst.end_reason))):
         found.append(Line("End", end))
     found += _advice(alert, worst, cause)
+    if worst.relation:
+        found.append(Line("At the peak", worst.relation))
     if len(worst.channels) > 1:
         found.append(_channels(worst))
     found += _context(alert)

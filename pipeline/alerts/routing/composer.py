@@ -40,7 +40,7 @@ from pipeline.core.durations import to_nanoseconds
 from pipeline.core.first_steps import first_step
 from pipeline.core.iso_times import show_clock_time
 from pipeline.core.types import END_REASON_TEXTS, Anomaly
-from pipeline.core.usual_range_text import deviation_text
+from pipeline.core.usual_range_text import deviation_text, relation_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from storage.alerting.alerts import AlertMember, AlertRecord
 from storage.alerting.states import AlertKind, AlertState, MemberState
@@ -235,6 +235,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         first_step=text.clean(first_step(anomaly, show_clock_time(anomaly.began_ns, timezone)), 400),
         ratio=anomaly.ratio or None,
         relative=anomaly.relative,
+        relation=text.clean(relation_text(anomaly, units), 300),
         end_reason=anomaly.end_reason if anomaly.end_reason in END_REASON_TEXTS else "",
     )
 

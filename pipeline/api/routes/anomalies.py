@@ -21,8 +21,9 @@ from pipeline.core.errors import InputError
 from pipeline.core.first_steps import first_step
 from pipeline.core.iso_times import show_clock_time, show_time
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Severity
+from pipeline.core.usual_range_text import relation_text
 from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_VALUES
-from pipeline.services.anomaly_text import finite, short_text
+from pipeline.services.anomaly_text import finite, leading, short_text
 from pipeline.services.explain import explain
 from pipeline.services.reviews import label_anomaly
 from storage.results import anomalies, labels
@@ -59,6 +60,19 @@ class EventView(BaseModel):
     probability: float | None
     before: list[str] = Field(description="events before it, the last one at the end")
     likely: list[LikelyEvent] = Field(description="the most probable events in its place")
+
+
+class RelationView(BaseModel):
+    """Relation between two channels that was broken, at the peak."""
+
+    channel: str = Field(description="channel that is blamed")
+    value: float | None
+    partner: str = Field(description="other channel that says most about it")
+    partner_value: float | None
+    implied: float | None = Field(description="what the other channels imply for the blamed channel")
+    text: str = Field(
+        examples=["beside pressure of 3.4 bar, temperature is usually near 67.3 °C, not 71.2 °C"]
+    )
 
 
 class AnomalyItem(BaseModel):
@@ -98,6 +112,9 @@ class AnomalyItem(BaseModel):
     )
     first_step: str = Field(description="one thing to look at first")
     channels: list[ChannelValue]
+    relation: RelationView | None = Field(
+        description="the other channel; null where the cause is no relation"
+    )
     event: EventView | None = Field(None, description="null in a stream of numbers")
 
 
@@ -262,8 +279,23 @@ def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
             }
             for at, name in enumerate(anomaly.channels)
         ],
+        "relation": _relation(anomaly, units),
         "event": None if anomaly.event is None else _event(anomaly.event),
     }
+
+
+def _relation(anomaly: Anomaly, units: dict[str, str]) -> RelationView | None:
+    context = anomaly.context
+    if context is None or context.partner is None:
+        return None
+    return RelationView(
+        channel=anomaly.channels[leading(anomaly)],
+        value=context.value,
+        partner=context.partner,
+        partner_value=context.partner_value,
+        implied=context.implied,
+        text=relation_text(anomaly, units),
+    )
 
 
 def _event(event: EventFinding) -> EventView:

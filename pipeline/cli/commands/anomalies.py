@@ -135,6 +135,9 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
     if anomaly.ratio:
         ended = anomaly.state is AnomalyState.CLOSED
         deviation = {"ratio": anomaly.ratio, "statement": anomaly_statement(anomaly, ended=ended)}
+    if anomaly.context is not None and anomaly.context.partner is not None:
+        names = ("partner", "partner_value", "implied")
+        deviation["relation"] = {name: getattr(anomaly.context, name) for name in names}
     if anomaly.event is not None:
         deviation = {"statement": anomaly_statement(anomaly), "event": asdict(anomaly.event)}
     return {

@@ -15,6 +15,7 @@ export interface Anomaly {
   id: string; stream: string; series: string; labels: Record<string, string>; state: string; severity: string; direction: string;
   start: string; peak: string; end: string; points: number; readings: number; surprise: number | null; ratio: number | null; relative: boolean; of_value: boolean; cause: string; cause_text: string;
   forecaster: string; model_version: string; revision: number; text: string; severity_reason: string; first_step: string; channels: Channel[]; event: EventView | null;
+  relation: { text: string } | null;
 }
 export interface Labelled extends Anomaly { review: { label: string; author: string; comment: string; at: string } | null }
 export interface Alert {
@@ -144,6 +145,7 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
         <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationOf(anomaly)}</> : <> ({durationOf(anomaly)})</>}.</p>
         {anomaly.severity_reason && <p>Severity: {anomaly.severity_reason}.</p>}
         {anomaly.event ? <EventStory event={anomaly.event} cause={anomaly.cause} /> : <Gauge channel={leading} relative={anomaly.relative} cause={anomaly.cause} causeText={anomaly.cause_text} />}
+        {anomaly.relation && <p>At the peak: <bdi>{anomaly.relation.text}</bdi>.</p>}
         <AroundChart key={anomaly.id} anomaly={anomaly} channel={leading.channel} />
       </section>
       <Section title="What to do">
