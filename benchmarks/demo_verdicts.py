@@ -195,7 +195,7 @@ def tells(fault: Fault, anomaly: Anomaly) -> bool:
 
 
 def run_seed(seed: int, rounds: int) -> tuple[list[Fault], list[tuple[int, Anomaly]]]:
-    """Return the faults of a run by start, and its messages by the time at which they were first shown."""
+    """Return the faults of a run by start, and its messages by time."""
     faults: list[Fault] = []
     messages: list[tuple[int, Anomaly]] = []
     for order, world in enumerate(WORLDS):
@@ -207,7 +207,7 @@ def run_seed(seed: int, rounds: int) -> tuple[list[Fault], list[tuple[int, Anoma
 
 
 def judge(faults: list[Fault], messages: list[tuple[int, Anomaly]], tally: Tally) -> list[str]:
-    """Count the messages and faults of a run; return a line for each wrong message and missed fault.
+    """Count messages and faults of a run; return a line for each error.
 
     Args:
         faults: Faults by start.

@@ -96,7 +96,7 @@ def deviation_text(anomaly: Anomaly) -> str:
 
 
 def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
-    """Return partner and implied value of a broken relation, "" where the cause is another one.
+    """Return partner and implied value of a broken relation, else "".
 
     Args:
         anomaly: the anomaly.

@@ -49,8 +49,9 @@ class Backtest:
     """The figures of one version on the held-out end.
 
     mase: median over series of the mean absolute error one step ahead, in mean steps |x_t − x_(t−1)| of the
-    series' past (Hyndman & Koehler 2006); errors: the same by series; tails: share of points with
-    a stated probability of at most .1, .01 and .001 (NaN: no series is long enough to state it); covered: share inside the band; alarms: runs of flagged
+    series' past (Hyndman & Koehler 2006); errors: the same by series; tails: share of points with a stated
+    probability of at most .1, .01 and .001 (NaN: no series is long enough to state it); covered: share inside
+    the band; alarms: runs of flagged
     points among the ``points`` that no person excluded; detected, missed: intervals labelled true; repeated:
     intervals labelled false that are flagged again; power: detected share of the synthetic changes by kind;
     minimum_size: median minimum detectable size by kind, in robust standard deviations (None: at least half

@@ -62,7 +62,7 @@ class Relation:
     def run(
         self, state: State, slot: Ints, v: Floats, every: NDArray[np.int64]
     ) -> tuple[Floats, NDArray[np.int16]]:
-        """Return the residuals (N, C) in working units, NaN where there is none, and the partners (N, C).
+        """Return residuals (N, C) in working units (NaN: none) and partners (N, C).
 
         Args:
             state: Arrays of ``initial``, advanced in place.

@@ -1,4 +1,4 @@
-"""The evidence of a broken relation: found by a real detector, stored, and shown on every face."""
+"""The evidence of a broken relation: found, stored, and shown on every face."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def stream_of(channels: tuple[str, ...], preset: str) -> dict[str, Any]:
 
 @cache
 def found(channels: tuple[str, ...], preset: str = "sensor") -> Anomaly:
-    """Return the anomaly of a temperature that leaves its relation to the pressure, within its own range."""
+    """Return the anomaly of a temperature that leaves its relation to the pressure."""
     rng = np.random.default_rng(4)
     load = np.zeros(ROWS)
     for i in range(1, ROWS):

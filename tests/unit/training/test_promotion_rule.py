@@ -133,7 +133,7 @@ def test_a_backtest_is_the_detector_on_the_points_as_they_came(quiet: TrainingDa
 
 
 def test_probabilities_are_the_calibrated_ones_under_usual_ranges(tmp_path: Path) -> None:
-    """The surprise only ranks rows there: on these rows one in ten is twice as often."""
+    """The surprise only ranks rows there."""
     spec = replace(LIGHT, decision="usual_range")
     data = lived(tmp_path, build(spec), sensors(8, 20))
     trial = Trial(data, spec, BacktestConfig(power_series=0))
