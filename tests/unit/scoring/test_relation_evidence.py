@@ -111,12 +111,11 @@ def test_every_face_shows_the_partner() -> None:
     shown = anomaly_item(config, one).relation
     assert shown is not None
     assert (shown.channel, shown.partner, shown.text) == ("temperature", "pressure", said)
-    member = AlertMember(
-        one.id, one.id, "plant", "k1", MemberState.OPEN, "major", 3.0, one.start_ns, one.end_ns, encode_anomaly(one)
-    )  # fmt: skip
-    record = AlertRecord(
-        one.id, "plant", AlertKind.DATA, "default", "k1", "plant/k1", {}, one.start_ns, one.end_ns, one.end_ns, "major"
-    )  # fmt: skip
+    times = (one.start_ns, one.end_ns)
+    place = (one.id, "plant", "k1", MemberState.OPEN)
+    member = AlertMember(one.id, *place, "major", 3.0, *times, encode_anomaly(one))
+    names = ("default", "k1", "plant/k1", {})
+    record = AlertRecord(one.id, "plant", AlertKind.DATA, *names, *times, one.end_ns, "major")
     record.count = 1
     settings = AlertsConfig(units=UNITS)
     behaviour = StreamRules("plant", settings, ()).behaviour("default")
