@@ -105,7 +105,7 @@ def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
     context = anomaly.context
     if context is None or context.partner is None or context.implied is None or context.value is None:
         return ""
-    name = anomaly.channels[_leading_channel(anomaly)]
+    name = anomaly.channels[anomaly.leading_channel]
     implied, value = _texts(context.implied, context.value)
     (beside,) = _texts(math.nan if context.partner_value is None else context.partner_value)
     partner, own = (f" {units[one]}" if units.get(one) else "" for one in (context.partner, name))

@@ -23,7 +23,7 @@ from pipeline.core.iso_times import show_clock_time, show_time
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Severity
 from pipeline.core.usual_range_text import relation_text
 from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_VALUES
-from pipeline.services.anomaly_text import finite, leading, short_text
+from pipeline.services.anomaly_text import finite, short_text
 from pipeline.services.explain import explain
 from pipeline.services.reviews import label_anomaly
 from storage.results import anomalies, labels
@@ -289,7 +289,7 @@ def _relation(anomaly: Anomaly, units: dict[str, str]) -> RelationView | None:
     if context is None or context.partner is None:
         return None
     return RelationView(
-        channel=anomaly.channels[leading(anomaly)],
+        channel=anomaly.channels[anomaly.leading_channel],
         value=context.value,
         partner=context.partner,
         partner_value=context.partner_value,
