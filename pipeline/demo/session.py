@@ -78,7 +78,9 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
         say("[demo] writing historical records, from which the detectors learn ordinary operation ...")
         feeder.write_history(folder / HISTORY_FOLDER)
         config = stack.enter_context(_with_dashboard(load_config(path), say))
-        running = stack.enter_context(daemon(config, stop_on_signals()))
+        stopping = stop_on_signals()
+        stack.enter_context(end_announced(stopping, say))
+        running = stack.enter_context(daemon(config, stopping))
         watcher, story = Watcher(config, say), ModelReporter(config, say)
         feeder.has_model = story.has_model
         if seconds is not None:
@@ -86,16 +88,16 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
             timer.start()
             stack.callback(timer.cancel)
         stop = threading.Event()
-        threads = [
-            threading.Thread(target=work, args=(stop,))
-            for work in (feeder.run, watcher.run, story.run, Keys(feeder.inject, running.stop).run)
-        ]
+        works = (watcher.run, story.run, Keys(feeder.inject, running.stop).run)
+        threads = [threading.Thread(target=work, args=(stop,)) for work in works]
+        threads.append(threading.Thread(target=feeder.run, args=(stopping,)))
         _announce(say, address, path)
         try:
             for thread in threads:
                 thread.start()
             running.run(lambda: None)
         finally:
+            stopping.set()
             stop.set()
             for thread in threads:
                 thread.join()
@@ -108,6 +110,23 @@ def _announce(say: Say, address: str, path: Path) -> None:
         f"[demo] running; press i to inject a fault, q to quit; in another terminal: "
         f"{command_path(sys.argv[0])} anomalies list -c {path}"
     )
+
+
+@contextmanager
+def end_announced(stopping: threading.Event, say: Say) -> Iterator[None]:
+    """Answer a signal at once: the batch in hand, the trainings and the broker need some seconds to end."""
+
+    def answer() -> None:
+        stopping.wait()
+        say("[demo] stopping ...")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def command_path(program: str) -> str:

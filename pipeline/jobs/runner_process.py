@@ -50,7 +50,9 @@ class RunnerProcess:
             return
         self.stop()
         quiet = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {
-            "DASK_LOGGING__DISTRIBUTED": "critical"
+            "DASK_LOGGING__DISTRIBUTED": "critical",
+            # A runner that is killed at the end of its time would leave a warning on the terminal.
+            "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
         }
         quiet["FOREWATCH_LOG_LEVEL"] = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
         command = [sys.executable, "-m", "pipeline.jobs.runner_process"]

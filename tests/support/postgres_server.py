@@ -126,7 +126,7 @@ class LocalPostgres:
             f"-h 127.0.0.1 -p {self._port} -k '' -c fsync={sync} -c full_page_writes={sync} "
             "-c max_connections=60"
         )
-        self._pg_ctl("start", "-w", "-t", "30", "-l", str(self._data / "server.log"), "-o", options)
+        self._pg_ctl("start", "-w", "-t", "240", "-l", str(self._data / "server.log"), "-o", options)
 
     def stop(self) -> None:
         """At once, as ``systemctl stop`` would: open connections are cut, committed data is safe."""
