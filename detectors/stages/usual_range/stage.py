@@ -209,7 +209,9 @@ class UsualRange:
             judge_rows(self._arrays(state), self.layout, self.settings, order, rows, output)
         if self.relation is not None:
             _blame(found, shape)
-        known = {name: one.reshape(shape) for name, one in found._asdict().items() if name != "own"}
+        known = {
+            name: one.reshape(shape) for name, one in found._asdict().items() if name not in ("own", "step")
+        }
         known["alone"] = _lies_outside_alone(found, batch.v, relation.ravel()).reshape(shape)
         return ChannelRatios(**known, relation=relation, partner=partner)
 
