@@ -43,8 +43,12 @@ MAX_CONNECTIONS = 256
 MAX_BODIES, MAX_UNPACKED = 16, 2
 #: Time after which a sender may try again when the spool is full.
 RETRY_AFTER_SECONDS = 5
-#: Endings of the paths of OTLP and Prometheus, which senders add to the address or want to see there.
-_OTLP_PATH, _PATHS = "v1/metrics", ("", "api/v1/write", "v1/metrics")
+#: Endings of the paths of OTLP, Prometheus and InfluxDB, which senders add to the address or want there.
+_OTLP_PATH, _PATHS = "v1/metrics", ("", "api/v1/write", "v1/metrics", "write", "api/v2/write")
+#: Units of the parameter ``precision`` of InfluxDB that have another name here.
+_UNITS = {"n": "ns", "u": "us"}
+#: Words before a key in ``Authorization``; clients of InfluxDB write the second one.
+_SCHEMES = ("bearer", "token")
 
 _VERSION_2 = "io.prometheus.write.v2.request"
 
@@ -64,7 +68,8 @@ CheckContent = Callable[[bytes, str], int]
 class PushTarget:
     """Stream that receives: its spool, key and limits.
 
-    ``count`` gets the status, the bytes and the points of each answered request.
+    ``count`` gets the status, the bytes and the points of each answered request. ``precision`` is the unit of
+    the times of line protocol, None for other formats.
     """
 
     spool: Spool
@@ -73,6 +78,7 @@ class PushTarget:
     max_body_bytes: int
     max_content_bytes: int
     count: Callable[[int, int, int], None] = lambda status, size, points: None
+    precision: str | None = None
 
 
 @dataclass(slots=True)
@@ -163,7 +169,7 @@ class _Receiver:
         if target is None:
             # It may be starting: after a 404 senders would drop their data.
             return _later(503, f"no stream {stream!r} receives here, or not yet")
-        if (refused := _refused(request, target)) is not None:
+        if (refused := _refused(request, target) or _other_precision(request, target)) is not None:
             target.count(refused.status_code, 0, 0)
             return refused
         async with self._bodies:
@@ -228,7 +234,9 @@ def _refused(request: Request, target: PushTarget) -> Response | None:
             return _text(403, "without a `key`, only programs of this machine may push")
     else:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), target.key.encode()):
+        if scheme.lower() not in _SCHEMES or not hmac.compare_digest(
+            given.strip().encode(), target.key.encode()
+        ):
             response = _text(401, "the header `Authorization: Bearer KEY` is missing or holds another key")
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
@@ -236,6 +244,19 @@ def _refused(request: Request, target: PushTarget) -> Response | None:
     if length.isdigit() and int(length) > target.max_body_bytes:
         return _text(413, f"the body has more than {target.max_body_bytes:,} bytes")
     return None
+
+
+def _other_precision(request: Request, target: PushTarget) -> Response | None:
+    """Return the answer to times of another unit than the stream reads; the sender keeps them."""
+    given = request.query_params.get("precision", "")
+    unit = _UNITS.get(given, given)
+    if target.precision is None or unit in ("", target.precision):
+        return None
+    return _later(
+        503,
+        f"the times are in {unit[:20]}, and the stream reads {target.precision}: set `precision: {unit[:20]}` "
+        f"in its format, or send precision={target.precision}",
+    )
 
 
 async def _body(request: Request, limit: int) -> bytes | None:

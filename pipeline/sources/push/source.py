@@ -39,6 +39,7 @@ class PushSource:
         folder: Path,
         check: CheckContent,
         metrics: PushMetrics | None = None,
+        precision: str | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -48,6 +49,7 @@ class PushSource:
             folder: Folder of the spool.
             check: Returns the number of points of a content, given its type.
             metrics: Metrics of the source.
+            precision: Unit of the times of line protocol, None for other formats.
 
         Raises:
             ConfigError: The key cannot be read.
@@ -57,6 +59,7 @@ class PushSource:
         self._folder = folder
         self._check = check
         self._metrics = metrics
+        self._precision = precision
         self._key = None if config.key is None else config.key.reveal().get_secret_value()
         if self._key is not None and not self._key:
             raise ConfigError(f"streams.{stream}.source.push.key: the key is empty; give a long random text")
@@ -117,6 +120,7 @@ class PushSource:
             config.max_body_bytes,
             config.max_content_bytes,
             _not_counted if self._metrics is None else self._metrics.request,
+            self._precision,
         )
         attach(config.host, config.port, self._stream, target)
         self._attached = True
@@ -205,7 +209,7 @@ def from_config(
     Args:
         stream_name: Name of the stream.
         config: Address, key and limits.
-        form: Not used: the engine decodes the records.
+        form: Tells the unit of times of line protocol; the engine decodes the records.
         folder: Folder of the spool, None for the one of the config.
         check: Returns the number of points of a content, given its type.
         metrics: Metrics of the source.
@@ -213,4 +217,6 @@ def from_config(
     chosen = config.spool or folder
     if chosen is None:
         raise ConfigError(f"streams.{stream_name}.source.push.spool: name the folder of the spool")
-    return PushSource(stream_name, config, Path(chosen), check, metrics)
+    lines = None if form is None else form.line_protocol
+    precision = None if lines is None else lines.precision
+    return PushSource(stream_name, config, Path(chosen), check, metrics, precision)
