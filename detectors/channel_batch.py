@@ -7,7 +7,9 @@ every state array whose first two axes (series, channels) are flattened.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,3 +82,16 @@ def flatten_channels(points: Points, x: NDArray[np.float64]) -> ChannelBatch:
         np.repeat(points.missed, c),
         np.repeat(points.every, c),
     )
+
+
+def over_channels(reduce: Callable[..., NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
+    """Return ``reduce`` over the channels of ``x`` (N, C), such as a maximum.
+
+    The result is a view for one channel: a reduction over an axis of length 1 takes as long as ten passes over the array.
+    """
+    return x[:, 0] if x.shape[1] == 1 else reduce(x, axis=1)
+
+
+def of_channel(x: NDArray[Any], channel: NDArray[np.intp]) -> NDArray[Any]:
+    """Return one channel of each point (N,) of ``x`` (N, C)."""
+    return x[:, 0] if x.shape[1] == 1 else x[np.arange(len(x)), channel]

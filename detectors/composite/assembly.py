@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
-from detectors.channel_batch import ChannelBatch, Floats
+from detectors.channel_batch import ChannelBatch, Floats, of_channel, over_channels
 from detectors.composite.presets import Preset
 from detectors.stages.forecaster_selection import FORECASTER_STATIC, SelectedForecasts
 from detectors.stages.multivariate import Multivariate
@@ -73,25 +73,24 @@ def assemble_verdicts(
     by_channel, repeats, cause = _channel_surprises(parts, state, points, batch, scores)
     # Alarms are decided on the scale of the static threshold: surprises are scaled to any other threshold.
     scale = np.float32(parts.event_gate.threshold) / parts.threshold.run(
-        state, points.slot, by_channel.max(axis=1)
+        state, points.slot, over_channels(np.max, by_channel)
     )
     by_channel, repeats = by_channel * scale[:, None], repeats * scale
     outside = _outside_limits(parts, points, low, high)
-    any_outside = outside.any(axis=1)
+    any_outside = over_channels(np.any, outside)
     impossible = parts.preset.impossible(points.values, parts.spec.channels)
     _raise_surprise(parts, by_channel, repeats, outside, impossible)
-    any_impossible = impossible.any(axis=1)
-    any_outside |= any_impossible
+    any_impossible = over_channels(np.any, impossible)
+    any_outside = any_outside | any_impossible
     min_rate = parts.preset.min_alarm_rate(points.every)
-    peak = by_channel.argmax(axis=1)
-    rows = np.arange(len(points))
-    allowed = _allowed(parts, points.values[rows, peak], expected[rows, peak]) | any_outside
+    peak = by_channel.argmax(axis=1) if shape[1] > 1 else np.zeros(len(points), np.intp)
+    allowed = _allowed(parts, of_channel(points.values, peak), of_channel(expected, peak)) | any_outside
     surprise, flag = parts.event_gate.run(
-        state, points.slot, by_channel[rows, peak], repeats, allowed, min_rate
+        state, points.slot, of_channel(by_channel, peak), repeats, allowed, min_rate
     )
-    total = by_channel.sum(axis=1, keepdims=True)
+    total = over_channels(np.sum, by_channel)[:, None]
     contribution = np.divide(by_channel, total, out=np.zeros(shape, np.float32), where=total > 0)
-    forecaster = scores.forecasts.forecaster.reshape(shape)[rows, peak]
+    forecaster = of_channel(scores.forecasts.forecaster.reshape(shape), peak)
     return Verdicts(
         score=(1.0 - 10.0 ** -surprise.astype(np.float64)).astype(np.float32),
         surprise=surprise,
@@ -102,7 +101,7 @@ def assemble_verdicts(
         contribution=contribution,
         forecaster=np.where(any_outside, np.uint8(FORECASTER_STATIC), forecaster),
         cause=np.select(
-            [any_impossible, any_outside], [IMPOSSIBLE_VALUE, STATIC_LIMIT], cause[rows, peak]
+            [any_impossible, any_outside], [IMPOSSIBLE_VALUE, STATIC_LIMIT], of_channel(cause, peak)
         ).astype(np.uint8),
     )
 
@@ -116,6 +115,8 @@ def _raise_surprise(
 ) -> None:
     """Give values outside their limits and impossible ones their surprise, in place."""
     for where, factor in ((outside, LIMIT_SURPRISE_FACTOR), (impossible, IMPOSSIBLE_SURPRISE_FACTOR)):
+        if not where.any():
+            continue
         least = np.float32(parts.event_gate.threshold * factor)
         by_channel[where] = np.maximum(by_channel[where], least)
         repeats[where.any(axis=1)] = least
@@ -144,10 +145,10 @@ def _channel_surprises(
         np.maximum(scores.raw[:, k].reshape(shape) - np.float32(np.log10(shape[1])), 0) for k in range(2)
     )
     by_channel = np.where(np.isnan(points.values), np.float32(0), one)
-    repeats, cause = repeating.max(axis=1), scores.cause.reshape(shape)
+    repeats, cause = over_channels(np.max, repeating), scores.cause.reshape(shape)
     if parts.multivariate is not None:
         joint, lasting, share, left = parts.multivariate.run(state, points.slot, batch, scores.forecasts)
-        leads = (joint > by_channel.max(axis=1))[:, None]
+        leads = (joint > over_channels(np.max, by_channel))[:, None]
         by_channel = np.where(leads, _spread(joint, share), by_channel)
         cause = np.where(leads, np.where(left, STEADY_STATE, MULTIVARIATE)[:, None], cause)
         repeats = np.maximum(repeats, lasting)

@@ -11,7 +11,7 @@ import numpy as np
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
-from detectors.jit import kernel
+from detectors.jit import row_kernel
 from detectors.stages.quantised_history import quantise
 
 FAR_QUANTA = 2**17  # more than the distance of any two stored values
@@ -42,7 +42,7 @@ class Novelty:
         _novelty(*arrays, batch.slot, batch.near, out)
 
 
-@kernel
+@row_kernel
 def _insert_sorted(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Insert ``value`` before ``at`` and return how many places are used then.
 
@@ -66,7 +66,7 @@ def _insert_sorted(seen, n, at, value):  # type: ignore[no-untyped-def]  # noqa:
     return n + 1
 
 
-@kernel
+@row_kernel
 def _novelty(seen, quantum, used, slot, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         row, n = seen[slot[i]], used[slot[i]]

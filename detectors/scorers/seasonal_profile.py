@@ -11,7 +11,7 @@ import numpy as np
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
-from detectors.jit import kernel
+from detectors.jit import row_kernel
 from detectors.stages.quantised_history import quantise
 
 DAY_NS = 86_400_000_000_000
@@ -46,7 +46,7 @@ class SeasonalProfile:
         _seasonal_profile(*arrays, batch.slot, batch.time, batch.v, batch.near, out)
 
 
-@kernel
+@row_kernel
 def _seasonal_profile(ends, quantum, day, slot, time, v, near, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     bins = ends.shape[2]
     for i in range(len(slot)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
-from detectors.jit import kernel
+from detectors.jit import row_kernel
 
 
 class ValueRange:
@@ -26,7 +26,7 @@ class ValueRange:
         _value_range(state["range.ends"], batch.slot, batch.v, out)
 
 
-@kernel
+@row_kernel
 def _value_range(ends, slot, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         end, value = ends[slot[i]], v[i]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
-from detectors.jit import kernel
+from detectors.jit import row_kernel
 
 # Indices into ``detectors.base.FORECASTERS``, as stored; 0 stands for no forecast.
 FORECASTER_STATIC, FORECASTER_SEASONAL, FORECASTER_GAUSSIAN = 1, 2, 3
@@ -80,11 +80,12 @@ class ForecasterSelection:
         if readout is None:
             readout = found.expected.copy()
         rows = (batch.slot, batch.v, batch.step, batch.unit, batch.season, readout)
-        _select_forecasts(state["ladder.gauss"], state["ladder.error"], rows, out, tuple(found))
+        guesses = np.empty(CANDIDATES, np.float32)
+        _select_forecasts(state["ladder.gauss"], state["ladder.error"], rows, guesses, out, tuple(found))
         return found
 
 
-@kernel
+@row_kernel
 def _best_candidate(guesses, e, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the index of the candidate that forecasts (−1: no row was seen yet)."""
     if n == 0:
@@ -101,7 +102,7 @@ def _best_candidate(guesses, e, n):  # type: ignore[no-untyped-def]  # noqa: ANN
     return best
 
 
-@kernel
+@row_kernel
 def _update_errors(e, guesses, best, value, step, age):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Update the recent errors of all candidates and the usual error.
 
@@ -120,11 +121,10 @@ def _update_errors(e, guesses, best, value, step, age):  # type: ignore[no-untyp
     e[COL_USUAL_ERROR] += (miss - e[COL_USUAL_ERROR]) / min(age, np.float32(USUAL_ERROR_ROWS))
 
 
-@kernel
-def _select_forecasts(gauss, error, rows, out, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
+@row_kernel
+def _select_forecasts(gauss, error, rows, guesses, out, found):  # type: ignore[no-untyped-def]  # noqa: ANN001
     slot, v, step, unit, season, readout = rows
     expected, forecaster, usual_error, relative_error, earlier_rows = found
-    guesses = np.empty(CANDIDATES, np.float32)
     for i in range(len(slot)):
         g, e, value = gauss[slot[i]], error[slot[i]], v[i]
         n = g[COL_ROWS]

@@ -16,7 +16,7 @@ import numpy as np
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch
-from detectors.jit import kernel
+from detectors.jit import kernel, row_kernel
 from detectors.stages.quantised_history import quantise
 
 LEVEL_FACTOR = 4  # values of a level that make one of the next
@@ -101,7 +101,7 @@ def _best_lag(values, repeats, found):  # type: ignore[no-untyped-def]  # noqa: 
             found[COL_STRENGTH], found[COL_LAG] = acf[lag], lag + shift
 
 
-@kernel
+@row_kernel
 def _strongest_lag(peak):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the rows of the best lag over all levels.
 
@@ -128,7 +128,7 @@ def _search_period(ring, count, most, span, repeats, peak):  # type: ignore[no-u
     peak[COL_LAG] *= span
 
 
-@kernel
+@row_kernel
 def _seasonality(state, repeats, recent, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
     ring, quantum, partial, count, peak = state
     slot, near, period, cycle, season = rows

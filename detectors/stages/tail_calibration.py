@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.channel_batch import Floats, Ints
-from detectors.jit import ONE, kernel, log2, log10
+from detectors.jit import ONE, log2, log10, row_kernel
 
 BINS_PER_OCTAVE = 4
 HALVING_ROWS = 30_000
@@ -86,14 +86,14 @@ class TailCalibration:
         return out, band
 
 
-@kernel
+@row_kernel
 def _exp_bins(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return 2^(x / BINS_PER_OCTAVE) for |x| ≤ ½, by the series of e^y."""
     y = LOG_BIN_RATIO * x
     return ONE + y * (ONE + y * (HALF + y * (np.float32(1 / 6) + y * np.float32(1 / 24))))
 
 
-@kernel
+@row_kernel
 def _tail(counts, row, low, wanted):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the error above which the mass ``wanted`` lies.
 
@@ -114,7 +114,7 @@ def _tail(counts, row, low, wanted):  # type: ignore[no-untyped-def]  # noqa: AN
     return threshold, max(excess, threshold * np.float32(0.02))
 
 
-@kernel
+@row_kernel
 def _mass_above(counts, row, place):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the mass above ``place``, in bins from the lowest."""
     above = ZERO
@@ -123,7 +123,7 @@ def _mass_above(counts, row, place):  # type: ignore[no-untyped-def]  # noqa: AN
     return above
 
 
-@kernel
+@row_kernel
 def _surprise(counts, head, row, quantile, error, place):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return −log10 P(E ≥ error) by the counts so far.
 
@@ -141,7 +141,7 @@ def _surprise(counts, head, row, quantile, error, place):  # type: ignore[no-unt
     return min(beyond, TWO * log10(mass + ONE))  # m values prove no rarity below one in m²
 
 
-@kernel
+@row_kernel
 def _insert(counts, head, row, index):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Count an error in the bin with this absolute index."""
     bins, low = counts.shape[1], int(head[row, COL_LOWEST]) - MIDDLES_ORIGIN
@@ -162,7 +162,7 @@ def _insert(counts, head, row, index):  # type: ignore[no-untyped-def]  # noqa: 
     head[row, COL_MASS] += 1
 
 
-@kernel
+@row_kernel
 def _halve(counts, head, row):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Halve all counts, from the highest bin to the zeros."""
     rest, mass = 0, 0
@@ -174,7 +174,7 @@ def _halve(counts, head, row):  # type: ignore[no-untyped-def]  # noqa: ANN001
     head[row, COL_ZEROS], head[row, COL_MASS] = zeros, mass + zeros
 
 
-@kernel
+@row_kernel
 def _calibrate(counts, head, slot, errors, settings, out, band):  # type: ignore[no-untyped-def]  # noqa: ANN001
     quantiles, quarantine, band_track, band_surprise = settings
     tracks = errors.shape[1]

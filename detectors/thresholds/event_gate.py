@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.channel_batch import Floats, Ints
-from detectors.jit import kernel
+from detectors.jit import row_kernel
 
 GATE_FACTOR = 1.3
 GATE_SHARE_OF_ROWS = 0.12
@@ -65,7 +65,7 @@ class EventGate:
         return surprise, flag
 
 
-@kernel
+@row_kernel
 def _event(alarm, thresholds, rows, slot, raw, repeats, allowed, surprise, flag):  # type: ignore[no-untyped-def]  # noqa: ANN001
     for i in range(len(slot)):
         a, threshold = alarm[slot[i]], thresholds[i]

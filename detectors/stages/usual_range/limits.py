@@ -69,6 +69,8 @@ ABSENCE_FACTOR = np.float32(1.5)
 STILL_MARGIN = np.float32(3)
 LIMIT_STEPS_PER_E_FOLD = np.float32(256)  # of the stored logarithm of a limit
 NO_LIMIT = np.int16(32_767)
+#: Limits of up to e^8 half widths by their stored logarithms: a batch reads up to 33 of each of its series.
+LIMIT_TABLE = np.exp(np.arange(2_048) / float(LIMIT_STEPS_PER_E_FOLD)).astype(np.float32)
 #: Handicap of the models, from the one that asks least of the data to the one that asks most.
 MODEL_HANDICAP = np.array([0.64, 0.8, 1.0], np.float32)
 LEFT_EXPONENT = np.float32(10)
@@ -97,6 +99,14 @@ def initial_limits(slots: int, layout: Layout) -> State:
     }
 
 
+@inlined_kernel
+def _limit_of(logarithm):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the limit in half widths of its stored logarithm."""
+    if 0 <= logarithm < len(LIMIT_TABLE):
+        return LIMIT_TABLE[logarithm]
+    return np.exp(np.float32(logarithm) / LIMIT_STEPS_PER_E_FOLD)
+
+
 @row_kernel
 def limit_factors(limits, layout, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write the limits in half widths to ``out`` (J, 3, 2), infinite where there is none."""
@@ -106,7 +116,7 @@ def limit_factors(limits, layout, out) -> None:  # type: ignore[no-untyped-def] 
                 e = layout.entry[j, m, s]
                 out[j, m, s] = np.float32(np.inf)
                 if e >= 0 and limits[e] != NO_LIMIT:
-                    out[j, m, s] = np.exp(np.float32(limits[e]) / LIMIT_STEPS_PER_E_FOLD)
+                    out[j, m, s] = _limit_of(limits[e])
             # A quantity with one side is cut on the other side by the same limit.
             for s in range(2):
                 if layout.entry[j, m, s] < 0:

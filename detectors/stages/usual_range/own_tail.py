@@ -34,7 +34,7 @@ STEPS = np.float32(4096)  # of a level, in one decade; of the width, in one e-fo
 LARGEST_STEPS = np.float32(2048)
 MAX_LEVEL, MAX_STORED = np.float32(7.9), 32_767
 LEVEL_SHARES = np.array([1e-1, 1e-2, 1e-3, 1e-4], np.float32)
-#: Rows between two falls of a level: a fall is about eight steps.
+#: Rows between two falls of a level, powers of two: a fall is about eight steps.
 FALL_STRIDES = np.array([1, 16, 128, 1024], np.int64)
 PRIOR_EXCEEDANCES, MEMORY_EXCEEDANCES = np.float32(2), np.float32(10)
 WIDTH_MEMORY_EXCEEDANCES = np.float32(8)
@@ -65,7 +65,10 @@ def initial_own(slots: int, levels: tuple[float, ...], width: float) -> State:
 
 
 def fall_stride(share: float) -> int:
-    """Return the rows between two falls of a level with this share of the rows."""
+    """Return the rows between two falls of a level with this share of them.
+
+    They are a power of two.
+    """
     return int(2 ** np.clip(np.rint(np.log2(0.16 / share)), 0, 10))
 
 
@@ -133,7 +136,7 @@ def learn_evidence(own, evidence, rows, outside) -> None:  # type: ignore[no-unt
         rise = _gain(LEVEL_SHARES[k], rows, MEMORY_EXCEEDANCES, LEVEL_GAIN)
         if evidence * STEPS > level and own[COL_RUN] <= MAX_COUNTED_RUN:
             level += rise
-        if rows % FALL_STRIDES[k] == 0:
+        if rows & (FALL_STRIDES[k] - 1) == 0:
             level -= rise * LEVEL_SHARES[k] * np.float32(FALL_STRIDES[k])
         level = min(max(level, below + MIN_LEVEL_DISTANCE * STEPS), MAX_LEVEL * STEPS)
         if k == FOLLOWED_LEVEL:
@@ -149,21 +152,21 @@ def half_width(own, unit):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN2
 
 
 @row_kernel
-def learn_width(own, residual, unit, rows, share, stride) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def learn_width(own, residual, half, rows, share, stride) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Move the width after a row with this absolute residual.
 
     Args:
         own: Row of ``usual.own``.
         residual: Absolute residual of the forecast.
-        unit: A usual step.
+        half: ``half_width`` before the row.
         rows: Earlier rows.
         share: Wanted share of the rows outside of the interval.
-        stride: Rows between two falls of the width.
+        stride: Rows between two falls of the width, a power of two.
     """
     level = np.float32(own[COL_WIDTH])
     rise = _gain(share, rows, WIDTH_MEMORY_EXCEEDANCES, WIDTH_GAIN)
-    if residual > half_width(own, unit) and own[COL_RUN] <= MAX_COUNTED_RUN:
+    if residual > half and own[COL_RUN] <= MAX_COUNTED_RUN:
         level += rise
-    if rows % stride == 0:
+    if rows & (stride - 1) == 0:
         level -= rise * share * np.float32(stride)
     own[COL_WIDTH] = np.int16(np.rint(min(max(level, np.float32(-MAX_STORED)), np.float32(MAX_STORED))))

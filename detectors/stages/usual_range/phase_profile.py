@@ -210,9 +210,9 @@ def close_visit(profile, quantum, visits, layout, cell, learned, ranges, picks, 
     outward = np.float32(1) if accepted else OUTWARD_RATE_OUTSIDE if outside else OUTWARD_RATE
     outward = max(outward, np.float32(1) / max(n, 1)) if not outside else outward
     for j in range(len(layout.quantity)):
-        low, high = visit[j, 0], visit[j, 1]
-        if layout.number[j, 1] < 0 or np.isnan(low):
+        if layout.number[j, 1] < 0 or np.isnan(visit[j, 0]):  # ``visit`` has no rows of the others
             continue
+        low, high = visit[j, 0], visit[j, 1]
         old_high = _stored(profile, quantum, layout, cell, j, 1)
         old_low = _stored(profile, quantum, layout, cell, j, 0) if layout.number[j, 0] >= 0 else old_high
         if n > 0 and not np.isnan(old_high):

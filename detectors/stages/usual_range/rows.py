@@ -300,7 +300,7 @@ def _state_rarity(lane, layout, settings, rows, i, result):  # type: ignore[no-u
     found.stated_rarity[i] = own_tail.rarity_of(own, told, seen)
     own_tail.learn_evidence(own, evidence, seen, outside)
     unit = base if np.isnan(rows.step[i]) else max(rows.step[i], base)
-    half = own_tail.half_width(own, unit)
+    half = width_before = own_tail.half_width(own, unit)
     for j in range(len(layout.quantity)):
         width = lane.pool[j, 1] - lane.pool[j, 0]
         if layout.quantity[j] == Q_VALUE and width > 0:
@@ -308,7 +308,7 @@ def _state_rarity(lane, layout, settings, rows, i, result):  # type: ignore[no-u
     found.half_width[i] = half
     if not np.isnan(rows.residual[i]):
         own_tail.learn_width(
-            own, abs(rows.residual[i]), unit, seen, settings.outside_share, settings.width_stride
+            own, abs(rows.residual[i]), width_before, seen, settings.outside_share, settings.width_stride
         )
 
 

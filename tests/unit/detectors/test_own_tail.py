@@ -63,8 +63,9 @@ def test_the_interval_holds_its_share():
     share, inside = np.float32(0.01), 0
     stride = own_tail.fall_stride(0.01)
     for row, size in enumerate(np.abs(rng.standard_t(3, 40_000)).astype(np.float32)):
-        inside += row >= 10_000 and size <= own_tail.half_width(own, np.float32(1))
-        own_tail.learn_width(own, size, np.float32(1), row, share, stride)
+        half = own_tail.half_width(own, np.float32(1))
+        inside += row >= 10_000 and size <= half
+        own_tail.learn_width(own, size, half, row, share, stride)
     assert inside / 30_000 == pytest.approx(0.99, abs=0.002)
 
 
