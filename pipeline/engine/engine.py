@@ -28,6 +28,7 @@ from pipeline.engine.commit import Committer, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.gone_files import GoneFiles
 from pipeline.engine.ownership import MAX_PARTITIONS_PER_CLAIM, Claim, Ownership
+from pipeline.engine.silence import Silence
 from pipeline.engine.sink import ResultWriters, Sink
 from pipeline.engine.snapshots import Snapshots
 from pipeline.observability.metrics import StreamMetrics
@@ -57,6 +58,7 @@ class EngineParts:
     metrics: StreamMetrics
     gone_files: GoneFiles
     writers: ResultWriters
+    silence: Silence
     sinks: Sequence[Sink] = ()
     max_batch: int = 20_000
 
@@ -71,6 +73,7 @@ class Engine:
     _result: BatchResult | None = None  # the source of ``_pending``
     _to_acquire: dict[Partition, float] = field(default_factory=dict)  # partition → time of the next attempt
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until an operator acts
+    _ended: set[Partition] = field(default_factory=set)  # their sessions ended, and no snapshot has that yet
     _unreadable: dict[Partition, str] = field(default_factory=dict)  # the source tries them again by itself
     _missing_files: bool = True  # those that are gone since the last run are not ended yet
     _held: bool = False  # reading waits until an output has written more
@@ -114,12 +117,14 @@ class Engine:
         if self._result is not None and now >= self._retry_at:
             self._commit()
         if self._result is None:
+            self._store_ended()
             self._snapshot()
         if now - self._checked_at >= CHECK_SECONDS:
             self._checked_at = now
             self._check_lag_and_identity()
             if self._result is None and not self.finished:
                 self._close_idle()
+                self._end_silent_sessions()
         return bool(records)
 
     @property
@@ -183,7 +188,7 @@ class Engine:
             except Exception as error:
                 log.warning("a part of a failed stream cannot be closed", error=repr(error))
 
-    # ------------------------------------------------------------------------------------------------ the steps
+    # ------------------- the steps
 
     def _poll(self, timeout: float) -> Poll:
         try:
@@ -298,7 +303,8 @@ class Engine:
         if replayed := [old for old, _ in halves if old is not None]:
             self._replay(replayed)
             self._emit_caught_up()
-        if fresh := [new for _, new in halves if new is not None]:
+            self._store_ended()
+        if fresh := [new for _, new in halves if new is not None and new.partition in ownership.positions]:
             self._stage_commit(scorer.process(fresh))
 
     def _replay(self, batch: list[Records | TableRecords]) -> None:
@@ -317,6 +323,7 @@ class Engine:
     def _emit_caught_up(self) -> None:
         for result in self.parts.ownership.caught_up():
             self._emit(result)
+            self._ended |= result.outcomes.keys()
 
     def _emit(self, result: BatchResult) -> None:
         for sink in self.parts.sinks:
@@ -403,6 +410,32 @@ class Engine:
             self.commit_between(self.parts.scorer.flush(buffered))
         elif (result := self.parts.scorer.close_idle(ready)) is not None:
             self.commit_between(result)
+
+    def _end_silent_sessions(self) -> None:
+        """Commit the ends of sessions in partitions without further records."""
+        positions, silent = self.parts.ownership.positions, self.parts.silence.over(time.monotonic())
+        offsets = {p: at for p in silent if p in positions and (at := positions[p].next_offset) is not None}
+        if (result := self.parts.scorer.end_silent(offsets)) is not None:
+            self._ended |= result.outcomes.keys()
+            self.commit_between(result)
+            if self._result is None:
+                self._store_ended()
+
+    def _store_ended(self) -> None:
+        """Store the state of partitions whose sessions have ended without a record.
+
+        No record of theirs is read before. A replay from an earlier snapshot would take it for one of the
+        session that has ended. Where it cannot be stored, the partition is acquired again.
+        """
+        while self._ended:
+            partition = self._ended.pop()
+            try:
+                stored = self.parts.snapshots.take_now(self.parts.ownership, partition)
+            except Fenced as error:
+                self._handle_fence(error.partition)
+                continue
+            if not stored:
+                self._schedule_reacquire(partition, RETRY_SECONDS)
 
     def _end_file(self, partition: Partition) -> None:
         """End a followed file that is gone.
@@ -521,6 +554,7 @@ class Engine:
             self._result.outcomes.pop(partition, None)
         self._to_acquire.pop(partition, None)
         self._stopped.discard(partition)
+        self._ended.discard(partition)
         self.parts.ownership.drop(partition)
         self.parts.snapshots.forget(partition)
         self.parts.metrics.forget(partition)
@@ -531,14 +565,34 @@ class Engine:
         p.faults.synchronise()
         try:
             owned = list(p.ownership.positions)
-            for partition, bounds in p.source.bounds(owned).items():
+            found = p.source.bounds(owned)
+            for partition, bounds in found.items():
                 p.metrics.lag(
                     partition, bounds.end - (p.ownership.positions[partition].next_offset or bounds.beginning)
                 )
             replaced = [q for q in owned if p.ownership.is_log_replaced(q)]
         except SourceError as error:
+            p.silence.clear()
             p.faults.open_for(error)
             return
+        self._observe_silence(found)
         p.faults.close(FaultKind.SOURCE_DOWN)
         for partition in replaced:
             self._schedule_reacquire(partition)
+
+    def _observe_silence(self, found: Mapping[Partition, OffsetBounds]) -> None:
+        p = self.parts
+        if self._held or self._result is not None:
+            p.silence.clear()
+            return
+        unread = self._stopped | self._unreadable.keys()
+        p.silence.observe(
+            {
+                partition: (at, bounds.end)
+                for partition, bounds in found.items()
+                if partition not in unread
+                and not p.ownership.recovering(partition)
+                and (at := p.ownership.positions[partition].next_offset) is not None
+            },
+            time.monotonic(),
+        )

@@ -15,6 +15,7 @@ from pipeline.engine.gone_files import GoneFiles
 from pipeline.engine.history_sink import HistorySink
 from pipeline.engine.offloaded_state import OffloadedSeries, warm_start_reader
 from pipeline.engine.ownership import Ownership
+from pipeline.engine.silence import Silence
 from pipeline.engine.sink import ResultWriters, ScoreOutput, Sink, SnapshotListener
 from pipeline.engine.snapshots import Snapshots
 from pipeline.models.champion import champion_of
@@ -115,6 +116,7 @@ def build_engine(
             gone_files=GoneFiles(database, reader, scorer, offloaded),
             sinks=sinks,
             writers=writers,
+            silence=Silence(scorer.silence_seconds),
             max_batch=config.engine.max_batch,
         )
     )

@@ -276,8 +276,11 @@ class Ownership:
         for partition in [p for p in self._open if not self.recovering(p)]:
             position = self.positions[partition]
             assert position.next_offset is not None
-            if not position.counts.buffered and self._scorer.buffered_records(partition):
-                # The input had ended, and its buffered records were scored and committed after the snapshot.
+            if (
+                not position.counts.buffered and self._scorer.buffered_records(partition)
+            ) or self._scorer.has_ended(partition, position.watermark_ns):
+                # The input or a partition had ended: its buffered records were scored, or its sessions ended.
+                # That was committed after the snapshot.
                 yield self._scorer.flush({partition: position.next_offset}, replay=True)
             self._scorer.restore_open(partition, self._open.pop(partition))
 

@@ -80,6 +80,13 @@ class Snapshots:
             with suppress(Fenced):
                 self._take(ownership, partition)
 
+    def take_now(self, ownership: Ownership, partition: Partition) -> bool:
+        """Take the snapshot of an owned partition.
+
+        Return False if it is not written. Raises Fenced.
+        """
+        return self._take(ownership, partition)
+
     def renew(self) -> None:
         """Take all of them soon: the state is no longer only what the records made of it."""
         self._taken.clear()
@@ -100,11 +107,11 @@ class Snapshots:
         commits = ownership.positions[partition].commits
         return not ownership.recovering(partition) and self._taken.get(partition, (0.0, None))[1] != commits
 
-    def _take(self, ownership: Ownership, partition: Partition) -> None:
+    def _take(self, ownership: Ownership, partition: Partition) -> bool:
         position = ownership.positions[partition]
         assert position.next_offset is not None
         if not self._writers.durable(partition, position.next_offset):
-            return  # the next turn tries again; a crash before replays from the snapshot of before
+            return False  # the next turn tries again; a crash before replays from the snapshot of before
         silent = self._scorer.idle(partition)
         idle = self._longest_silent(silent)
         pages = self._scorer.pages(partition, without=idle)
@@ -121,7 +128,7 @@ class Snapshots:
         except StorageUnavailable as error:
             log.warning("snapshot not written", partition=str(partition), error=str(error))
             self._taken[partition] = (time.monotonic(), -1)
-            return
+            return False
         self._scorer.series.release(partition, [self._scorer.series.key(slot) for slot in idle.tolist()])
         self._writers.settle(partition, position.next_offset)
         if self._source is not None:
@@ -133,6 +140,7 @@ class Snapshots:
         self._metrics.snapshot(partition, size)
         self._metrics.snapshot_seconds.observe(time.monotonic() - started)
         self._metrics.evictions.inc(offloaded)
+        return True
 
     def _longest_silent(self, slots: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the series that leave memory with this snapshot."""

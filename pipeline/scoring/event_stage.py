@@ -13,6 +13,7 @@ from detectors.base import Detector, Points, Verdicts
 from detectors.sequences.stream_detector import NO_EVENT, EventStreamDetector
 from detectors.sequences.vocabulary import Vocabulary
 from pipeline.config.schema import Stream
+from pipeline.core.durations import SECOND_NS
 from pipeline.core.errors import DamagedState
 from pipeline.core.types import EventFinding, Partition
 from pipeline.decode import Columns
@@ -118,6 +119,26 @@ class EventStage:
         admitted = self._event_time.end_sessions(state, slots, watermark_ns, admitted)
         events.next_end_ns = self._sessions.first_end(state, slots)
         return admitted
+
+    @property
+    def idle_seconds(self) -> float:
+        """Time without events after which a session has ended, 0 without such a time."""
+        return self._sessions.idle_ns / SECOND_NS
+
+    def open_sessions(self, series: SeriesTable, partition: Partition) -> bool:
+        """Return True if a session of the partition may end by ``idle``."""
+        state = series.state["windows"]
+        return self._sessions.idle_ns > 0 and bool(state["open"][series.slots(partition)].any())
+
+    def ended_mark(self, watermark_ns: int | None) -> int | None:
+        """Return the watermark after the end of the sessions without a record.
+
+        Args:
+            watermark_ns: That of its records.
+        """
+        if watermark_ns is None or not self._sessions.idle_ns:
+            return watermark_ns
+        return watermark_ns + self._sessions.idle_ns + 1
 
     def limit_new_codes(
         self, points: Points, verdicts: Verdicts, rows: Mapping[Partition, slice], alarm_rate: float

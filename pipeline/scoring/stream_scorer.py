@@ -140,7 +140,7 @@ class StreamScorer:
         self._gauges: dict[Partition, DeadLetterGauge] = {}
         self.limit = SeriesLimit(max_series, self.series, self._buffers, go_on=self.is_file_sequence)
 
-    # ------------------------------------------------------------------------------------------------ records in, verdicts out
+    # ------------------- records in, verdicts out
 
     def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> BatchResult:
         """Score records, at most one batch for each partition.
@@ -199,6 +199,46 @@ class StreamScorer:
             )
         return self._score(ready, outcomes, replay, ended=end_sessions)
 
+    @property
+    def silence_seconds(self) -> float | None:
+        """Silence of a partition that ends its sessions; None: it ends none.
+
+        It is time of the wall clock, in seconds.
+        A followed file is silent once the next one has begun, and its series go on there.
+        """
+        if self.events is None or self.is_file_sequence or not (idle := self.events.idle_seconds):
+            return None
+        return idle + self.stream.lateness.total_seconds()
+
+    def end_silent(self, next_offsets: Mapping[Partition, int]) -> BatchResult | None:
+        """End the sessions of silent partitions.
+
+        Their buffered events are scored first. None if there is neither.
+        """
+        if self.events is None:
+            return None
+        waiting = {
+            partition: at
+            for partition, at in next_offsets.items()
+            if self.buffered_records(partition) or self.events.open_sessions(self.series, partition)
+        }
+        return self.flush(waiting) if waiting else None
+
+    def has_ended(self, partition: Partition, watermark_ns: int | None) -> bool:
+        """Return True if sessions that are open here have ended at a commit.
+
+        Args:
+            partition: The partition.
+            watermark_ns: Its committed watermark.
+        """
+        reached = self._buffer_of(partition).watermark_ns
+        return (
+            self.events is not None
+            and None not in (watermark_ns, reached)
+            and watermark_ns == self.events.ended_mark(reached)
+            and self.events.open_sessions(self.series, partition)
+        )
+
     def _score(
         self,
         ready: dict[Partition, Columns],
@@ -254,6 +294,9 @@ class StreamScorer:
             if self.events is not None:
                 watermark = FOREVER if ended else result.outcomes[partition].watermark_ns
                 one = self.events.end_sessions(self.series, partition, watermark, columns, one)
+                if ended:
+                    outcome = result.outcomes[partition]
+                    outcome.watermark_ns = self.events.ended_mark(outcome.watermark_ns)
             admitted.append(one)
             offsets.append(one.offsets(columns))
             result.rows[partition] = slice(start, start := start + len(one.points))
@@ -455,7 +498,7 @@ class StreamScorer:
             array[at] = state[name][rows]
         return len(rows)
 
-    # ------------------------------------------------------------------------------------------------ state of a partition
+    # ------------------- state of a partition
 
     def restore(
         self,

@@ -55,3 +55,28 @@ def test_a_wrong_order_arrives_as_an_alert_in_words(tmp_path: Path, topics) -> N
     assert "expected “unlock”" in text
     assert "Events before: badge" in text
     assert "the verdict still holds" in text
+
+
+def test_events_that_stop_with_the_whole_topic_are_told_once(tmp_path: Path, topics) -> None:
+    shell, topic, port = Shell(tmp_path), topics.create(), free_port()
+    saved_door_model(tmp_path)
+    (tmp_path / "secret").write_text(new_secret())
+    config = CONFIG.format(broker=topics.broker, topic=topic, port=port).replace("idle: 1m", "idle: 3s")
+    (tmp_path / "forewatch.yaml").write_text(config)
+    stopped = [("back", 600, "badge"), ("back", 601, "unlock")]
+    topics.produce(topic, encoded([*cycles("front", 1), *stopped]))
+    command = [*FOREWATCH, "hooks", "listen", "--port", str(port), "--secret-file", "secret"]
+    with listening(command, tmp_path) as listener:
+        with daemon(shell) as running:
+            running.until(lambda: running.records("scored") == 7, "all events are scored")
+            while "the session ended after “badge”, “unlock”" not in listener.line("")[0]:
+                pass  # no record follows: the end is that of the wall clock
+        first = shell.json("anomalies", "list")
+        with daemon(shell) as running:
+            # The session is over, whoever reads on.
+            topics.produce(topic, encoded([("back", 602, "open"), *cycles("back", 1, 700)]))
+            running.until(lambda: running.records("scored") == 5, "the next session is scored")
+            running.until(lambda: running.records("late") == 1, "the late event is none of it")
+    (anomaly,) = shell.json("anomalies", "list")
+    assert [anomaly] == first
+    assert (anomaly["cause"], anomaly["state"], anomaly["revision"]) == ("missing_event", "closed", 1)
