@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
+from pipeline.config.inputs import TEMPLATE_LABEL, TEMPLATE_TEXT_LABEL, MetricFormat
 from pipeline.config.problems import Finding, KeyPath
 from pipeline.config.schema import (
     CsvFormat,
@@ -43,6 +44,7 @@ def format_rules(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         if not re.fullmatch(r"[^\d\s.,+-]([^\n]*\S)?", unit):
             yield Finding((*at, "units"), f"{unit!r} is not a unit", "write texts such as °C, kB or %")
     yield from _envelope(stream, at)
+    yield from _template(stream, at)
     if isinstance(chosen, CsvFormat):
         try:
             codecs.lookup(chosen.encoding)
@@ -74,9 +76,29 @@ def _times(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         yield Finding(path, what, "write day, month and year, such as '%d.%m.%Y %H:%M:%S'")
 
 
+def _template(stream: Stream, at: KeyPath) -> Iterator[Finding]:
+    chosen = stream.format.chosen
+    if chosen.template is None:
+        return
+    path = (*at, "template")
+    if stream.of_events:
+        field = "code" if chosen.code else "text"
+        yield Finding(path, f"is given together with {field}", "count lines in a stream with `values: []`")
+    elif isinstance(chosen, MetricFormat):
+        yield Finding(path, "samples of metrics have no log lines", "remove the key")
+    elif stream.aggregate is None:
+        remedy = "write `aggregate: {every: 1m, values: {lines: count}}`"
+        yield Finding(path, "is for lines that an aggregate counts", remedy)
+    for label in (TEMPLATE_LABEL, TEMPLATE_TEXT_LABEL):
+        if label in chosen.label_fields:
+            remedy = "name the label otherwise: `series: {NAME: FIELD}`"
+            yield Finding((*at, "series"), f"the label {label} is that of `template`", remedy)
+
+
 def _envelope(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     chosen, source = stream.format.chosen, stream.source.chosen
     used = [*chosen.label_fields.values(), *chosen.time_fields, *chosen.value_fields.values()]
+    used += [chosen.template] if chosen.template else []
     columnar = isinstance(source, FilesSourceConfig | TelemetrySourceConfig | SqlSourceConfig)
     for field in used:
         name = field.split(".", 1)[0]
@@ -85,6 +107,8 @@ def _envelope(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         )
         if key == "series" and field == chosen.event_field:
             key = "code" if chosen.code else "text"
+        elif key == "series" and field == chosen.template and field not in chosen.label_fields.values():
+            key = "template"
         if name == "$headers" and name == field:
             yield Finding((*at, key), "$headers needs a name", "write $headers.NAME")
         elif columnar and name in _OF_RECORDS:

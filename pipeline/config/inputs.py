@@ -112,6 +112,10 @@ class SourceConfig(ConfigModel):
 
 #: Channel of a stream of events.
 EVENT_CHANNEL = "event"
+#: Label of a series of counted log lines: the code of their template.
+TEMPLATE_LABEL = "template"
+#: Label of an anomaly of such a series: its template.
+TEMPLATE_TEXT_LABEL = "template_text"
 
 Fields = list[str] | dict[str, str]
 
@@ -148,6 +152,11 @@ class RecordFormat(ConfigModel):
     text: str | None = Field(
         None,
         description="instead of values: field of a log line; its template is the code of the event",
+    )
+    template: str | None = Field(
+        None,
+        description="beside values: field of a log line, whose template is a further label of the series, so "
+        "that `aggregate` counts the lines of each template",
     )
     optional: list[str] = Field(
         default_factory=list,
@@ -187,6 +196,16 @@ class RecordFormat(ConfigModel):
     def event_field(self) -> str | None:
         """Field of the code or of the log line of an event, None for a format of numbers."""
         return self.code or self.text
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels of a series, with that of the template of a log line."""
+        return (*self.label_fields, *((TEMPLATE_LABEL,) if self.template else ()))
+
+    @property
+    def anomaly_labels(self) -> tuple[str, ...]:
+        """Names of the labels of an anomaly: those of its series, and the text of a template."""
+        return (*self.label_names, *((TEMPLATE_TEXT_LABEL,) if self.template else ()))
 
     @property
     def label_fields(self) -> dict[str, str]:

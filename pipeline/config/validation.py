@@ -221,7 +221,8 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             f"there is no time zone {stream.format.chosen.timezone!r}",
             "write a name such as UTC or Europe/Berlin",
         )
-    counted = kind == "json" and stream.aggregate is not None  # records without numbers can be counted
+    # Records without numbers can be counted.
+    counted = stream.aggregate is not None and (kind == "json" or stream.format.chosen.template is not None)
     if not stream.format.chosen.value_fields and not counted:
         yield Finding((*at, kind, "values"), "is empty", "name at least one field")
     yield from format_rules(stream, (*at, kind))
@@ -322,7 +323,7 @@ def _retraining(stream: Stream, at: KeyPath) -> Iterator[Finding]:
             f"there is no time zone {stream.retraining.timezone!r}",
             "write a name such as UTC or Europe/Berlin",
         )
-    labels = stream.format.chosen.label_fields
+    labels = stream.format.chosen.label_names
     if unknown := [label for label in stream.retraining.models_by if label not in labels]:
         yield Finding(
             (*at, "models_by"), f"series have no label {unknown[0]!r}", f"name some of {', '.join(labels)}"

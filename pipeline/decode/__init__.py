@@ -4,7 +4,7 @@ A record that does not fit becomes a dead letter, never an exception. A new form
 ``Parsed`` of a batch, and one line in ``Decoder.__init__``.
 """
 
-from pipeline.decode.columns import REPEATED_HOUR, Columns, Key, SeriesKeys
+from pipeline.decode.columns import REPEATED_HOUR, SEPARATOR, Columns, Key, SeriesKeys
 from pipeline.decode.dead_letter_limit import DeadLetterGauge
 from pipeline.decode.decoder import Decoded, Decoder, make_decoder
 from pipeline.decode.parsed_batch import MAX_LABEL, REASONS
@@ -14,6 +14,7 @@ __all__ = [
     "MAX_LABEL",
     "REASONS",
     "REPEATED_HOUR",
+    "SEPARATOR",
     "Columns",
     "DeadLetterGauge",
     "Decoded",

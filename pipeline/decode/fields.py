@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 from pipeline.config.schema import Stream
@@ -29,7 +30,7 @@ class Fields:
     """Field names as configured.
 
     ``numbers`` are read by the aggregate only, as are ``fingerprints``, of which only the identity matters.
-    ``event`` holds the code or the log line of a stream of events.
+    ``event`` holds the code or the log line of a stream of events, or the log line whose template is a label.
     """
 
     labels: tuple[str, ...]
@@ -90,7 +91,7 @@ def fields_of(name: str, stream: Stream) -> Fields:
     """
     chosen = stream.format.chosen
     labels, values = tuple(chosen.label_fields.values()), tuple(chosen.value_fields.values())
-    event = chosen.event_field
+    event, template = chosen.event_field, chosen.template
     reductions = [r for r in reductions_of(stream) if r.field is not None]
     numbers = dict.fromkeys(
         r.field for r in reductions if r.field is not None and not r.fingerprint and r.field not in values
@@ -100,7 +101,9 @@ def fields_of(name: str, stream: Stream) -> Fields:
     if event is not None:
         uses = {"series": set(labels), "time": set(chosen.time_fields), "value": {event}}
         values = ()
-    for one, other in (("series", "time"), ("series", "value"), ("time", "value")):
+    elif template is not None:
+        uses["log line"] = {template}
+    for one, other in combinations(uses, 2):
         for field in sorted(uses[one] & uses[other]):
             raise ConfigError(
                 f"streams.{name}.format: the field {field!r} is named as {one} and as {other}; it "
@@ -119,7 +122,7 @@ def fields_of(name: str, stream: Stream) -> Fields:
         time_unit="ns" if chosen.time_fields == ["$timestamp"] else chosen.time_unit,
         zone=chosen.timezone,
         time_format=chosen.time_format,
-        event=event,
+        event=event or template,
     )
 
 

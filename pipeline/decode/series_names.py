@@ -20,21 +20,21 @@ def series_name(stream: Stream, key: Key) -> tuple[str, dict[str, str]]:
     The name is ``site=b2,sensor=t1``, or only the value if there is one label. Commas, equals signs and
     backslashes inside a value are escaped with a backslash, so that no two series share a name.
     """
-    labels = _labels(stream.format.chosen.label_fields, key)
+    labels = _labels(stream.format.chosen.label_names, key)
     return _text_of(key, labels), labels
 
 
 def series_names(stream: Stream, keys: Sequence[Key | None]) -> list[str | None]:
     """Return the names of many series, None where there is no key."""
-    fields = stream.format.chosen.label_fields
-    if len(fields) == 1:
+    names = stream.format.chosen.label_names
+    if len(names) == 1:
         return list(keys)
-    return [None if key is None else _text_of(key, _labels(fields, key)) for key in keys]
+    return [None if key is None else _text_of(key, _labels(names, key)) for key in keys]
 
 
-def _labels(fields: Mapping[str, str], key: Key) -> dict[str, str]:
+def _labels(names: Sequence[str], key: Key) -> dict[str, str]:
     # Not strict: a series may have been stored when the format named other labels.
-    return dict(zip(fields, key.split(SEPARATOR), strict=False))
+    return dict(zip(names, key.split(SEPARATOR), strict=False))
 
 
 def _text_of(key: Key, labels: Mapping[str, str]) -> str:
@@ -45,7 +45,7 @@ def _text_of(key: Key, labels: Mapping[str, str]) -> str:
 
 def labels_of(stream: Stream, name: str) -> dict[str, str]:
     """Return the labels of the series named ``name``."""
-    labels = list(stream.format.chosen.label_fields)
+    labels = stream.format.chosen.label_names
     if len(labels) == 1:
         return {labels[0]: name}
     return {part[1]: _BACKSLASH.sub(r"\1", part[2]) for part in _LABEL.finditer(name)}

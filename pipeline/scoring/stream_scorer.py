@@ -17,6 +17,7 @@ import structlog
 from numpy.typing import NDArray
 
 from detectors.base import ConvertsDecision, ConvertsState, Detector, Points, State, Verdicts
+from pipeline.config.inputs import TEMPLATE_LABEL, TEMPLATE_TEXT_LABEL
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import DamagedState
@@ -28,6 +29,7 @@ from pipeline.scoring.page_merge import join_pages
 from pipeline.scoring.provenance import Provenance, RevisedPoints, Scored, joined, joined_points
 from pipeline.scoring.series_limit import SeriesLimit
 from pipeline.scoring.series_table import LoadedPage, SeriesTable, StateLayer
+from pipeline.scoring.template_labels import TEMPLATES_KEY, TEMPLATES_VERSION, TemplateLabels
 from pipeline.sources.base import Records, TableRecords
 from pipeline.windows.event_sessions import FOREVER
 from pipeline.windows.event_time import (
@@ -124,6 +126,8 @@ class StreamScorer:
         self.event_time = EventTimeProcessor(stream)
         #: The part that only a stream of events has.
         self.events = EventStage(stream, self.event_time) if stream.of_events else None
+        #: The templates of log lines that are counted.
+        self.templates = TemplateLabels() if stream.format.chosen.template else None
         self.tracker = AnomalyTracker(self._identify, self._finding)
         self.series = SeriesTable(
             {
@@ -157,6 +161,8 @@ class StreamScorer:
             columns, dead = self._decoder.decode(records)
             if self.events is not None:
                 columns = self.events.number(partition, columns)
+            if self.templates is not None:
+                columns = self.templates.label(partition, columns)
             if self._keep is not None:
                 columns = columns.take(self._keep(columns))
             admitted = self.limit.admit(partition, columns)
@@ -537,6 +543,10 @@ class StreamScorer:
                 raise DamagedState(f"the buffered records cannot be read: {error}") from error
         if self.events is not None:
             self.events.load(partition, next(pages, b""))
+        if TEMPLATES_KEY in meta:
+            templates_page = next(pages, b"")
+            if self.templates is not None:
+                self.templates.load(partition, templates_page)
         self._log_other_forms(partition, [self.series.load_page(partition, page) for page in pages])
 
     def _log_other_forms(self, partition: Partition, pages: Sequence[LoadedPage]) -> None:
@@ -594,12 +604,15 @@ class StreamScorer:
         yield self.event_time.dump(self._buffer_of(partition))
         if self.events is not None:
             yield self.events.dump(partition)
+        if self.templates is not None:
+            yield self.templates.dump(partition)
         slots = self.series.slots(partition)
         yield from self.series.pages(slots[~np.isin(slots, without)])
 
     def meta(self) -> dict[str, Any]:
         """Return what ``restore`` needs before it reads the pages."""
-        return {"windows": self.event_time.version}
+        templates = {} if self.templates is None else {TEMPLATES_KEY: TEMPLATES_VERSION}
+        return {"windows": self.event_time.version} | templates
 
     def open_keys(self, partition: Partition) -> list[Key]:
         """Return the keys of the series of a partition that have an open anomaly."""
@@ -613,6 +626,8 @@ class StreamScorer:
         self._buffers.pop(partition, None)
         if self.events is not None:
             self.events.drop(partition)
+        if self.templates is not None:
+            self.templates.drop(partition)
         self._gauges.pop(partition, None)
 
     def idle(self, partition: Partition) -> NDArray[np.int32]:
@@ -666,7 +681,12 @@ class StreamScorer:
         return self.events.finding(partition, scored, row, self.detector)
 
     def _identify(self, slot: int) -> tuple[Partition, str, dict[str, str]]:
-        return (self.series.partition(slot), *series_name(self.stream, self.series.key(slot)))
+        partition = self.series.partition(slot)
+        name, labels = series_name(self.stream, self.series.key(slot))
+        if self.templates is not None:
+            text = self.templates.text(partition, labels.get(TEMPLATE_LABEL, ""))
+            labels |= {TEMPLATE_TEXT_LABEL: text} if text else {}
+        return partition, name, labels
 
 
 def _rows_between_resets(slot: NDArray[np.int32], restart: NDArray[np.bool_]) -> list[NDArray[np.intp]]:

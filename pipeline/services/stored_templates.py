@@ -17,6 +17,7 @@ from pipeline.core.types import Partition
 from pipeline.decode.event_codes import EventCodes
 from pipeline.decode.known_codes import SeenCodes, merge_codes, seen_codes
 from pipeline.scoring.event_stage import PartitionEvents
+from pipeline.scoring.template_labels import TEMPLATES_KEY, templates_of_page
 from storage.sql.database import Database
 from storage.stream_state import snapshots
 
@@ -44,9 +45,13 @@ def stored_templates(config: Config, database: Database, stream: str) -> list[St
         StorageUnavailable: the database does not answer.
     """
     chosen = config.streams[stream]
+    if chosen.format.chosen.template is not None:
+        with database.read() as connection:
+            return list(_counted_templates(connection, stream))
     if chosen.format.chosen.text is None:
         raise InputError(
-            f"stream {stream} has no log lines: templates are learned from the field `text` of a format"
+            f"stream {stream} has no log lines: templates are learned from the field `text` or `template` of "
+            "a format"
         )
     with database.read() as connection:
         found = dict(_codes_by_partition(connection, stream, chosen))
@@ -82,6 +87,17 @@ def stored_event_texts(connection: Connection, name: str, stream: Stream) -> Cal
         return next((one for one in found if one is not None), None) or _unstored_text(number)
 
     return cache(text)
+
+
+def _counted_templates(connection: Connection, name: str) -> Iterator[StoredTemplate]:
+    """Yield the templates whose lines a stream of numbers counts."""
+    for partition in sorted(snapshots.offsets(connection, name)):
+        snapshot = snapshots.load(connection, name, partition)
+        if snapshot is None or TEMPLATES_KEY not in snapshot.meta:
+            continue
+        next(snapshot.pages, None)  # buffered records
+        for one in templates_of_page(next(snapshot.pages, b"")).templates():
+            yield StoredTemplate(partition, one.code, one.text, one.lines)
 
 
 def _unstored_text(number: float) -> str:

@@ -11,7 +11,7 @@ from pipeline.config.schema import Config, Stream
 
 def matchable_names(streams: Iterable[Stream]) -> frozenset[str]:
     """Return the keys that a matcher of these streams can use."""
-    labels = {name for stream in streams for name in stream.format.chosen.label_fields}
+    labels = {name for stream in streams for name in stream.format.chosen.anomaly_labels}
     return PROPERTIES | labels | {f"label.{name}" for name in labels}
 
 
@@ -32,7 +32,7 @@ def _used_labels(name: str, stream: Stream) -> Iterator[tuple[str, str, Collecti
     policies = [(at, alerts)] + [(f"{at}.rules.{rule.name}", rule) for rule in alerts.rules]
     for key, policy in policies:
         by = policy.group.by if policy.group is not None else None
-        labels = stream.format.chosen.label_fields.keys()
+        labels = stream.format.chosen.anomaly_labels
         yield from ((f"{key}.group.by", label, labels, "it separates nothing") for label in by or ())
     for rule in alerts.rules:
         yield from ((f"{at}.rules.{rule.name}.match", label, known, as_empty) for label in rule.match)

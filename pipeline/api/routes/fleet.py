@@ -134,7 +134,7 @@ def _fleet(context: ApiContext, span_ms: int) -> dict[str, Any]:
             left_out += len(some) > MAX_ANOMALIES_PER_STREAM
             happened = faults.query(connection, stream=name, since_ns=(now_ms - span_ms) * MS, limit=200)
             one = _stream(name, found, commits.get(name), until_ms if latest else None, now_ms, happened)
-            labels = list(context.config.streams[name].format.chosen.label_fields)
+            labels = list(context.config.streams[name].format.chosen.label_names)
             streams.append(one | {"labels": labels, "lanes": _lanes(some[:MAX_ANOMALIES_PER_STREAM])})
         totals = _totals(context, connection, now_ms, list(by_stream.values()), commits)
     return {"now_ms": now_ms, "span_ms": span_ms, "streams": streams, "left_out": left_out, "tiles": totals}

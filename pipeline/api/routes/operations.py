@@ -103,7 +103,7 @@ def list_streams(context: Context) -> Page[StreamItem]:
             preset=stream.preset,
             detector=stream.detector,
             channels=list(stream.channels),
-            labels=list(stream.format.chosen.label_fields),
+            labels=list(stream.format.chosen.label_names),
             config_hash=context.hash_of(name),
             partitions=sum(one.stream == name for one in found),
             records=sum(one.counts.read() for one in found if one.stream == name),

@@ -220,6 +220,8 @@ def _layout_of(names: list[str], delimiter: str, form: CsvFormat | None) -> Layo
         return Layout(names, delimiter, frozenset(), frozenset())
     numbers, labels = frozenset(form.value_fields.values()), frozenset(form.label_fields.values())
     texts = frozenset() if form.plain_numbers and form.event_field is None else numbers
+    if form.template is not None:
+        texts |= {form.template}
     if form.time_format is not None or len(form.time_fields) > 1:
         texts |= frozenset(form.time_fields)
     comment = form.comment.encode() if form.comment else b""

@@ -84,6 +84,7 @@ def _needed(form: CsvFormat | None) -> set[str]:
         return set()
     optional = {form.value_fields.get(one, form.label_fields.get(one, one)) for one in form.optional}
     named = {*form.label_fields.values(), *form.time_fields, *form.value_fields.values()} - optional
+    named |= {form.template} if form.template else set()
     return {name for name in named if not name.startswith("$")}
 
 
