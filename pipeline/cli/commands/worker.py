@@ -30,10 +30,10 @@ def worker(
         Path | None, typer.Option("--tls-key", metavar="FILE", help="Key of the certificate.")
     ] = None,
 ) -> None:
-    """Run trainings for a Dask scheduler until SIGTERM or Ctrl-C.
+    """Run trainings and parts of backfills for a Dask scheduler until SIGTERM.
 
     The worker needs access to the history and the models (storage.history_path, storage.models_path: the same URLs
-    on every machine), but not to the database.
+    on every machine). It needs the database only for the parts of a backfill.
     """
     from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError
