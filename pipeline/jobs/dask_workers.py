@@ -101,9 +101,10 @@ class DaskWorkers:
             except (OSError, TimeoutError) as error:
                 self.close()
                 where = hide_in_urls(self._config.scheduler or "this machine")
+                files = ", check the files of cluster.tls" if self._config.tls is not None else ""
                 raise ClusterUnavailable(
                     f"no Dask scheduler answers at {where}: {hide_secrets(str(error))}; "
-                    f"start it, or {self._advice}"
+                    f"start it{files}, or {self._advice}"
                 ) from None
         return self._client
 

@@ -90,14 +90,14 @@ def test_a_backfill_on_an_encrypted_cluster(
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other")
     certificate, key = other.issue(HOST)
-    for wrong, reason in {
-        Tls(ca=other.file, cert=certificate, key=key): "certificate verify failed",
-        Tls(ca=tls.ca, cert=certificate, key=key): "unknown ca",
-    }.items():
+    for wrong in (
+        Tls(ca=other.file, cert=certificate, key=key),
+        Tls(ca=tls.ca, cert=certificate, key=key),
+    ):
         work = ClusterBackfill(config_of(two_databases[1], scheduler, wrong), "plant", names)
         with pytest.raises(ClusterUnavailable, match="no Dask scheduler answers at tls") as caught:
             work.run(ClusterChoice.of(scheduler), Silent())
-        assert reason in str(caught.value)
+        assert "start it, check the files of cluster.tls, or change --cluster" in str(caught.value)
     plain = scheduler.replace("tls://", "tcp://")
     with pytest.raises(ClusterUnavailable, match="no Dask scheduler answers at tcp"):
         ClusterBackfill(config, "plant", names).run(ClusterChoice.of(plain), Silent())
