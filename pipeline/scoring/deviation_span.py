@@ -7,6 +7,8 @@ still outside, or where only the way back is unusual.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from detectors.base import CAUSES
@@ -33,8 +35,10 @@ def begin_span(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
     """
     verdicts, every_ns = scored.verdicts, int(scored.points.every[row])
     earlier = max(int(verdicts.run_outside[row]) - 1, 0)
-    if CAUSES[verdicts.cause[row]] == "flatline":
-        earlier = round(float(verdicts.observed[row]))
+    repeated = float(verdicts.observed[row])
+    if CAUSES[verdicts.cause[row]] == "flatline" and math.isfinite(repeated):
+        earlier = round(repeated)
+    earlier = max(min(earlier, int(scored.seq[row]) - 1), 0)  # no longer than the series
     anomaly.onset_ns = anomaly.start_ns - earlier * max(every_ns, 0)
     _end_at(anomaly, scored, row)
 

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 _SPANS_NS = tuple(to_nanoseconds(timedelta(days=d)) for d in (0.25, 2, 14, 400))
 MIN_POINTS = 60
 MAX_POINTS = 240
+#: Part of the chart by which the usual range is drawn before and after the anomaly, as 1 / n.
+RANGE_MARGIN_SHARE = 20
 _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.reader.HistoryReader.read`` with
@@ -131,6 +133,8 @@ def _draw_values(
     time, top = points["time"].astype("datetime64[ns]"), leading(anomaly)
     colour, begin, end = marked
     axes.axvspan(begin, end, color=colour, alpha=0.10, lw=0)
+    room = (time[-1] - time[0]) // RANGE_MARGIN_SHARE
+    begin, end = begin - room, end + room  # the range beside one reading could not be seen
     interval = "prediction interval of the forecast"
     axes.fill_between(
         time, points["lower"], points["upper"], color="#9db8d9", alpha=0.45, lw=0, label=interval

@@ -93,7 +93,8 @@ def title(alert: Alert) -> str:
     top = leading(anomaly)
     place = clean(where(anomaly.labels, anomaly.series), 80)
     if anomaly.statement:
-        lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) else ""
+        happened = anomaly.cause in CAUSES_OF_EVENTS
+        lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) and not happened else ""
         return clean(f"{head}{lasted}: {alert.stream}, {place}: {anomaly.statement}")
     expected = f", expected {quantity(top.expected, top.unit)}" if top.expected is not None else ""
     return clean(f"{head}: {clean(top.name, 60)} {quantity(top.observed, top.unit)} at {place}{expected}")

@@ -120,6 +120,9 @@ def test_the_severity_of_an_event_is_its_rarity():
     lines = dict(text.lines(alert_about(replace(one, state=AnomalyState.CLOSED))))
     assert lines["First step"].startswith("Look at what wrote this event at")
     assert lines["Severity"] == severity_text(one)
+    assert lines["At"].endswith("a single event")
+    over = replace(one, state=AnomalyState.CLOSED, end_reason=EndReason.RECOVERED)
+    assert alert_about(over, "resolved").title.startswith("Resolved: plant, site=west: “drain” came after")
 
 
 def test_the_span_is_part_of_the_stored_body():

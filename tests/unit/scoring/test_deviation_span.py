@@ -90,3 +90,9 @@ def test_an_anomaly_of_an_earlier_version_keeps_the_times_of_its_flagged_rows() 
     one.onset_ns = one.outside_until_ns = one.span_readings = 0  # as read from its row
     (one,) = follower.advance(scored([Row(), Row()], FIRST + 1), PROVENANCE, np.array([FIRST + 2]))
     assert span(one) == (0, 2, 3)
+
+
+@pytest.mark.parametrize(("repeated", "first"), [(np.nan, 0), (np.inf, 0), (1e6, 1 - FIRST)])
+def test_a_standstill_that_a_detector_states_wrongly_is_no_longer_than_the_series(repeated, first) -> None:
+    one = told([Row("flatline", repeated)])
+    assert span(one)[0] == first
