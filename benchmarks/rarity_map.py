@@ -85,9 +85,11 @@ def record(tier: str, family: str, series: int, every_ns: int, seed: int) -> Rec
     kept: dict[str, Any] = {}
     run = detector.usual_range.stage.run
 
-    def _keep(state: Any, points: Points, batch: ChannelBatch, expected: Floats) -> ChannelRatios:
+    def _keep(
+        state: Any, points: Points, batch: ChannelBatch, expected: Floats, rate: Floats
+    ) -> ChannelRatios:
         kept.update(batch=batch, expected=expected.copy(), moments=state["scale.moments"].copy())
-        return run(state, points, batch, expected)
+        return run(state, points, batch, expected, rate)
 
     detector.usual_range.stage.run = _keep
     points = family_points(family, series, every_ns, seed)

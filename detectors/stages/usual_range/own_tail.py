@@ -10,7 +10,11 @@ that were due, and the pooled level counts as ``PRIOR_EXCEEDANCES`` of them. The
 quantities is calibrated as it is, dependent as they are.
 
 The *rarity* of a row is interpolated between the levels. It is never rarer than one in the rows
-seen, nor one in half of them where as much was seen before.
+seen, nor one in half of them where as much was seen before. A *record* is a row with more evidence
+than all before it. Of n rows that could come in any order, each is the record with probability 1/n
+(the conformal p-value; Vovk, Gammerman & Shafer 2005), whatever the levels are. So a record states
+at least that, also in a young series, whose rare levels are still the pooled ones. Records on end,
+and those within an excursion, are one event: only the first of them does.
 
 The interval is the forecast plus and minus a multiple of the usual step; the multiple is a level of
 the same kind, for the share of rows outside of the interval.
@@ -45,6 +49,7 @@ FOLLOWED_LEVEL, FOLLOWED_SHARE = 1, np.float32(0.7)
 MIN_LEVEL_DISTANCE = np.float32(0.02)
 #: Rows on end outside of the usual range that count. What lasts longer is one event, not the tail.
 MAX_COUNTED_RUN = 12
+RECORD_INSIDE = -1  # in the place of a run: no row outside, and the last row was a record
 RATIO_STEPS, KNOTS = np.float32(10), 31  # the pooled map has a knot each tenth of a ratio, from 0 to 3
 DECADES_PER_OCTAVE = np.float32(1)  # of the pooled map beyond its last knot
 MIN_UNIT = np.float32(1e-30)
@@ -107,6 +112,8 @@ def rarity_of(own, evidence, rows):  # type: ignore[no-untyped-def]  # noqa: ANN
     seen = np.float32(rows + 1)
     if evidence * LARGEST_STEPS <= np.float32(own[COL_LARGEST]):
         seen = max(np.float32(0.5) * seen, np.float32(1))
+    elif own[COL_RUN] == 0 and own[COL_LARGEST] > 0:
+        found = max(found, log10(seen))
     return min(max(found, np.float32(0)), log10(seen))
 
 
@@ -126,10 +133,14 @@ def learn_evidence(own, evidence, rows, outside) -> None:  # type: ignore[no-unt
         rows: Earlier rows.
         outside: Whether a quantity lies outside of its usual range.
     """
-    own[COL_RUN] = min(int(own[COL_RUN]) + 1, MAX_STORED) if outside else 0
+    own[COL_RUN] = min(max(int(own[COL_RUN]), 0) + 1, MAX_STORED) if outside else 0
     if evidence <= 0:
         return
-    own[COL_LARGEST] = max(int(own[COL_LARGEST]), int(min(evidence * LARGEST_STEPS, np.float32(MAX_STORED))))
+    # Rounded up, so that a row with the same evidence is no record.
+    size = int(np.ceil(min(evidence * LARGEST_STEPS, np.float32(MAX_STORED))))
+    if size > own[COL_LARGEST]:
+        own[COL_LARGEST] = size
+        own[COL_RUN] = own[COL_RUN] if outside else RECORD_INSIDE
     below = moved = np.float32(0)
     for k in range(LEVELS):
         level = np.float32(own[k]) + moved

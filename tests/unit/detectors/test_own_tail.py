@@ -46,6 +46,30 @@ def test_nothing_is_rarer_than_the_rows_seen():
     assert rarity[1_000] <= np.log10(1_001 / 2) + 1e-3, "more was seen before"
 
 
+@pytest.mark.parametrize("scale", [0.4, 1.0, 2.0])
+def test_a_young_series_states_one_in_a_thousand_as_often_as_it_comes(scale):
+    """The pooled level of one in 1,000 is .4 of the true one or twice it, and few rows have corrected it."""
+    rng, rare = np.random.default_rng(9), 0
+    for _ in range(60):
+        rarity, _ = run_levels(scale * -np.log10(rng.random(2_000)))
+        rare += int((rarity[1_000:] >= 3 - 1e-4).sum())
+    assert 0.5 <= rare / 60 <= 2
+
+
+def test_the_same_evidence_again_is_no_record():
+    rarity, own = run_levels(np.r_[np.full(500, 0.7), 0.9003, 0.9003, 0.9003])
+    assert rarity[500] == pytest.approx(np.log10(501), abs=1e-4)
+    assert (rarity[501:] <= np.log10(503 / 2)).all()
+    assert own[own_tail.COL_RUN] == 0
+
+
+def test_records_on_end_are_one_event():
+    rarity, own = run_levels(np.r_[np.full(500, 0.7), np.linspace(0.8, 0.99, 20)])
+    assert rarity[500] == pytest.approx(np.log10(501), abs=1e-4)
+    assert (rarity[501:] < 1.2).all()
+    assert own[own_tail.COL_RUN] == own_tail.RECORD_INSIDE
+
+
 def test_a_lasting_deviation_is_one_event_for_the_levels():
     rng = np.random.default_rng(3)
     quiet = -np.log10(rng.random(4_000))
