@@ -66,8 +66,8 @@ def read_recorded(path: str, name: str, stream: Stream, most_rows: int) -> Recor
     table, unread = HistoryReader(path).read_newest(name, most_rows, columns=wanted)
     if not table.num_rows:
         raise InputError(
-            f"stream {name} has no recorded history at {path}: let the daemon run for a while "
-            f"(storage.history must be true)"
+            f"stream {name} has no recorded history at {path}: the daemon records it (storage.history must be "
+            f"true), a backfill does not; let the daemon run for a while"
         )
     series, first = series_bounds(table)
     x = np.column_stack([column_numbers(table, one) for one in values]).astype(np.float64, copy=False)
