@@ -25,6 +25,8 @@ class EventStage(Stage):
     """A stage whose stream has events."""
 
     model: Path
+    #: A partition that is silent for the idle time and the lateness has no buffered record any more.
+    buffered_at_end = (0, 1)
 
     def write_config(self, name: str, database: str, **changes: Any) -> Path:
         """Write the config of one stream of doors."""
