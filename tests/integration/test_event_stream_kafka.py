@@ -72,6 +72,7 @@ def test_events_that_stop_with_the_whole_topic_are_told_once(tmp_path: Path, top
             while "the session ended after “badge”, “unlock”" not in listener.line("")[0]:
                 pass  # no record follows: the end is that of the wall clock
         first = shell.json("anomalies", "list")
+        (tmp_path / "forewatch.yaml").write_text(config)  # without the port of the first process
         with daemon(shell) as running:
             # The session is over, whoever reads on.
             topics.produce(topic, encoded([("back", 602, "open"), *cycles("back", 1, 700)]))
