@@ -80,6 +80,7 @@ def build_app() -> FastAPI:
         title="forewatch",
         version="1",
         description=_DESCRIPTION,
+        redirect_slashes=False,  # a path with a slash at its end is another one: a problem, not a redirect
         docs_url=None,
         redoc_url=None,
         responses={

@@ -124,6 +124,14 @@ def test_a_path_that_no_page_has_is_404_for_programs(site, path):
     assert (answer.status_code, answer.json()["title"]) == (404, "There is no such path")
 
 
+@pytest.mark.parametrize(
+    "path", ["/a%0Ab", "/api/v1/streams/a%0Ab/rules", "/api/v1/alerts/", "/api/v1/alerts/%2F"]
+)
+def test_a_path_with_a_line_break_or_a_further_slash_is_a_problem(site, path):
+    answer = get(f"{site}{path}")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
 def test_a_path_that_no_page_has_is_a_page_for_people(site, browser):
     page, _ = open_page(browser, f"{site}/nonsense<b>")
     page.get_by_role("heading", name="There is no such page").wait_for()
