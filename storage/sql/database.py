@@ -109,7 +109,8 @@ class Database:
             try:
                 transaction.commit()
             except DBAPIError as error:
-                raise CommitUnknown(f"{self}: no answer to COMMIT: {_first_line(error)}") from error
+                problem = "" if self._file is not None else "no answer to COMMIT: "
+                raise CommitUnknown(f"{self}: {problem}{_first_line(error)}") from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -315,8 +316,9 @@ def _postgres(url: URL) -> Engine:
 
 
 def _first_line(error: DBAPIError) -> str:
-    """Return the driver's own message, without SQL, parameters or password."""
-    return hide_secrets(str(error.orig).strip().partition("\n")[0])
+    """Return the driver's own message, without SQL, parameters or password, and a remedy of a full disk."""
+    text = hide_secrets(str(error.orig).strip().partition("\n")[0])
+    return f"{text}; free some space there" if text.endswith("disk is full") else text
 
 
 def _is_missing_table(error: DBAPIError) -> bool:

@@ -27,13 +27,13 @@ from tests.support.trainings import BEGIN, MINUTE, config_of, tide
 
 @contextmanager
 def running(config: Config):
-    """The daemon's loop in a thread."""
+    """The daemon, whose loop runs in a thread."""
     stopping = threading.Event()
     with daemon(config, stopping) as process:
         loop = threading.Thread(target=process.run, args=(lambda: None,))
         loop.start()
         try:
-            yield
+            yield process
         finally:
             stopping.set()
             loop.join()
@@ -51,7 +51,7 @@ def feed(log, points, first=0, series=3):
             )
 
 
-def wait_for(condition, what, timeout=120.0):
+def wait_for(condition, what, timeout=240.0):
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, what
@@ -59,7 +59,7 @@ def wait_for(condition, what, timeout=120.0):
     return found
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_a_model_lives_and_dies_under_a_running_daemon(tmp_path, sqlite_template):
     name = f"life-{time.time_ns()}"
     url = f"sqlite:///{tmp_path}/forewatch.db"
@@ -126,7 +126,6 @@ def test_a_model_lives_and_dies_under_a_running_daemon(tmp_path, sqlite_template
         looks = wait_for(
             lambda: [j for j in _jobs(database, "guard") if j.state == "succeeded"],
             "the guard has looked",
-            timeout=120.0,
         )
         assert "points" in looks[0].reason
         with database.begin() as connection:
@@ -153,7 +152,7 @@ def _position(database):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(330)
+@pytest.mark.timeout(900)
 def test_the_demo_shows_the_life_of_a_model():
     """A due training, its evidence, a promotion (or the reason against it), and the way back: ``pytest -m
     long`` runs this, three minutes.
