@@ -316,7 +316,10 @@ def _postgres(url: URL) -> Engine:
 
 
 def _first_line(error: DBAPIError) -> str:
-    """Return the driver's own message, without SQL, parameters or password, and a remedy of a full disk."""
+    """Return the driver's own message, and the remedy of a full disk.
+
+    It has no SQL, parameters or password.
+    """
     text = hide_secrets(str(error.orig).strip().partition("\n")[0])
     return f"{text}; free some space there" if text.endswith("disk is full") else text
 

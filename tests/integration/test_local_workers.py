@@ -151,7 +151,7 @@ def test_the_worker_process_itself_has_no_secret_variable(tmp_path):
         | {"PYTHONPATH": os.getcwd(), "DB": "hunter2", "PGPASSWORD": "hunter2", "HOOK_URL": "hunter2"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     names = done.stdout.strip().splitlines()[-1]
