@@ -52,5 +52,5 @@ def test_the_explanation_of_a_stored_anomaly_holds(
     assert explanation.verdict is Recheck.HOLDS, explanation
     statement = usual_range_text(fault, "1/min", ended=True)
     assert statement is not None
-    assert "rpm was 1,5" in statement
+    assert "rpm was as high as 1,5" in statement
     assert statement in explanation.sentence
