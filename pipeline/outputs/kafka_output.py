@@ -26,7 +26,12 @@ from pipeline.core.errors import OutputUnavailable
 from pipeline.core.types import Partition, Position
 from pipeline.decode import labels_of
 from pipeline.observability.metrics import OutputMetrics
-from pipeline.outputs.kafka_transactions import TransactionalWriter, WrittenPosition, make_writer
+from pipeline.outputs.kafka_transactions import (
+    TransactionalWriter,
+    WrittenPosition,
+    make_writer,
+    transactional_prefix,
+)
 from pipeline.outputs.row_selection import RowSelection, all_points, flagged_points
 from pipeline.outputs.verdict import VerdictRows
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
@@ -99,7 +104,7 @@ class KafkaOutput:
             scorer: Gives the names of the series.
             metrics: Counters of this output.
         """
-        self._prefix = f"forewatch/{scorer.provenance.stream}/{name}"
+        self._prefix = transactional_prefix(scorer.provenance.stream, name)
         self._config = config
         self._metrics = metrics
         self._selection = RowSelection(scorer, all_points if config.rows == "all" else flagged_points)

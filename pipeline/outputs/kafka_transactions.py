@@ -183,6 +183,11 @@ def position_of(offset: int, metadata: str | None) -> WrittenPosition:
         return WrittenPosition(offset, False, "")
 
 
+def transactional_prefix(stream: str, output: str) -> str:
+    """Return the beginning of the transactional ids of an output of a stream."""
+    return f"forewatch/{stream}/{output}"
+
+
 def make_writer(config: KafkaOutputConfig, name: str) -> TransactionalWriter:
     """Return the writer of the configured client."""
     if config.client == "confluent":

@@ -1,12 +1,13 @@
-"""Read-only check of endpoints of alerts and outputs. Nothing is sent."""
+"""Read-only check of endpoints of alerts. Nothing is sent."""
 
 from __future__ import annotations
 
 import smtplib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -22,13 +23,13 @@ from pipeline.alerts.transport.ssrf import ForbiddenAddress, allowed_networks, c
 from pipeline.config.endpoints import EmailEndpoint, HttpEndpoint, KafkaEndpoint
 from pipeline.config.field_types import Secret
 from pipeline.config.kafka_security import client_security
-from pipeline.config.outputs import KafkaOutputConfig, RemoteWriteConfig
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError
 from pipeline.core.secret_text import hide_secrets
 
 TIMEOUT_SECONDS = 10.0
 _PORTS = {"http": 80, "https": 443}
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +43,17 @@ class EndpointProbe:
 
 def probe_endpoints(config: Config) -> list[EndpointProbe]:
     """Check all endpoints of a config."""
-    return [_probe(name, endpoint) for name, endpoint in config.endpoints.items()]
+    return [probe_place(name, endpoint, _connect) for name, endpoint in config.endpoints.items()]
 
 
-def probe_outputs(config: Config) -> list[EndpointProbe]:
-    """Check the outputs of all streams."""
-    return [
-        _probe(f"{stream}.{name}", output.kafka or output.remote_write)
-        for stream, of_stream in config.streams.items()
-        for name, output in of_stream.outputs.items()
-    ]
+def probe_place(name: str, endpoint: Model, connect: Callable[[Model], str]) -> EndpointProbe:
+    """Read the secrets of an endpoint or an output, and connect.
 
-
-def _probe(name: str, endpoint: BaseModel | None) -> EndpointProbe:
+    Args:
+        name: What the result is called.
+        endpoint: Part of the config.
+        connect: Returns what was reached, or raises why not.
+    """
     try:
         secrets = [secret.reveal().get_secret_value() for secret in _secrets(endpoint)]
     except ConfigError as error:
@@ -62,7 +61,7 @@ def _probe(name: str, endpoint: BaseModel | None) -> EndpointProbe:
     if "" in secrets:
         return EndpointProbe(name, False, "a secret is empty; write it to the variable or file")
     try:
-        return EndpointProbe(name, True, _connect(endpoint))
+        return EndpointProbe(name, True, connect(endpoint))
     except ForbiddenAddress as error:
         why = f"refused: {error}"
     except Exception as error:  # clients of Kafka, mail and TLS have errors of their own
@@ -71,7 +70,7 @@ def _probe(name: str, endpoint: BaseModel | None) -> EndpointProbe:
     for secret in secrets:
         if len(secret) >= 4:
             why = why.replace(secret, "***")
-    return EndpointProbe(name, False, hide_secrets(why))
+    return EndpointProbe(name, False, hide_secrets(" ".join(why.split())))
 
 
 def _secrets(part: object) -> Iterator[Secret]:
@@ -89,16 +88,12 @@ def _secrets(part: object) -> Iterator[Secret]:
             yield from _secrets(value)
 
 
-def _connect(endpoint: BaseModel | None) -> str:
+def _connect(endpoint: BaseModel) -> str:
     """Connect, and return what was reached. Raises the errors of the transport."""
     if isinstance(endpoint, EmailEndpoint):
         return _log_in(endpoint)
-    if isinstance(endpoint, KafkaEndpoint | KafkaOutputConfig):
+    if isinstance(endpoint, KafkaEndpoint):
         return _find_topic(endpoint)
-    if isinstance(endpoint, RemoteWriteConfig):
-        url = endpoint.url
-        address = url if isinstance(url, str) else url.reveal().get_secret_value()
-        return _reach(address, endpoint.allow, endpoint.ca)
     assert isinstance(endpoint, HttpEndpoint)
     payload = sample_payload()
     message = Message(uuid4(), "forewatch/check", encode(payload), payload, datetime.now(UTC))
@@ -132,7 +127,7 @@ def _log_in(endpoint: EmailEndpoint) -> str:
         server.close()
 
 
-def _find_topic(endpoint: KafkaEndpoint | KafkaOutputConfig) -> str:
+def _find_topic(endpoint: KafkaEndpoint) -> str:
     from kafka import KafkaConsumer
 
     consumer = KafkaConsumer(

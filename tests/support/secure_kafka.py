@@ -23,7 +23,7 @@ _HOST = "127.0.0.1"
 class SecureBroker(FaultyBroker):
     """Broker with the addresses ``scram`` and ``mutual`` beside the plain one."""
 
-    def __init__(self, folder: Path, authority: Authority) -> None:
+    def __init__(self, folder: Path, authority: Authority, further: dict[str, str] | None = None) -> None:
         self.scram, self.mutual = f"{_HOST}:{free_port()}", f"{_HOST}:{free_port()}"
         certificate, key = authority.issue(_HOST)
         store = certificate.with_suffix(".pem")
@@ -39,6 +39,7 @@ class SecureBroker(FaultyBroker):
             "listener.name.mutual.ssl.client.auth": "required",
             "listener.name.scram.sasl.enabled.mechanisms": "SCRAM-SHA-512",
             "listener.name.scram.scram-sha-512.sasl.jaas.config": _LOGIN,
+            **(further or {}),
         }
         super().__init__(folder, settings=settings, heap="256m")
 
@@ -50,9 +51,14 @@ class SecureBroker(FaultyBroker):
 
 
 @contextmanager
-def secure_broker(folder: Path, authority: Authority) -> Iterator[SecureBroker]:
-    """Run a broker with the SCRAM user ``USER``; it is gone with its data at the end of the block."""
-    broker = SecureBroker(folder, authority)
+def secure_broker(
+    folder: Path, authority: Authority, further: dict[str, str] | None = None
+) -> Iterator[SecureBroker]:
+    """Run a broker with the SCRAM user ``USER``; it is gone with its data at the end of the block.
+
+    ``further`` are more settings of it.
+    """
+    broker = SecureBroker(folder, authority, further)
     try:
         broker.up()
         with connect(KafkaAdminClient, [broker.address], 20) as admin:

@@ -104,7 +104,8 @@ def _training_warnings(config: Config) -> list[str]:
 
 
 def _connect(file: str, config: Config, json: bool) -> None:
-    from pipeline.services.endpoint_check import probe_endpoints, probe_outputs
+    from pipeline.outputs.output_check import probe_outputs
+    from pipeline.services.endpoint_check import probe_endpoints
     from pipeline.services.preflight import probe_database, probe_stream
 
     database = probe_database(config)
