@@ -11,6 +11,7 @@ from string import Template
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.core.durations import duration_text
@@ -201,6 +202,19 @@ def _pictures(report: TrialReport, rows: RecordedRows) -> str:
     return "".join(_picture(report, rows, one) for one in worst[:MAX_PICTURES])
 
 
+def _drawn_rows(values: NDArray[np.float64], low: int, high: int) -> NDArray[np.int64]:
+    """Return the rows to draw: all, or the lowest and highest one of each part."""
+    rows = np.arange(low, high)
+    if len(rows) <= MAX_DRAWN_ROWS:
+        return rows
+    kept: list[int] = []
+    for part in np.array_split(rows, MAX_DRAWN_ROWS // 2):
+        known = part[np.isfinite(values[part])]
+        if len(known):
+            kept += sorted({int(known[f(values[known])]) for f in (np.argmin, np.argmax)})
+    return np.array(kept, np.int64)
+
+
 def _picture(report: TrialReport, rows: RecordedRows, anomaly: Anomaly) -> str:
     """Return the values around an anomaly, with its rows shaded."""
     place, channel = rows.series.index(anomaly.series), anomaly.leading_channel
@@ -209,13 +223,14 @@ def _picture(report: TrialReport, rows: RecordedRows, anomaly: Anomaly) -> str:
     first, last = np.searchsorted(time, anomaly.began_ns), np.searchsorted(time, anomaly.lasted_until_ns)
     margin = max(MARGIN_ROWS, int(last - first))
     low, high = max(int(first) - margin, 0), min(int(last) + margin + 1, len(time))
-    step = max(1, math.ceil((high - low) / MAX_DRAWN_ROWS))
-    xs, ys = time[low:high:step], values[low:high:step]
+    drawn_rows = _drawn_rows(values, low, high)
+    xs, ys = time[drawn_rows], values[drawn_rows]
     finite = ys[np.isfinite(ys)]
     if not len(finite):
         return ""
     ends = _ends_of_range(anomaly, channel)
-    bottom, top = min(float(finite.min()), *ends), max(float(finite.max()), *ends)
+    drawn = [float(finite.min()), float(finite.max()), *ends]
+    bottom, top = min(drawn), max(drawn)
     scale = _time_scale(int(time[low]), int(time[high - 1]) + 1)
     left, right = scale(anomaly.began_ns), scale(anomaly.lasted_until_ns)
 
@@ -241,8 +256,8 @@ def _picture(report: TrialReport, rows: RecordedRows, anomaly: Anomaly) -> str:
         f'<rect x="{left:.1f}" y="0" width="{max(right - left, MIN_MARK_WIDTH):.1f}" '
         f'height="{PICTURE_HEIGHT}" fill="{SEVERITY_COLOURS[anomaly.severity]}" opacity="0.3"/>'
         f'{range_lines}<polyline points="{points}" fill="none" stroke="#22303c" stroke-width="1"/>'
-        f'<text x="0" y="14" fill="#5b6b7a">{top:.6g}</text>'
-        f'<text x="0" y="{PICTURE_HEIGHT - 4}" fill="#5b6b7a">{bottom:.6g}</text></svg></figure>'
+        f'<text x="0" y="14" fill="#5b6b7a">{top:.4g}</text>'
+        f'<text x="0" y="{PICTURE_HEIGHT - 4}" fill="#5b6b7a">{bottom:.4g}</text></svg></figure>'
     )
 
 

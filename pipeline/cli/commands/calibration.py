@@ -17,7 +17,7 @@ from pipeline.cli.options import (
 from pipeline.cli.output import print_note, show_json, show_table
 
 if TYPE_CHECKING:
-    from pipeline.monitoring.calibration_report import CalibrationReport
+    from pipeline.monitoring.calibration_report import AgeCounts, CalibrationReport
 
 
 def calibration(
@@ -47,16 +47,30 @@ def calibration(
         _print(report)
 
 
+_LEGEND = (
+    "young: rows 200 to 2,000 of a series, old: later ones; a row counts for 1 in N from row N of its series on. "
+    "Within is a factor of 2 (1 in 10,000: 3). Much more than stated: faults in the history, or a series that "
+    "moves to new levels."
+)
+
+
+def _shown_channels(report: CalibrationReport) -> list[tuple[str, AgeCounts]]:
+    """Return the counts by channel; those of all channels are those of an only one."""
+    channels = list(report.channels.items())
+    return channels[:1] if len(channels) == 2 else channels
+
+
 def _print(report: CalibrationReport) -> None:
     print(f"{report.stream}: {report.series:,} series, {report.rows:,} rows, decision {report.decision}")
     columns = ("channel", "age", "stated", "rows", "observed", "95 % interval", "observed / stated", "within")
     show_table(columns, frequency_cells(report), "no series has 200 rows in the recorded history")
+    print(_LEGEND)
     print()
     show_table(
         ("channel", "age", "values", f"inside the {report.interval:.4g} interval"),
         [
             (channel, age, f"{counts.values:,}", f"{counts.coverage:.4f}")
-            for channel, both in report.channels.items()
+            for channel, both in _shown_channels(report)
             for age, counts in both.by_age()
             if counts.values
         ],
@@ -79,7 +93,7 @@ def frequency_cells(report: CalibrationReport) -> list[tuple[Any, ...]]:
             f"{one.factor:.2f}",
             "yes" if one.within else "no",
         )
-        for channel, both in report.channels.items()
+        for channel, both in _shown_channels(report)
         for age, counts in both.by_age()
         for one in counts.frequencies()
         if one.rows

@@ -57,3 +57,5 @@ def test_text_has_a_line_for_each_channel_age_and_rarity(file):
     assert out.count("temperature") == 3 + 3 + 2, "three rarities and one coverage of each age"
     assert "1 in 1,000" in out
     assert "inside the 0.99 interval" in out
+    assert "all channels" not in out, "the same numbers as those of the only channel"
+    assert "young: rows 200 to 2,000 of a series" in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,6 +16,9 @@ from pipeline.core.errors import InputError
 from pipeline.database import open_database
 from pipeline.models.champion import champion_of
 from pipeline.monitoring.history_replay import initial_state, read_recorded, replay
+from pipeline.monitoring.sensitivity_page import MAX_DRAWN_ROWS, _drawn_rows
+from pipeline.monitoring.sensitivity_page import page as page_of
+from pipeline.monitoring.sensitivity_trial import try_sensitivities
 from tests.support.trainings import config_of, write_history
 
 HOSTILE = 'pump <script>alert("x")</script> & co'
@@ -111,6 +115,28 @@ def test_the_page_stands_alone_and_escapes_names(setting, tmp_path):
     assert "script" not in found.tags
     assert HOSTILE in found.text
     assert {"svg", "table", "polyline"} <= set(found.tags)
+
+
+def test_a_picture_needs_no_usual_range_of_the_value(setting):
+    config = setting[1]
+    stream = config.streams["plant"]
+    with open_database(config) as database:
+        rows = read_recorded(config.history_path, "plant", stream, 1_000_000)
+        report = try_sensitivities(database, "plant", stream, rows, timedelta(days=2))
+    for one in report.configured.anomalies:
+        one.cause = "unusual_step"  # a range of changes is no line in a picture of values
+    assert report.configured.anomalies
+    assert "<polyline" in page_of(report, rows)
+
+
+def test_a_long_picture_keeps_the_peak():
+    x = np.zeros(20_000)
+    x[7_001], x[7_002], x[500] = 25.0, -3.0, np.nan
+    rows = _drawn_rows(x, 100, 19_000)
+    assert len(rows) <= MAX_DRAWN_ROWS
+    assert (np.diff(rows) > 0).all()
+    assert {7_001, 7_002} <= set(rows.tolist())
+    assert len(_drawn_rows(x, 0, 50)) == 50
 
 
 def test_text_names_the_sensitivities_that_raise_an_event(setting):
