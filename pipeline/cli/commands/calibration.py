@@ -48,9 +48,9 @@ def calibration(
 
 
 _LEGEND = (
-    "young: rows 200 to 2,000 of a series, old: later ones; a row counts for 1 in N from row N of its series on. "
-    "Within is a factor of 2 (1 in 10,000: 3). Much more than stated: faults in the history, or a series that "
-    "moves to new levels."
+    "young: rows 200 to 2,000 of a series, old: later ones; a row counts for 1 in N from row N of its "
+    "series on. Within is a factor of 2 (1 in 10,000: 3). Much more than stated: faults in the history, or a "
+    "series that moves to new levels."
 )
 
 
