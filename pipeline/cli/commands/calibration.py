@@ -19,6 +19,12 @@ from pipeline.cli.output import print_note, show_json, show_table
 if TYPE_CHECKING:
     from pipeline.monitoring.calibration_report import AgeCounts, CalibrationReport
 
+_LEGEND = (
+    "young: rows 200 to 2,000 of a series, old: later ones; a row counts for 1 in N from row N of its "
+    "series on. Within is a factor of 2 (1 in 10,000: 3). Much more than stated: faults in the history, or a "
+    "series that moves to new levels."
+)
+
 
 def calibration(
     stream: StreamName,
@@ -45,13 +51,6 @@ def calibration(
         show_json(report.as_dict())
     else:
         _print(report)
-
-
-_LEGEND = (
-    "young: rows 200 to 2,000 of a series, old: later ones; a row counts for 1 in N from row N of its "
-    "series on. Within is a factor of 2 (1 in 10,000: 3). Much more than stated: faults in the history, or a "
-    "series that moves to new levels."
-)
 
 
 def _shown_channels(report: CalibrationReport) -> list[tuple[str, AgeCounts]]:
