@@ -38,6 +38,7 @@ _MAX_DEBT_DAYS = 4.0  # days' worth of pages
 _STRONG_RATIO = 100.0
 _TAIL_SHARE = 0.1  # share of the pool that the tail is fitted to, but no fewer than _MIN_TAIL_COUNT
 _MIN_TAIL_COUNT = 30.0
+_LEAST_COUNT = 1e-6  # of a bin; below it the bin is empty
 _MIN_COUNTED = 10  # so many candidates at least as surprising are enough to count instead of fitting
 
 
@@ -84,6 +85,7 @@ class AlertBudget:
             return
         fade = math.exp(-passed / _POOL_TIME_CONSTANT_NS)
         self.pool *= fade
+        self.pool[self.pool < _LEAST_COUNT] = 0.0
         self._beyond = None
         self.elapsed = self.elapsed * fade + _POOL_TIME_CONSTANT_NS * (1 - fade)
         self.recent *= math.exp(-passed / _FAST_TIME_CONSTANT_NS)
@@ -150,13 +152,16 @@ class AlertBudget:
         return sum(t > now_ns - DAY_NS for t in self.paged_ns)
 
     def dump(self) -> dict[str, Any]:
-        """Return the state as JSON values; of the pool only bins that are not empty."""
-        filled = np.flatnonzero(self.pool > 1e-6)
+        """Return the state as JSON values; of the pool only bins that are not empty.
+
+        Counts are exact: a p-value jumps where the candidates at least as surprising become ten.
+        """
+        filled = np.flatnonzero(self.pool)
         return {
             "version": 1,
             "started_ns": self.started_ns,
             "updated_ns": self.updated_ns,
-            "pool": [[int(i), float(f"{self.pool[i]:.6g}")] for i in filled],
+            "pool": [[int(i), float(self.pool[i])] for i in filled],
             "elapsed": self.elapsed,
             "recent": self.recent,
             "debt": self.debt,
