@@ -30,10 +30,11 @@ def worker(
         Path | None, typer.Option("--tls-key", metavar="FILE", help="Key of the certificate.")
     ] = None,
 ) -> None:
-    """Run trainings and parts of backfills for a Dask scheduler until SIGTERM.
+    """Run trainings and parts of backfills for a scheduler.
 
-    The worker needs access to the history and the models (storage.history_path, storage.models_path: the same URLs
-    on every machine). It needs the database only for the parts of a backfill.
+    It works for a Dask scheduler until SIGTERM. It needs access to the history and the models
+    (storage.history_path, storage.models_path: the same URLs on every machine), and to the database only for
+    the parts of a backfill.
     """
     from pipeline.config.retraining import SCHEDULER, Tls
     from pipeline.core.errors import InputError

@@ -71,7 +71,7 @@ def test_an_anomaly_has_a_name_and_its_numbers_on_its_rows(ranged: dict[str, Any
     assert (first["direction"], first["observed:x"], first["lower:x"], first["upper:x"]) == ("up", 70, 0, 50)
     assert (first["expected:x"], first["contribution:x"], first["observed:y"]) == (25, 1, 30)
     assert (second["direction"], second["observed:y"], second["severity"]) == ("down", -80, "major")
-    assert first["statement"] == "x was 70, usual 0 to 50"
+    assert first["statement"] == "x was as high as 70, usual 0 to 50"
     assert not first["flag"]
     for _, anomaly in rows[named].groupby("anomaly"):
         assert anomaly["x"].sub(25).abs().max() == abs(anomaly.loc[anomaly["surprise"].idxmax(), "x"] - 25)
