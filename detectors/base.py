@@ -110,7 +110,7 @@ class Verdicts:
     recent_mean   (N,)   float32  mean of the last values of the leading channel, in units of the input (NaN:
                                   unknown)
     run_outside   (N,)   int32    consecutive rows outside a usual range that end with this row (0: none)
-    alone         (N,)   bool     the row by itself lies beyond the stated end of the range; a mean of rows
+    alone         (N,)   bool     a row outside lies beyond the stated end by itself; a mean of rows
                                   stays beyond it for some rows longer
     partner       (N,)   int16    channel that says most about the leading one, where that differs from what
                                   the other channels imply (−1: another quantity leads)

@@ -249,11 +249,16 @@ def _not_judged(m: int) -> Found:
 
 
 def _lies_outside_alone(found: Found, v: Floats, relation: Floats) -> NDArray[np.bool_]:
-    """Return the rows (M,) beyond the stated end without the rows before them."""
-    means = [found.quantity == k for k in (q.Q_LEVEL, q.Q_NOISE, q.Q_RELATION)]
+    """Return the rows (M,) that lie outside without the rows before them."""
+    alone, rows = np.zeros(len(v), np.bool_), np.flatnonzero(found.ratio > 1)
+    if not len(rows):
+        return alone
+    means = [found.quantity[rows] == k for k in (q.Q_LEVEL, q.Q_NOISE, q.Q_RELATION)]
     with np.errstate(divide="ignore"):
-        single = np.select(means, [v, np.log2(np.abs(found.step)), relation], found.observed)
-    return np.asarray(np.where(found.side > 0, single > found.high, single < found.low), np.bool_)
+        step = np.log2(np.abs(found.step[rows]))
+    single = np.select(means, [v[rows], step, relation[rows]], found.observed[rows])
+    alone[rows] = np.where(found.side[rows] > 0, single > found.high[rows], single < found.low[rows])
+    return alone
 
 
 def _blame(found: Found, shape: tuple[int, ...]) -> None:
