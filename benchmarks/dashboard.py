@@ -28,6 +28,7 @@ import numpy as np
 
 from pipeline.config.schema import Config
 from pipeline.core.types import AnomalyState, Partition, Severity
+from pipeline.dashboard.assets import require_built
 from storage.history import parquet
 from storage.history.writer import HistoryWriter
 from storage.results import anomalies
@@ -201,6 +202,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--database", help="URL of an empty database, or postgresql")
     asked = parser.parse_args()
+    require_built()
     with tempfile.TemporaryDirectory() as folder, _database(asked.database, Path(folder)) as url:
         settings = {
             "database": url,

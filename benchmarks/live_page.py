@@ -23,6 +23,7 @@ import psutil
 
 from benchmarks.api import database_url
 from benchmarks.open_dashboards import STREAM, TOPIC, daemon_settings, run_daemon
+from pipeline.dashboard.assets import require_built
 from tests.support.browsers import open_browser
 
 SERIES = 12
@@ -110,6 +111,7 @@ def main() -> None:
     )
     parser.add_argument("--faults", type=int, default=8)
     options = parser.parse_args()
+    require_built()
     from kafka.admin import KafkaAdminClient, NewTopic
 
     from pipeline.local_kafka.broker import LocalBroker
@@ -126,7 +128,7 @@ def main() -> None:
             port = free_port()
             ours, theirs = multiprocessing.Pipe()
             settings = daemon_settings(url, folder, broker.address, port)
-            server = multiprocessing.Process(target=run_daemon, args=(settings, theirs))
+            server = multiprocessing.Process(target=run_daemon, args=(settings, theirs), daemon=True)
             server.start()
             feeder = Feeder(broker.address)
             feeding = threading.Thread(target=feeder.run, args=(ending,), daemon=True)
