@@ -57,7 +57,7 @@ def verdicts_by(quantity: int, values: NDArray[np.float64]) -> Verdicts:
     spec = DetectorSpec(tier="light", decision="usual_range")
     detector: Any = build(spec)
     used = (quantity,) if quantity == q.Q_VALUE else (q.Q_VALUE, quantity)
-    detector.usual_range.stage = UsualRange(spec, UsualRangeSizes(used, (quantity,), 24))
+    detector.usual_range.stage = UsualRange(spec, UsualRangeSizes(used, (quantity,), 24, 5.0))
     if quantity != q.Q_VALUE:
         detector.usual_range.stage.settings.enabled[:, q.Q_VALUE] = False
     n = len(values)

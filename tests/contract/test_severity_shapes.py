@@ -17,10 +17,10 @@ MONDAY_NS = 1_704_067_200_000_000_000
 SPREADS, LENGTHS = (8.0, 20.0, 40.0), (1, 10, 80)
 INFO, WARNING, MAJOR, CRITICAL = Severity
 #: Possible severities by spreads and length, as in docs/explanation/detection.md, the same in every tier. A
-#: learned range ends at 3.5 to 6 spreads, so that two cells have two.
+#: learned range ends at 3 to 6 spreads, so that three cells have two.
 TABLE = {
     8.0: ({WARNING, MAJOR}, {MAJOR}, {MAJOR, CRITICAL}),
-    20.0: ({MAJOR}, {MAJOR}, {CRITICAL}),
+    20.0: ({MAJOR, CRITICAL}, {MAJOR}, {CRITICAL}),
     40.0: ({CRITICAL}, {CRITICAL}, {CRITICAL}),
 }
 

@@ -41,9 +41,8 @@ from detectors.stages.usual_range.relation import Relation
 from detectors.stages.usual_range.residual_tail import initial_tail
 from detectors.stages.usual_range.rows import judge_rows
 
-#: Sensitivity k at ``REFERENCE_ALARM_RATE`` on one channel. It was chosen on undisturbed synthetic families
-#: (docs/lab-notes/verdicts.md): k = 5 leaves 0.05 to 0.5 false alarms per 10,000 rows of noise and of AR(1).
-REFERENCE_SENSITIVITY, REFERENCE_ALARM_RATE = 5.0, 1e-4
+REFERENCE_ALARM_RATE = 1e-4
+SENSITIVITY_OF_PRICES = 5.0  # prices have the same quantities in each tier
 MIN_SENSITIVITY = 1.0
 EXTREME_HOURS = 3  # length of the window of HIGHEST and LOWEST
 #: The limit of the forecast residual is read half a decade beyond the alarm rate: the residual is one of
@@ -64,11 +63,13 @@ class UsualRangeSizes:
     quantities  used quantities
     phased      those with a range by the time of day
     bins        bins of a day
+    sensitivity k of ``limits`` at ``REFERENCE_ALARM_RATE`` on one channel
     """
 
     quantities: tuple[int, ...]
     phased: tuple[int, ...]
     bins: int
+    sensitivity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class UsualRange:
         channels = len(spec.channels)
         self.timezone, self.channels, self.sizes = spec.timezone, channels, sizes
         self.interval, self.alarm_rate = spec.interval, spec.alarm_rate
+        self.reference_sensitivity = SENSITIVITY_OF_PRICES if spec.preset == "stock" else sizes.sensitivity
         related = channels > 1 and spec.preset != "stock"
         self.relation = Relation(channels) if related and q.Q_RELATION in sizes.quantities else None
         self.map = read_rarity_map(spec.tier) if rarity_map is None else rarity_map
@@ -188,6 +190,7 @@ class UsualRange:
         if self.relation is not None:
             relation, partner = self.relation.run(state, points.slot, batch.v.reshape(shape), points.every)
         local = local_ns(self.timezone, points.time)
+        rate = np.maximum(min_alarm_rate, self._alarm_rate(points.every))
         rows = Rows(
             batch.slot,
             batch.v,
@@ -200,7 +203,7 @@ class UsualRange:
             (batch.v - expected).astype(np.float32, copy=False),
             batch.split,
             np.ascontiguousarray(batch.step, np.float32),
-            np.repeat(sensitivity(np.maximum(min_alarm_rate, self._alarm_rate(points.every)), c), c),
+            np.repeat(sensitivity(rate, c, self.reference_sensitivity), c),
         )
         found = _not_judged(m)
         if m:
@@ -233,9 +236,9 @@ class UsualRange:
         return tuple(state[name] if name in state else empty[name] for name in names)
 
 
-def sensitivity(alarm_rate: Floats, channels: int) -> Floats:
+def sensitivity(alarm_rate: Floats, channels: int, reference: float) -> Floats:
     """Return k of ``limits``: one e-fold fewer alarms for each 1, shared among the channels."""
-    k = REFERENCE_SENSITIVITY + np.log(REFERENCE_ALARM_RATE * channels / alarm_rate)
+    k = reference + np.log(REFERENCE_ALARM_RATE * channels / alarm_rate)
     return np.maximum(k, MIN_SENSITIVITY).astype(np.float32)
 
 

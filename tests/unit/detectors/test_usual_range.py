@@ -273,8 +273,8 @@ def test_a_marginal_row_is_an_alarm_only_if_it_lasts_or_follows_one():
 
 def test_the_sensitivity_follows_alarm_rate_and_channels():
     rates = np.float32([1e-4, 1e-5])
-    assert sensitivity(rates, 1) == pytest.approx([5, 5 + np.log(10)])
-    assert sensitivity(rates, 3) == pytest.approx([5 + np.log(3), 5 + np.log(30)])
+    assert sensitivity(rates, 1, 5) == pytest.approx([5, 5 + np.log(10)])
+    assert sensitivity(rates, 3, 5) == pytest.approx([5 + np.log(3), 5 + np.log(30)])
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Sydney"])
