@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pipeline.core.deviation_size import fell_to_zero
 from pipeline.core.durations import duration_text
 from pipeline.core.types import Anomaly, Severity
 
@@ -85,6 +86,8 @@ def _reason(anomaly: Anomaly, size: int, *, ended: bool) -> str:
     if anomaly.cause == "flatline":
         return f"the standstill {is_} {_LENGTHS[size]}"
     of = "its limit" if anomaly.cause == "static_limit" else "its usual range"
+    if fell_to_zero(anomaly):
+        return f"it {is_} zero, {_SIZES[size].removeprefix('just ')} {of}"
     return f"it {is_} {_SIZES[size]} {of}"
 
 

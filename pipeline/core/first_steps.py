@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pipeline.core.deviation_size import fell_to_zero
 from pipeline.core.types import Anomaly
 
 _MEAN_MOVED = (
@@ -65,10 +66,16 @@ FIRST_STEPS = {
     "unusual_sequence": "Compare the last events with those of an ordinary run: no single step is wrong, but "
     "the order drifts.",
 }
+_STOPPED = (
+    "Check whether {name} has stopped at {began} or is only no longer measured: the process behind it first, then "
+    "its meter, agent or feed."
+)
 _ONE_READING = "One reading so far: see whether the next one is usual again. If not: "
 _DEFAULT = "Look for what happened at {began}."
 #: Causes of a value that can be back with the next reading.
 _CAUSES_OF_SINGLE_READINGS = frozenset({"unusual_value", "forecast"})
+#: Causes of a quantity in units of the value; an absence has an advice of its own.
+_CAUSES_OF_STOPS = frozenset({"unusual_value", "unusual_level", "forecast"})
 
 
 def first_step(anomaly: Anomaly, began: str) -> str:
@@ -81,11 +88,16 @@ def first_step(anomaly: Anomaly, began: str) -> str:
     at = max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
     others = [name for i, name in enumerate(anomaly.channels) if i != at and _is_as_expected(anomaly, i)]
     known = others or [name for i, name in enumerate(anomaly.channels) if i != at] or ["the others"]
-    text = FIRST_STEPS.get(anomaly.cause, _DEFAULT)
+    text = _STOPPED if _has_stopped(anomaly) else FIRST_STEPS.get(anomaly.cause, _DEFAULT)
     text = text.format(began=began, name=anomaly.channels[at], others=_joined(known))
     if anomaly.cause in _CAUSES_OF_SINGLE_READINGS and anomaly.readings == 1:
         return f"{_ONE_READING}{text[0].lower()}{text[1:]}"
     return text
+
+
+def _has_stopped(anomaly: Anomaly) -> bool:
+    """Return True if the value itself, not a limit of it, fell to zero."""
+    return anomaly.cause in _CAUSES_OF_STOPS and fell_to_zero(anomaly)
 
 
 def _is_as_expected(anomaly: Anomaly, channel: int) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from pipeline.core.deviation_size import size_text
 from pipeline.core.durations import duration_text
 from pipeline.core.types import Anomaly, AnomalyState, DeviationContext
 
@@ -34,13 +35,6 @@ _BASIS_TEXTS = {
     "time_of_day": " at this time of day",
     "working_days": " at this time on working days",
     "weekends": " at this time on weekends",
-}
-#: Cause whose quantity is a change, a difference or a length → its usual maximum in words.
-_NOUNS_OF_CHANGES = {
-    "unusual_step": "largest usual step",
-    "unusual_noise": "largest usual mean change",
-    "relation": "largest usual difference",
-    "flatline": "longest usual standstill",
 }
 _UNKNOWN = DeviationContext("none", None, None)
 
@@ -88,7 +82,7 @@ def deviation_text(anomaly: Anomaly) -> str:
     so_far = " so far" if anomaly.state is AnomalyState.OPEN else ""
     if anomaly.cause in CAUSES_WITHOUT_RARITY:
         return f"{rows}{so_far}"
-    size = _size_text(anomaly)
+    size = size_text(anomaly)
     if anomaly.cause != "flatline":  # its statement has the readings
         size = f"{size}; {rows}{so_far}"
     rarity = rarity_text(anomaly.surprise, anomaly.last_flag_seq, anomaly.every_ns)
@@ -114,41 +108,6 @@ def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
         f"beside {context.partner} of {beside}{partner}{others}, {name} is usually near {implied}{own}, "
         f"not {value}{own}"
     )
-
-
-def _size_text(anomaly: Anomaly) -> str:
-    """Return the size of a deviation, from the numbers that the statement prints.
-
-    ``ratio`` compares logarithms for some presets, which a reader cannot follow.
-    """
-    at = anomaly.leading_channel
-    value, low, high = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
-    if (noun := _NOUNS_OF_CHANGES.get(anomaly.cause)) is not None:
-        end = high if value > high else low
-        if anomaly.cause == "flatline":
-            end = math.floor(end)
-        elif anomaly.relative and value > 1 and end > 0:  # stated as a multiple
-            value, end = 1 + value, 1 + end
-        if math.isfinite(end) and end and value / end > 1:
-            return f"{_two_digits(value / end)} times the {noun}"
-        if anomaly.cause == "flatline":
-            return "no standstill of this length is usual"
-    if not (math.isfinite(value + low + high) and low < high and not low <= value <= high):
-        return f"{_two_digits(anomaly.ratio)} times the largest usual deviation"
-    if low == 0 and value > high:
-        return f"{_two_digits(value / high)} times the upper end of the usual range"
-    beyond = max(value - high, low - value) / (high - low)
-    if beyond < 0.01:
-        if value < low and low > 2 * value > 0:  # as of volumes, whose range reaches far up
-            return f"the lower end of the usual range is {_two_digits(low / value)} times as much"
-        return "just beyond the usual range"
-    share = f"{_two_digits(beyond)} times " if beyond >= 1 else f"{100 * beyond:.0f} % of "
-    return f"beyond the usual range by {share.removeprefix('1 times ')}its width"
-
-
-def _two_digits(x: float) -> str:
-    """Return ``x`` with two significant digits."""
-    return f"{float(f'{x:.2g}'):,.15g}"
 
 
 def rarity_text(surprise: float, points_seen: int, every_ns: int = 0) -> str:

@@ -18,6 +18,8 @@ from pipeline.alerts.routing.matchers import relative_deviation
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.cli.commands.anomalies import _largest_deviation, as_dict
 from pipeline.config.alerts import AlertsConfig
+from pipeline.core.deviation_severity import severity_text
+from pipeline.core.first_steps import first_step
 from pipeline.core.types import Anomaly, AnomalyState, DeviationContext, Partition, Severity
 from pipeline.core.usual_range_text import deviation_text, usual_range_text
 from pipeline.services.explain import describe_anomaly
@@ -250,12 +252,52 @@ def test_the_numbers_of_a_text_keep_their_order() -> None:
         ((439, 0, 215), "2 times the upper end of the usual range"),
         ((2, 160, 90_000), "the lower end of the usual range is 80 times as much"),
         ((math.inf, 1440, 1460), "2.5 times the largest usual deviation"),
+        ((0, 2_378, 4_130_000), "down to zero"),
+        ((0, 12, 58), "down to zero, beyond the usual range by 26 % of its width"),
+        ((0, 55, 66), "down to zero, beyond the usual range by 5 times its width"),
+        ((1_600, 2_378, 4_130_000), "33 % below the lower end of the usual range"),
+        ((5, 120_000, 4_130_000), "the lower end of the usual range is 24,000 times as much"),
+        ((2_377, 2_378, 4_130_000), "just beyond the usual range"),
+        ((-0.5, 0, 4_130_000), "below zero, where no usual value is"),
+        ((-30, -20, 4), "beyond the usual range by 42 % of its width"),
+        ((216, 0, 215), "just beyond the upper end of the usual range"),
+        ((224, 0, 215), "4 % beyond the upper end of the usual range"),
     ],
 )
 def test_the_size_follows_from_the_numbers_of_the_statement(
     numbers: tuple[float, float, float], size: str
 ) -> None:
     assert deviation_text(anomaly("unusual_value", *numbers)).startswith(f"{size}; ")
+
+
+@pytest.mark.parametrize(
+    ("cause", "numbers", "size"),
+    [
+        ("unusual_step", (15.6, -12, 15), "4 % beyond the largest usual step"),
+        ("unusual_step", (0, 5, 9), "beyond the usual range by 1.2 times its width"),
+        ("flatline", (19, 0, 18), "6 % beyond the longest usual standstill"),
+        ("absence", (0, 2_378, 4_130_000), "down to zero"),
+    ],
+)
+def test_a_change_a_length_and_an_absence_have_sizes_too(
+    cause: str, numbers: tuple[float, float, float], size: str
+) -> None:
+    assert deviation_text(anomaly(cause, *numbers)).split("; ")[0] == size
+
+
+def test_a_fall_to_zero_has_words_and_a_first_step_of_its_own() -> None:
+    one = replace(
+        anomaly("unusual_value", 0, 2_378, 4_130_000), ratio=1.05, points=6, severity=Severity.WARNING
+    )
+    assert severity_text(one).startswith(
+        "warning, because it is zero, outside its usual range for 5 readings"
+    )
+    assert "has stopped at 12:30" in first_step(one, "12:30")
+    low = replace(one, observed=[1.0, 5.0])
+    assert "just outside" in severity_text(low)
+    assert "stopped" not in first_step(low, "12:30")
+    missing = replace(one, cause="absence")
+    assert first_step(missing, "12:30").startswith("Check the job, the feed or the people behind rpm")
 
 
 def test_the_decision_by_surprise_has_no_such_text() -> None:
