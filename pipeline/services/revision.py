@@ -244,10 +244,15 @@ def _recorded_points(
     return whole
 
 
-def differences(stored: Sequence[Anomaly], right: Rescored) -> list[Difference]:
+def differences(stored: Sequence[Anomaly], right: Rescored, *, with_open: bool = False) -> list[Difference]:
     """Compare stored anomalies of the rescored series with the right ones.
 
-    Open ones, and what the recorded history does not cover, are left to the owner of the partition.
+    What the rescored points do not cover is left out.
+
+    Args:
+        stored: Anomalies of the rescored series.
+        right: The verdicts in the order of time.
+        with_open: Compare open anomalies, too. False leaves them to the owner of the partition.
     """
     found: list[Difference] = []
     by_series: dict[str, list[Anomaly]] = defaultdict(list)
@@ -256,15 +261,17 @@ def differences(stored: Sequence[Anomaly], right: Rescored) -> list[Difference]:
     for name in right.names:
         oldest, newest = right.oldest[name], right.newest[name]
         here = {one.id: one for one in by_series[name]}
-        is_open = any(one.state is AnomalyState.OPEN and one.points for one in here.values())
+        is_open = not with_open and any(
+            one.state is AnomalyState.OPEN and one.points for one in here.values()
+        )
         wanted = {one.id: one for one in right.anomalies if one.series == name}
         for key, one in here.items():
-            settled = one.state is AnomalyState.CLOSED and oldest <= one.start_ns and one.end_ns <= newest
-            if not settled:
+            settled = with_open or one.state is AnomalyState.CLOSED
+            if not (settled and oldest <= one.start_ns and one.end_ns <= newest):
                 wanted.pop(key, None)
                 continue
             correct = wanted.pop(key, None)
-            if correct is not None and correct.state is AnomalyState.OPEN and one.points:
+            if correct is not None and correct.state is AnomalyState.OPEN and one.points and not with_open:
                 continue  # the owner closed it with points that are not on disk yet
             if differs(one, correct):
                 found.append(Difference(name, one, correct))
@@ -284,8 +291,9 @@ def differs(stored: Anomaly, right: Anomaly | None) -> bool:
 
 
 def revisions_due(stored: Sequence[Anomaly], right: Rescored) -> list[Anomaly]:
-    """Return the next revision of each wrong anomaly of the series with late points."""
-    return [one.revised() for one in differences(stored, right) if one.series in right.with_late]
+    """Return the next revision of each wrong anomaly with late points, also if open."""
+    wrong = differences(stored, right, with_open=True)
+    return [one.revised() for one in wrong if one.series in right.with_late]
 
 
 def verify(
