@@ -58,13 +58,26 @@ lint() {
     "$BIN/python" tools/dashboard.py --check
 }
 
+# Runs the tests. One or two that fail run once more, alone: the machines of CI are loaded, and tests with real
+# servers and browsers can run out of time. Both runs are printed; a test that passes only alone is to be repaired.
+run_tests() {
+    code=0
+    "$BIN/pytest" -q -m "not long" -n 2 --dist loadfile "$@" </dev/null || code=$?
+    failed=.pytest_cache/v/cache/lastfailed
+    if [ $code -ne 1 ] || [ "$("$BIN/python" -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' $failed)" -gt 2 ]; then
+        exit $code
+    fi
+    echo "these tests run once more, alone:" >&2
+    exec "$BIN/pytest" -q -m "not long" --last-failed "$@" </dev/null
+}
+
 target=${1:-help}
 [ $# -eq 0 ] || shift
 case $target in
     setup) setup ;;
     dashboard) setup ;;
     demo) setup; exec "$BIN/forewatch" demo "$@" ;;
-    test) setup; lint; exec "$BIN/pytest" -q -m "not long" -n 2 --dist loadfile "$@" </dev/null ;;
+    test) setup; lint; run_tests "$@" ;;
     lint) setup; lint ;;
     format) setup; "$BIN/ruff" check --fix .; "$BIN/ruff" format . ;;
     docs) setup; "$BIN/python" -m pipeline.cli.docs docs; "$BIN/python" -m tools.monitoring; NO_MKDOCS_2_WARNING=1 "$BIN/mkdocs" build --strict --quiet; echo "the site is in site/index.html" >&2 ;;
