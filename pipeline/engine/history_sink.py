@@ -78,6 +78,8 @@ class HistorySink:
             # CPU time per point of the batch
             "microseconds": np.full(len(points), 1e6 * result.seconds / len(points), np.float32),
         }
+        if self._scorer.provenance.decision == "usual_range":
+            per_point["rarity"] = verdicts.rarity
         # The other inputs of the detector, so that a verdict can be computed again.
         per_point |= {"every": points.every, "missed": points.missed}
         per_channel: dict[str, NDArray[Any]] = {

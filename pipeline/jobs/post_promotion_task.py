@@ -28,7 +28,9 @@ def check_after_promotion(task: Task, report: ReportProgress, cancelled: IsCance
         return TaskResult(JobState.SUCCEEDED, reason, result={"version": task.challenger.version})
     started = time.process_time()
     table = _read_verdicts(task)
-    after, before = (_count_verdicts(table, version) for version in (task.challenger, task.champion))
+    rows = [_rows_of(table, version) for version in (task.challenger, task.champion)]
+    column = "rarity" if all(map(_states_rarities, rows)) else "surprise"
+    after, before = (_count_verdicts(some, column) for some in rows)
     verdict = compare_with_predecessor(before, after)
     result: dict[str, Any] = {
         "version": task.challenger.version,
@@ -56,36 +58,49 @@ def _read_verdicts(task: Task) -> pa.Table:
     """
     newest, most = newest_ns(task.history, task.name), task.stream.training_history.total_seconds()
     seconds = 2 * max(60.0, task.stream.retraining.post_promotion_check.total_seconds())
-    columns = ["model", "surprise", "flag", "microseconds"]
+    columns = ["model", "surprise", "rarity", "flag", "microseconds"]
     assert task.challenger is not None
     while True:
         since_ns = newest - round(min(seconds, most) * 1e9)
         table = HistoryReader(task.history).read(task.name, since_ns=since_ns, columns=columns)
-        counts = [_count_verdicts(table, version) for version in (task.challenger, task.champion)]
-        if seconds >= most or min(counted.points for counted in counts) >= 4 * MIN_POINTS:
+        points = min(_rows_of(table, version).num_rows for version in (task.challenger, task.champion))
+        if seconds >= most or points >= 4 * MIN_POINTS:
             return table
         seconds *= 4
 
 
-def _count_verdicts(table: pa.Table, version: VersionFiles | None) -> VerdictCounts:
-    """Count the verdicts of ``version`` (None: the packaged model)."""
+def _rows_of(table: pa.Table, version: VersionFiles | None) -> pa.Table:
+    """Return the verdicts of ``version`` (None: the packaged model)."""
     model = (
         pc.cast(table.column("model"), pa.string())
         if "model" in table.column_names
         else pa.nulls(table.num_rows, pa.string())
     )
     own = pc.match_substring(model, "+" if version is None else f"+{version.version}")
-    mask = pc.fill_null(pc.invert(own) if version is None else own, False)
-    rows = table.filter(mask)
+    return table.filter(pc.fill_null(pc.invert(own) if version is None else own, False))
+
+
+def _states_rarities(rows: pa.Table) -> bool:
+    """Return whether enough verdicts state a rarity.
+
+    The decision by surprise states none, and an earlier version of forewatch did not record it.
+    """
+    return "rarity" in rows.column_names and len(rows) - rows.column("rarity").null_count >= MIN_POINTS
+
+
+def _count_verdicts(rows: pa.Table, column: str) -> VerdictCounts:
+    """Count verdicts by the probability in ``column``.
+
+    Under usual ranges the surprise only ranks rows; the rarity is the probability.
+    """
     counted = VerdictCounts()
     if rows.num_rows:
         flag, series = (
             rows.column("flag").to_numpy(),
             rows.column("series").unify_dictionaries().combine_chunks().indices.to_numpy(),
         )
-        counted.add(
-            rows.column("surprise").to_numpy(), flag, _seconds(rows), _alarms(flag.astype(np.bool_), series)
-        )
+        decades = rows.column(column).to_numpy()
+        counted.add(decades, flag, _seconds(rows), _alarms(flag.astype(np.bool_), series))
     return counted
 
 

@@ -1,7 +1,7 @@
 """The post-promotion check: a new champion compared with its predecessor.
 
     counts = VerdictCounts()
-    counts.add(surprise, flag, seconds, alarms)      # of the verdicts of a span
+    counts.add(decades, flag, seconds, alarms)       # of the verdicts of a span
     compare_with_predecessor(before, after)          # CheckVerdict(roll_back=False, reason="…")
 
 The functions are pure. The check keeps the champion until it has enough verdicts of both models. It only
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-SURPRISE_EDGES: Final = np.r_[np.arange(0.0, 5.01, 0.25), np.inf]  # decades of surprise
+DECADE_EDGES: Final = np.r_[np.arange(0.0, 5.01, 0.25), np.inf]  # of the stated probability
 MIN_POINTS: Final = 2_000  # of each model
 # Two score distributions with a larger population stability index differ (Siddiqi 2006).
 MAX_STABILITY_INDEX: Final = 0.25
@@ -31,27 +31,28 @@ MAX_TIME_RATIO: Final = 2.0  # of the CPU time per point
 class VerdictCounts:
     """Counts of the verdicts of a span, of bounded size.
 
-    seconds: time that the detector took in the engine.
+    histogram  points by the decades of their stated probability
+    seconds    time that the detector took in the engine
     """
 
-    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(SURPRISE_EDGES) - 1, np.int64))
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(DECADE_EDGES) - 1, np.int64))
     points: int = 0
     flagged: int = 0
     alarms: int = 0
     seconds: float = 0.0
 
-    def add(self, surprise: NDArray[Any], flag: NDArray[np.bool_], seconds: float, alarms: int) -> None:
+    def add(self, decades: NDArray[Any], flag: NDArray[np.bool_], seconds: float, alarms: int) -> None:
         """Add verdicts, ``alarms`` of which open an anomaly.
 
         Args:
-            surprise: surprisals (N,); NaN where unknown.
+            decades: −log10 of the stated probabilities (N,); NaN where unknown.
             flag: flagged points (N,).
             seconds: time that the detector took.
             alarms: number of anomalies that these verdicts open.
         """
-        known = surprise[np.isfinite(surprise)]
-        self.histogram += np.histogram(np.clip(known, 0.0, None), SURPRISE_EDGES)[0]
-        self.points += len(surprise)
+        known = decades[np.isfinite(decades)]
+        self.histogram += np.histogram(np.clip(known, 0.0, None), DECADE_EDGES)[0]
+        self.points += len(decades)
         self.flagged += int(flag.sum())
         self.alarms += alarms
         self.seconds += seconds
@@ -115,7 +116,7 @@ def stability_index(before: NDArray[np.int64], after: NDArray[np.int64]) -> floa
 def _calibration_error(histogram: NDArray[np.int64]) -> float:
     """Return the harmful miscalibration of a histogram, in decades, at least 0.1.
 
-    It is the mean distance between the observed and the nominal share of points whose surprisal exceeds 1,
+    It is the mean distance between the observed and the nominal share of points whose decades exceed 1,
     2 and 3. At 2 and 3 only an excess counts: a better model's errors are compared with the tail that its
     predecessor left, until that has faded. At 1 only a deficit counts, the sign of a model that detects
     nothing. An excess there is normal for some 250 rows after a promotion, while each series' readout
@@ -123,7 +124,7 @@ def _calibration_error(histogram: NDArray[np.int64]) -> float:
     """
     total = max(1, int(histogram.sum()))
     more = [
-        float(np.log10((histogram[SURPRISE_EDGES[:-1] >= level].sum() + 0.5) / total)) + level
+        float(np.log10((histogram[DECADE_EDGES[:-1] >= level].sum() + 0.5) / total)) + level
         for level in (1, 2, 3)
     ]
     return max(0.1, (max(-more[0], 0.0) + max(more[1], 0.0) + max(more[2], 0.0)) / 3)

@@ -2,7 +2,7 @@
 
 A row is a point with its verdict: ``offset``, ``series``, ``time`` (ns), the ``model`` that gave the verdict,
 one column per value that a point has
-once (``score``, ``flag``, …) and one column ``name:channel`` per value that it has per channel
+once (``score``, ``flag``, …; ``rarity`` under the decision "usual_range") and one column ``name:channel`` per value that it has per channel
 (``value:temperature``, …).
 """
 

@@ -90,7 +90,7 @@ def write_history(
     values = np.concatenate(list(series.values()))[:, None]
     points = Points(slot, time, values, np.zeros(len(slot), np.int32), np.full(len(slot), MINUTE, np.int64))
     _, verdicts = detector.step(detector.initial(len(series)), points)
-    per_point = {name: getattr(verdicts, name) for name in ("score", "surprise", "flag")}
+    per_point = {name: getattr(verdicts, name) for name in ("score", "surprise", "rarity", "flag")}
     per_point["guard"] = verdicts.forecaster
     per_point |= {
         "every": points.every,
