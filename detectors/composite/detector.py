@@ -53,6 +53,7 @@ from detectors.stages.score_fusion import ScoreFusion, TrackGroup, cause_of_trac
 from detectors.stages.seasonality import Seasonality
 from detectors.stages.stock_channels import price_channels, volume_channel
 from detectors.stages.tail_calibration import TailCalibration
+from detectors.stages.usual_range.stage import REFERENCE_ALARM_RATE
 from detectors.thresholds import THRESHOLDS
 from detectors.thresholds.event_gate import EventGate
 
@@ -120,9 +121,11 @@ class CompositeDetector:
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
-        self.event_gate = EventGate(spec.alarm_rate, spec.min_points)
-        self.threshold = THRESHOLDS[spec.threshold](self.event_gate.threshold)
         usual = spec.decision == "usual_range"
+        # Under usual ranges the surprise only ranks rows, whatever rate the alarms have.
+        rate = REFERENCE_ALARM_RATE if usual else spec.alarm_rate
+        self.event_gate = EventGate(rate, spec.min_points)
+        self.threshold = THRESHOLDS[spec.threshold](self.event_gate.threshold)
         band = () if usual else (BAND_TRACK,)  # usual ranges have an interval of their own
         self.fusion = ScoreFusion(groups, self.event_gate.threshold, band)
         self.band_column = -1 if usual else self.fusion.columns.index(BAND_TRACK)

@@ -1,7 +1,7 @@
 """Size of a deviation in words, from the numbers that its statement prints.
 
-The size is measured in widths of the usual range. Where the range is much wider than its lower end, as that of
-traffic, a width says nothing about a value below it: such a value is compared with the end itself.
+The size is measured in widths of the usual range. Where the range is much wider than its lower end, as that
+of traffic, a width says nothing about a value below it: such a value is compared with the end itself.
 """
 
 from __future__ import annotations

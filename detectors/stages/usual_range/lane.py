@@ -52,6 +52,7 @@ class Work(NamedTuple):
     ranges: NDArray[np.float32]  # (J, 3, 2)
     other: NDArray[np.float32]  # (J, 3, 2)
     factors: NDArray[np.float32]  # (J, 3, 2)
+    spreads: NDArray[np.float32]  # (J, 3, 2), filled where alarms have another rate than the reference
     widths: NDArray[np.float32]  # (J, 3)
     floor: NDArray[np.float32]  # by quantity
     now: NDArray[np.float32]  # quantities of the row, by quantity
@@ -72,7 +73,8 @@ class Rows(NamedTuple):
     residual: NDArray[np.float32]
     split: NDArray[np.float64]  # part of the step that is a stock split
     step: NDArray[np.float32]
-    sensitivity: NDArray[np.float32]  # k of ``limits``
+    sensitivity: NDArray[np.float32]  # k of ``limits``, by which they are learned
+    shift: NDArray[np.float32]  # k of the alarms less that of the learned limits
 
 
 class Settings(NamedTuple):
@@ -82,6 +84,7 @@ class Settings(NamedTuple):
     changes           (T,) int64            times at which the clock of an unknown zone may change
     directions        (T,) int64            1: forward, −1: back
     holidays          (D,) int64            days since 1970-01-01 that are like those of a weekend
+    shifted           bool                  the alarms may have another rate than the learned limits
     decades           float                 −log10 of the rate of ``residual_tail``
     logarithmic       int                   0: values as they are, 1: signed log(1 + |x|), 2: log(x)
     evidence          (QUANTITIES, KNOTS) float32  pooled map of ``own_tail``
@@ -93,6 +96,7 @@ class Settings(NamedTuple):
     changes: NDArray[np.int64]
     directions: NDArray[np.int64]
     holidays: NDArray[np.int64]
+    shifted: bool
     decades: np.float32
     logarithmic: int
     evidence: NDArray[np.float32]
@@ -123,7 +127,7 @@ class Found(NamedTuple):
 
 def new_work(used: int) -> Work:
     """Return buffers for ``used`` quantities, not filled."""
-    shapes = ((used, MODELS, 2),) * 3 + ((used, MODELS), (QUANTITIES,), (QUANTITIES,), (4,))
+    shapes = ((used, MODELS, 2),) * 4 + ((used, MODELS), (QUANTITIES,), (QUANTITIES,), (4,))
     return Work(*(np.empty(shape, np.float32) for shape in shapes))
 
 

@@ -136,11 +136,8 @@ def keep_distance(distances, entry, blocks, distance) -> None:  # type: ignore[n
 
 
 @kernel
-def _limit(distances, n, k, most):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the logarithm of the limit by the ``n`` kept blocks of one entry.
-
-    The limit is at most ``most`` half widths beyond the third largest distance.
-    """
+def _order_statistics(distances, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return centre, counted maximum, scale and widening of ``n`` kept blocks."""
     kept = np.sort(distances[:n])
     median = HALF_STEP * (np.float32(kept[n // 2]) + np.float32(kept[(n - 1) // 2]))
     high = np.float32(kept[n - ORDER[n]]) / STEPS_PER_E_FOLD
@@ -151,9 +148,72 @@ def _limit(distances, n, k, most):  # type: ignore[no-untyped-def]  # noqa: ANN0
         shrunk = (n * median + PRIOR_MEDIAN_BLOCKS * PRIOR_MEDIAN) / (n + PRIOR_MEDIAN_BLOCKS)
         centre = max(median, shrunk)
     widening = 1 + np.float32(2) / n if n >= MIN_BLOCKS else YOUNG_WIDENING
+    return centre, high, beta, widening
+
+
+@kernel
+def _limit(distances, n, k, most):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the logarithm of the limit by the ``n`` kept blocks of one entry.
+
+    The limit is at most ``most`` half widths beyond the third largest distance.
+    """
+    centre, high, beta, widening = _order_statistics(distances, n)
     spread = k * beta * widening
     limit = min(centre + spread, np.log(np.exp(high) + most))
     return max(limit, np.log(MIN_FACTOR))
+
+
+@kernel
+def fill_spreads(distances, blocks, layout, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Write the spreads of all limits to ``out`` (J, 3, 2).
+
+    A spread is the change of the logarithm of a limit for a k that is larger by one. Only closed blocks
+    count, so that a row has the same spread in whatever batch it comes.
+
+    Args:
+        distances: Kept distances of each entry.
+        blocks: Number of blocks of each track.
+        layout: Places of the quantities.
+        out: The spreads.
+    """
+    kept = np.empty(BLOCKS, np.int8)
+    for j in range(len(layout.quantity)):
+        factor = ABSENCE_FACTOR if layout.quantity[j] in (Q_HIGHEST, Q_LOWEST) else np.float32(1)
+        for m in range(MODELS):
+            for s in range(2):
+                e = layout.entry[j, m, s]
+                out[j, m, s] = np.float32(0)
+                if e < 0:
+                    continue
+                n, blocks_seen = 0, int(blocks[layout.track[j, m]])
+                for b in range(min(blocks_seen, BLOCKS)):
+                    if b != blocks_seen % BLOCKS:
+                        kept[n] = distances[e, b]
+                        n += 1
+                if n > 0:
+                    _, _, beta, widening = _order_statistics(kept, n)
+                    out[j, m, s] = factor * beta * widening
+            for s in range(2):
+                if layout.entry[j, m, s] < 0:
+                    out[j, m, s] = out[j, m, 1 - s]
+
+
+@inlined_kernel
+def moved_factor(factors, spreads, place, side, shift):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return a limit in half widths at another sensitivity.
+
+    Args:
+        factors: Learned limits (J, 3, 2).
+        spreads: Spreads of ``fill_spreads``.
+        place: Quantity and model.
+        side: Side of the limit.
+        shift: Its k less that of the learned limits.
+    """
+    j, m = place
+    learned = factors[j, m, side]
+    if shift == 0:
+        return learned
+    return max(learned * np.exp(shift * spreads[j, m, side]), MIN_FACTOR)
 
 
 @kernel

@@ -91,6 +91,16 @@ def decades_at(decades, every, rows):  # type: ignore[no-untyped-def]  # noqa: A
 
 
 @row_kernel
+def moved_limit(head, decades, moved):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the limit at ``moved`` decades instead of ``decades``.
+
+    It lies on the line through the limit and the .99 quantile.
+    """
+    limit, gate = head[TAIL_LIMIT], head[TAIL_GATE]
+    return max(limit + (limit - gate) * (moved - decades) / (decades - np.float32(2)), gate)
+
+
+@row_kernel
 def _size_above(counts, head, share):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the size above which this share of the rows lies."""
     wanted, k, above = share * head[TAIL_ROWS], BINS - 1, np.float32(0)
@@ -293,6 +303,8 @@ def _bits(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
 def residual_ratio(events, head, residual, expected, local, doubtful):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return the size of a residual over its limit, 0 where it cannot be unusual.
 
+    A ratio below 1 is unusual only where the limit of the alarms is lower than the learned one.
+
     Args:
         events: Kept events.
         head: Row of ``usual.tail_head``.
@@ -309,8 +321,8 @@ def residual_ratio(events, head, residual, expected, local, doubtful):  # type: 
         day = local // DAY_NS
         phase = int((local - day * DAY_NS) * PHASES // DAY_NS)
         day, up = int(day % DAYS_KEPT), residual > 0
-        if head[TAIL_ROWS] >= MIN_ROWS_BEFORE_LIMIT and size > limit:
-            if head[TAIL_SINCE] > CLUSTER_ROWS:
+        if head[TAIL_ROWS] >= MIN_ROWS_BEFORE_LIMIT:
+            if size > limit and head[TAIL_SINCE] > CLUSTER_ROWS:
                 head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS
             often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE or head[TAIL_STAYED] > MAX_STAYED_SHARE
             window = DOUBTFUL_WINDOW if doubtful else WINDOW

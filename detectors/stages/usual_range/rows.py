@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from detectors.jit import inlined_kernel, kernel, log2, row_kernel
@@ -40,14 +42,14 @@ from detectors.stages.usual_range.limits import (
     BLOCKS,
     MAX_BLOCK_ROWS,
     MIN_BLOCK_ROWS,
-    MIN_BLOCKS,
-    MIN_YOUNG_BLOCKS,
     YOUNG_BLOCK_SHARE,
     close_block,
+    fill_spreads,
     keep_distance,
     leads,
     learn_pool,
     limit_factors,
+    moved_factor,
 )
 from detectors.stages.usual_range.quantities import (
     MODEL_DAILY,
@@ -67,14 +69,15 @@ from detectors.stages.usual_range.quantities import (
     SIDE_UP,
 )
 from detectors.stages.usual_range.visits import DAY_NS, fill_floor, load_ranges, next_visit
+from detectors.stages.usual_range.young import fewest_blocks, moves_slowly
 
 #: A step over a gap of more cadences is not judged; daily bars have weekends and holidays between them.
 GAP_CADENCES, GAP_DAILY_CADENCES = 2.5, 5.5
 LEVEL_ROWS, SLOW_STEP_ROWS, RELATION_ROWS = 8.0, 40.0, 4.0
 MIN_STILL_ROWS = 8  # repeated values before a standstill can be unusual
 CUT_MARGIN = np.float32(0.25)  # in half widths beyond the limit, at which a value counts in the mean
+DECADES_PER_E_FOLD = np.float32(math.log10(math.e))
 JUMP_STEPS = 6.0  # mean steps: of a young series that moves slowly, only a value that jumps is judged
-YOUNG_DAYS, MIN_INDEPENDENT = 7.0, 20.0  # see ``_moves_slowly``
 ABSENCE_MIN_DAYS = 2.0  # before an absence is judged
 MAX_WIDTH_SHARE = np.float32(3)  # widest interval, in widths of the usual range of all phases
 MAX_CLOCK_MISFIT = 4.0  # half widths that one row counts at most
@@ -183,41 +186,20 @@ def _model_of(model, ranges, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @inlined_kernel
 def _judge_residual(lane, settings, rows, every, base, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the ratio of the forecast residual of row ``i``, and learn it."""
+    """Return the ratio of the forecast residual of row ``i``, and learn it.
+
+    The second result is the limit of the alarms over the learned one.
+    """
     residual, doubtful = rows.residual[i], lane.head[COL_ALTERNATIVE] != 0
-    expected = rows.v[i] - residual
+    expected, seen, shift = rows.v[i] - residual, lane.head[COL_ROWS], rows.shift[i]
+    decades = tail.decades_at(settings.decades, every, seen)
+    limit, least = lane.tail_head[tail.TAIL_LIMIT], np.float32(1)
+    if shift != 0 and limit > 0:
+        moved = tail.decades_at(settings.decades + shift * DECADES_PER_E_FOLD, every, seen)
+        least = tail.moved_limit(lane.tail_head, decades, moved) / limit
     ratio = tail.residual_ratio(lane.events, lane.tail_head, residual, expected, rows.local[i], doubtful)
-    decades = tail.decades_at(settings.decades, every, lane.head[COL_ROWS])
     tail.learn_residual(lane.tail, lane.tail_head, abs(residual), decades, base)
-    return ratio
-
-
-@inlined_kernel
-def _fewest_blocks(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the blocks before a limit is used.
-
-    The first change of a series that stood still says nothing about the size of its changes.
-    """
-    if lane.head[COL_BLOCKS] <= MIN_BLOCKS:
-        for j in range(len(layout.quantity)):
-            if layout.quantity[j] == Q_STEP and lane.pool[j, 1] > lane.pool[j, 0]:
-                return MIN_YOUNG_BLOCKS
-    return MIN_BLOCKS
-
-
-@inlined_kernel
-def _moves_slowly(lane, pool, floor, every):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return whether a movement without a jump may be the course of a young series.
-
-    It may in the first day. In the first week it may where the rows hold few independent values: a value
-    needs (half width / mean step) ^ 2 rows to cross its range.
-    """
-    rows = lane.head[COL_ROWS]
-    if rows >= YOUNG_DAYS * DAY_NS / every:
-        return False
-    half = max(np.float32(0.5) * (pool[1] - pool[0]), floor)
-    steps = lane.head[COL_SLOW_STEP] / half
-    return bool(rows < DAY_NS / every or rows * steps * steps < MIN_INDEPENDENT)
+    return ratio, least
 
 
 @inlined_kernel
@@ -229,7 +211,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     h, now = lane.head, work.now
     best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
     found.level[i], found.step[i] = now[Q_LEVEL], now[Q_STEP]
-    fewest = _fewest_blocks(lane, layout)
+    fewest, shift = fewest_blocks(lane, layout), rows.shift[i]
     for j in range(len(layout.quantity)):
         k = layout.quantity[j]
         value = now[k]
@@ -246,7 +228,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
         middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
         side = SIDE_UP if value > middle else SIDE_DOWN
-        ratio, least, most, known = np.float32(0), NAN, NAN, np.float32(0)
+        ratio, least, most, known, inside = np.float32(0), NAN, NAN, np.float32(0), False
         if layout.entry[j, m, side] >= 0 and lane.blocks[layout.track[j, m]] >= fewest and not np.isnan(low):
             least = middle - half * work.factors[j, m, SIDE_DOWN]
             most = middle + half * work.factors[j, m, SIDE_UP]
@@ -260,7 +242,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             jump = abs(now[Q_STEP]) > JUMP_STEPS * h[COL_SLOW_STEP]
             # A step towards the middle of the value's range is a way back. A few repeated values are no
             # standstill.
-            inside = (k == Q_LEVEL or (k == Q_VALUE and not jump)) and _moves_slowly(
+            inside = (k == Q_LEVEL or (k == Q_VALUE and not jump)) and moves_slowly(
                 lane, lane.pool[j], work.floor[k], every
             )
             inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
@@ -271,6 +253,12 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         outside = bool(outside or ratio > 1)
         if k in (Q_VALUE, Q_LEVEL):
             found.own[i] = max(found.own[i], ratio)
+        if shift != 0 and ratio > 0:
+            down = moved_factor(work.factors, work.spreads, (j, m), SIDE_DOWN, shift)
+            up = moved_factor(work.factors, work.spreads, (j, m), SIDE_UP, shift)
+            least, most = middle - half * down, middle + half * up
+            moved = (most - middle) if side == SIDE_UP else (middle - least)
+            ratio = min(abs(value - middle) / moved, np.float32(1) if inside else np.float32(np.inf))
         if leads(ratio, best, found.quantity[i]):
             best = ratio
             found.ratio[i], found.quantity[i], found.side[i] = ratio, k, 1 if side == SIDE_UP else -1
@@ -278,12 +266,13 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             weekend = m == MODEL_WEEKLY and h[COL_CELL] >= layout.bins
             found.basis[i], told = m + 1 + int(weekend), known
     if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
-        ratio = _judge_residual(lane, settings, rows, every, base, i)
+        ratio, moved = _judge_residual(lane, settings, rows, every, base, i)
         outside = bool(outside or ratio > 1)
-        known = own_tail.evidence_of(settings.evidence, Q_FORECAST, ratio)
+        known = own_tail.evidence_of(settings.evidence, Q_FORECAST, ratio if ratio > 1 else np.float32(0))
         evidence = max(evidence, known)
+        ratio = ratio / moved if ratio > moved else np.float32(0)
         if leads(ratio, best, found.quantity[i]):
-            value, limit = rows.residual[i], lane.tail_head[tail.TAIL_LIMIT]
+            value, limit = rows.residual[i], lane.tail_head[tail.TAIL_LIMIT] * moved
             found.ratio[i], found.quantity[i], found.side[i] = ratio, Q_FORECAST, 1 if value > 0 else -1
             found.observed[i], found.low[i], found.high[i] = value, -limit, limit
             found.basis[i], told = 0, known
@@ -370,6 +359,8 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
     h[COL_MAXIMUM] = max(h[COL_MAXIMUM], np.float32(v + rows.anchor[i]))
     if h[COL_BLOCK_ROWS] >= h[COL_BLOCK_LENGTH]:
         _end_block(lane, layout, work, every, rows.sensitivity[i])
+        if settings.shifted:
+            fill_spreads(lane.distances, lane.blocks, layout, work.spreads)
 
 
 @row_kernel
@@ -394,6 +385,8 @@ def judge_rows(state, layout, settings, order, rows, output) -> None:  # type: i
         if s != last:
             lane = lane_of(a, s)
             limit_factors(lane.limits, layout, work.factors)
+            if settings.shifted:
+                fill_spreads(lane.distances, lane.blocks, layout, work.spreads)
             load_ranges(lane, layout, work)
             last = s
         _one_row(lane, layout, settings, work, rows, i, settings.enabled[s % channels], found)

@@ -127,6 +127,7 @@ class UsualRange:
         self.timezone, self.channels, self.sizes = spec.timezone, channels, sizes
         self.interval, self.alarm_rate = spec.interval, spec.alarm_rate
         self.reference_sensitivity = SENSITIVITY_OF_PRICES if spec.preset == "stock" else sizes.sensitivity
+        shifted = spec.alarm_rate != REFERENCE_ALARM_RATE
         related = channels > 1 and spec.preset != "stock"
         self.relation = Relation(channels) if related and q.Q_RELATION in sizes.quantities else None
         self.map = read_rarity_map(spec.tier) if rarity_map is None else rarity_map
@@ -146,7 +147,8 @@ class UsualRange:
             enabled,
             *possible_clock_changes(spec.timezone),
             holiday_days(spec.holidays),
-            np.float32(RESIDUAL_DECADES + np.log10(channels) - np.log10(spec.alarm_rate)),
+            shifted,
+            np.float32(RESIDUAL_DECADES + np.log10(channels) - np.log10(REFERENCE_ALARM_RATE)),
             LOGARITHM_OF_PRESET[spec.preset],
             self.map.evidence,
             np.float32(1 - spec.interval),
@@ -190,7 +192,12 @@ class UsualRange:
         if self.relation is not None:
             relation, partner = self.relation.run(state, points.slot, batch.v.reshape(shape), points.every)
         local = local_ns(self.timezone, points.time)
-        rate = np.maximum(min_alarm_rate, self._alarm_rate(points.every))
+        minutes = minutes_of_a_row(points.every)
+        # Limits are learned at the reference rate, so that probabilities do not depend on that of the alarms.
+        learned, alarms = (
+            sensitivity(np.maximum(min_alarm_rate, rate * minutes), c, self.reference_sensitivity)
+            for rate in (REFERENCE_ALARM_RATE, self.alarm_rate)
+        )
         rows = Rows(
             batch.slot,
             batch.v,
@@ -203,7 +210,8 @@ class UsualRange:
             (batch.v - expected).astype(np.float32, copy=False),
             batch.split,
             np.ascontiguousarray(batch.step, np.float32),
-            np.repeat(sensitivity(rate, c, self.reference_sensitivity), c),
+            np.repeat(learned, c),
+            np.repeat(alarms - learned, c),
         )
         found = _not_judged(m)
         if m:
@@ -218,11 +226,6 @@ class UsualRange:
         known["alone"] = _lies_outside_alone(found, batch.v, relation.ravel()).reshape(shape)
         return ChannelRatios(**known, relation=relation, partner=partner)
 
-    def _alarm_rate(self, every: NDArray[np.int64]) -> Floats:
-        """Return the alarm rate a row of series of this cadence."""
-        rows_of_a_minute = np.where(every > 0, np.clip(every, SECOND_NS, MINUTE_NS), MINUTE_NS) / MINUTE_NS
-        return np.asarray(self.alarm_rate * rows_of_a_minute)
-
     def _arrays(self, state: State) -> tuple[NDArray[Any], ...]:
         """Return the arrays of ``Lane`` in its order; an array that this tier does not keep is empty."""
         slots = len(state["usual.head"])
@@ -234,6 +237,14 @@ class UsualRange:
         }
         names = (f"usual.{name}" for name in Lane._fields)
         return tuple(state[name] if name in state else empty[name] for name in names)
+
+
+def minutes_of_a_row(every: NDArray[np.int64]) -> Floats:
+    """Return the minutes for which a row of this cadence counts.
+
+    The alarm rate is multiplied by them.
+    """
+    return np.asarray(np.where(every > 0, np.clip(every, SECOND_NS, MINUTE_NS), MINUTE_NS) / MINUTE_NS)
 
 
 def sensitivity(alarm_rate: Floats, channels: int, reference: float) -> Floats:

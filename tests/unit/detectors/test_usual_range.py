@@ -15,7 +15,7 @@ from detectors.composite.usual_range_decision import _confirm
 from detectors.local_time import holiday_days, local_ns, possible_clock_changes
 from detectors.stages.usual_range import residual_tail, visits
 from detectors.stages.usual_range.lane import COL_CHANGE_EVIDENCE, COL_SHIFT, HEAD_COLUMNS
-from detectors.stages.usual_range.stage import UsualRange, sensitivity
+from detectors.stages.usual_range.stage import UsualRange, minutes_of_a_row, sensitivity
 from detectors.stages.usual_range.visits import DAY_NS
 
 MINUTE_NS = contract.MINUTE_NS
@@ -230,9 +230,8 @@ def test_the_return_from_an_excursion_is_usual_and_what_comes_after_it_is_not(ho
 
 
 def test_a_series_faster_than_a_minute_has_alarms_at_the_rate_of_minutes():
-    stage = UsualRange(DetectorSpec(tier="standard", channels=("v",)), USUAL_RANGE_SIZES["standard"])
     every = np.array([1_000, MINUTE_NS // 60, MINUTE_NS // 6, MINUTE_NS, 5 * MINUTE_NS, 0], np.int64)
-    assert stage._alarm_rate(every) == pytest.approx([1e-4 / 60, 1e-4 / 60, 1e-4 / 6, 1e-4, 1e-4, 1e-4])
+    assert minutes_of_a_row(every) == pytest.approx([1 / 60, 1 / 60, 1 / 6, 1, 1, 1])
     noise = np.random.default_rng(1).normal(0, 1, 9_000)
     limits = []
     for cadence in (MINUTE_NS, MINUTE_NS // 60):
