@@ -252,7 +252,10 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class LateRecord:
-    """A valid point that is older than the last scored point of its series."""
+    """A valid point that is older than the last scored point of its series.
+
+    ``revises`` is False if it was too old to revise verdicts when it came.
+    """
 
     stream: str
     partition: Partition
@@ -260,6 +263,7 @@ class LateRecord:
     series: str
     time_ns: int
     values: list[float]
+    revises: bool = True
 
 
 class FaultKind(StrEnum):

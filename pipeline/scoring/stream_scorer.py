@@ -36,6 +36,7 @@ from pipeline.windows.event_time import (
     DUPLICATE,
     LATE,
     SUPERSEDED,
+    Admitted,
     EventTimeProcessor,
     PartitionBuffer,
 )
@@ -296,7 +297,7 @@ class StreamScorer:
             one = self.event_time.admit(
                 self.series.state["windows"], self._slots(partition, columns, replay), columns
             )
-            self._count(result.outcomes[partition], columns, one.outcome)
+            self._count(result.outcomes[partition], columns, one)
             if self.events is not None:
                 watermark = FOREVER if ended else result.outcomes[partition].watermark_ns
                 one = self.events.end_sessions(self.series, partition, watermark, columns, one)
@@ -458,7 +459,8 @@ class StreamScorer:
             except DamagedState as error:
                 self._on_damage(partition, f"{partition}: {error}; the series starts again with a warm-up")
 
-    def _count(self, outcome: PartitionOutcome, columns: Columns, verdict: NDArray[np.uint8]) -> None:
+    def _count(self, outcome: PartitionOutcome, columns: Columns, admitted: Admitted) -> None:
+        verdict = admitted.outcome
         heads = verdict if columns.head is None else verdict[columns.head]
         scored, late, duplicate, superseded = np.bincount(heads, minlength=SUPERSEDED + 1).tolist()
         outcome.counts.scored += scored + columns.folded
@@ -467,18 +469,30 @@ class StreamScorer:
         # Also samples of a record whose first one is scored.
         for kind in (LATE, DUPLICATE) if self.stream.duplicates == "last" else (LATE,):
             if (rows := verdict == kind).any():
-                outcome.late += self._late(columns.take(rows))
+                outcome.late += self._late(
+                    columns.take(rows), None if admitted.newest is None else admitted.newest[rows]
+                )
         if columns.late is not None:
             outcome.counts.late += columns.late.records
-            outcome.late += self._late(columns.late)
+            outcome.late += self._late(columns.late, None)
 
-    def _late(self, columns: Columns) -> Iterator[LateRecord]:
+    def _late(self, columns: Columns, newest: NDArray[np.int64] | None) -> Iterator[LateRecord]:
+        """Yield late records, given the newest time of the series when each of them came (N,)."""
+        ages = np.zeros(len(columns), np.int64) if newest is None else newest - columns.time
+        limit = to_nanoseconds(self.stream.revise)
+        young = ((ages <= limit) | (limit == 0)).tolist()
         for row, (offset, time) in enumerate(
             zip(columns.offsets.tolist(), columns.time.tolist(), strict=True)
         ):
             name, _ = series_name(self.stream, columns.keys[row])
             yield LateRecord(
-                self.provenance.stream, columns.partition, offset, name, time, columns.values[row].tolist()
+                self.provenance.stream,
+                columns.partition,
+                offset,
+                name,
+                time,
+                columns.values[row].tolist(),
+                young[row],
             )
 
     def replace_detector(self, detector: Detector, provenance: Provenance) -> None:

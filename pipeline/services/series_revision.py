@@ -24,7 +24,6 @@ import structlog
 from sqlalchemy import Connection
 
 from pipeline.config.schema import Config
-from pipeline.core.durations import to_nanoseconds
 from pipeline.core.errors import StorageUnavailable
 from pipeline.core.types import Anomaly, AnomalyState, Counts, LateRecord, Partition, Position
 from pipeline.decode import Key, series_key
@@ -301,24 +300,12 @@ class StreamRevision:
         return [one for one in pending if one.id in known - done - waiting]
 
     def _due(self, pending: Sequence[LateEntry], at_once: bool) -> dict[str, list[LateEntry]]:
-        """Return the late points of series that can be scored again now.
-
-        Those that are too old are marked.
-        """
+        """Return the late points of series that can be scored again now."""
         slots = self._slots([one.record for one in pending])
-        last_time = self.scorer.series.state["windows"]["last_time"]
-        limit = to_nanoseconds(self.config.streams[self.name].revise)
         by_series: dict[str, list[LateEntry]] = defaultdict(list)
-        excluded = []
         for one in pending:
-            name = one.record.series
-            if name in slots and int(last_time[slots[name]]) - one.record.time_ns > limit:
-                excluded.append(one.id)
-            elif name in slots:
-                by_series[name].append(one)
-        if excluded:
-            with self.database.begin() as connection:
-                late_records.settle(connection, excluded, late_records.EXCLUDED_NS)
+            if one.record.series in slots:
+                by_series[one.record.series].append(one)
         now_ns = time.time_ns()
         waiting = [one.created_ns for rows in by_series.values() for one in rows]
         self.metrics.wait(len(waiting), max(now_ns - min(waiting, default=now_ns), 0) / 1e9)

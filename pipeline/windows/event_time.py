@@ -83,6 +83,7 @@ class Admitted:
     seq      (M,) int64  number of the point in its series, from 1; a filled one has that of the real point before it
     restart  (M,) bool   the series is reset before this point
     offset, ends (M,)    of events only: offset of each row, and whether it is the end of a session
+    newest   (N,) int64  newest time of the series before each point, ns; None for events
     """
 
     outcome: NDArray[np.uint8]
@@ -92,6 +93,7 @@ class Admitted:
     restart: NDArray[np.bool_]
     offset: NDArray[np.int64] | None = None
     ends: NDArray[np.bool_] | None = None
+    newest: NDArray[np.int64] | None = None
 
     def followed_by(self, other: Admitted) -> Admitted:
         """Return these rows followed by those of ``other``."""
@@ -228,6 +230,7 @@ class EventTimeProcessor:
             every,
             number,
         )
+        newest = before
         row = np.arange(n) if scored == n else np.flatnonzero(outcome == SCORED)
         if scored == n:
             points = Points(slots, ready.time, ready.values, missed, every)
@@ -247,7 +250,7 @@ class EventTimeProcessor:
                 restart,
                 points.values,
             )
-        admitted = Admitted(outcome, points, row, number, restart)
+        admitted = Admitted(outcome, points, row, number, restart, newest=newest)
         return self._filled(state["value"], admitted, before) if self._fills else admitted
 
     def end_sessions(
@@ -313,6 +316,7 @@ class EventTimeProcessor:
             row=np.where(real, admitted.row[source], -1),
             seq=admitted.seq[source] - ~real,
             restart=real & admitted.restart[source],
+            newest=admitted.newest,
         )
 
 

@@ -68,20 +68,20 @@ def update_cadence(cadence, slot, interval):
 def admit_points(
     last_time, seq, cadence, slots, time, superseded, fixed, market, outcome, before, missed, every, number
 ):
-    """Write the outcome of each point (N,), and return the number of scored ones.
+    """Write the outcome of each point (N,) and the newest time before it; return the number of scored ones.
 
-    Scored points also get the time of the point before, the missed steps, the cadence and their number.
+    Scored points also get the missed steps, the cadence and their number.
     """
     sessions, opens, closes, opened = market
     admitted = 0
     for i in range(len(slots)):
         s, t = slots[i], time[i]
         last = last_time[s]
+        before[i] = last
         if t <= last or (len(superseded) > 0 and superseded[i]):
             outcome[i] = LATE if t < last else DUPLICATE if t == last else SUPERSEDED
             continue
         outcome[i] = SCORED
-        before[i] = last
         step = fixed
         missed[i] = 0
         if last != NEVER:

@@ -18,7 +18,10 @@ _AT_ONCE = 500  # names or ids in one IN list
 
 
 def add(connection: Connection, records: Sequence[LateRecord], *, revise: bool = True) -> None:
-    """Insert late records; with ``revise`` they revise verdicts later."""
+    """Insert late records.
+
+    With ``revise`` they revise verdicts later, unless they were too old when they came.
+    """
     if not records:
         return
     now = time.time_ns()
@@ -32,7 +35,8 @@ def add(connection: Connection, records: Sequence[LateRecord], *, revise: bool =
             "time_ns": record.time_ns,
             "values": record.values,
             "created_ns": now,
-            "due_ns": 0 if revise else None,
+            "due_ns": 0 if revise and record.revises else None,
+            "revised_ns": EXCLUDED_NS if revise and not record.revises else None,
         }
         for record in records
     ]

@@ -240,6 +240,16 @@ def test_late_records(database):
         assert len(late_records.query(connection, limit=3, since_ns=0)) == 3
 
 
+def test_a_late_record_that_was_too_old_revises_nothing(database):
+    young, old = (LateRecord("plant", P, i, "s", 100 + i, [1.5], revises=i == 0) for i in range(2))
+    with database.begin() as connection:
+        late_records.add(connection, [young, old])
+        assert [one.record for one in late_records.pending(connection, "plant", [P], 9)] == [young]
+        assert [one.record for one in late_records.of_series(connection, "plant", ["s"])] == [young]
+        assert late_records.reopen(connection, "plant", P) == 0
+        assert len(late_records.query(connection, stream="plant")) == 2
+
+
 def test_a_fault_is_open_once_while_it_lasts(database):
     gap = Fault(
         "plant",

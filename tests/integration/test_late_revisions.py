@@ -167,6 +167,15 @@ def test_points_beyond_the_age_are_stored_only(benches):
     assert not pending(live)
 
 
+def test_the_age_of_a_late_point_is_that_of_its_arrival(benches):
+    """The points came a minute late, and are revised when their series is 100 s further."""
+    arrived, ordered = late_limits()
+    right, live = benches("right", ordered), benches("live", arrived, revise="80s")
+    revise(live)
+    assert essence(live.anomalies()) == essence(right.anomalies())
+    assert verify(live.database, live.config, "plant") == (1, [])
+
+
 def test_the_series_goes_on_in_the_state_of_the_order_of_time(benches, tmp_path, sqlite_template):
     """Points that come while the series is scored again, and all later ones, are judged in that state."""
     arrived, ordered = late_limits()
