@@ -52,15 +52,23 @@ def test_telegraf_sends_to_a_stream(
     url = f"http://127.0.0.1:{port}/push/bad/{path}"
     with running(tmp_path, sqlite_template, {"bad": stream}) as daemon:
         daemon.until(lambda: not daemon.health.waiting())
-        refused = httpx.post(f"{url}&precision=s", content=gzip.compress(BATCH.encode()), headers=headers)
+        refused = httpx.post(f"{url}&precision=ps", content=gzip.compress(BATCH.encode()), headers=headers)
         assert refused.status_code == 503
-        assert "set `precision: s`" in refused.text
+        assert "set `precision: ps`" in refused.text
         wrong = httpx.post(url, content=b"", headers=headers | {"Authorization": f"{scheme} wrong"})
         assert wrong.status_code == 401
-        for precision in ("", "&precision=ns", "&precision=n"):
-            sent = httpx.post(url + precision, content=gzip.compress(BATCH.encode()), headers=headers)
+        in_seconds = BATCH.replace("000000000\n", "\n")
+        in_milliseconds = BATCH.replace("000000\n", "\n")
+        for precision, batch in {
+            "": BATCH,
+            "&precision=ns": BATCH,
+            "&precision=n": BATCH,
+            "&precision=s": in_seconds,
+            "&precision=ms": in_milliseconds,
+        }.items():
+            sent = httpx.post(url + precision, content=gzip.compress(batch.encode()), headers=headers)
             assert (sent.status_code, sent.content) == (204, b"")
-        daemon.until(lambda: daemon.read("bad") == 3)
+        daemon.until(lambda: daemon.read("bad") == 5)
         with daemon.database.read() as connection:
             assert dead_letters.query(connection) == []
             (place,) = positions.all_of(connection, "bad")

@@ -33,7 +33,8 @@ from pipeline.config.serve_rules import is_local_name
 from pipeline.core.errors import ConfigError, SourceUnavailable
 from pipeline.observability.http_connections import LOG_INTERVAL_SECONDS, limited_protocol
 from pipeline.observability.http_server import HttpServer
-from pipeline.sources.push.bodies import BodyTooLargeError, compression_of, unpack
+from pipeline.sources.push.bodies import BodyTooLargeError, Compression, compression_of, unpack
+from pipeline.sources.push.line_times import factor_between, multiply_times
 from pipeline.sources.push.segments import Entry
 from pipeline.sources.push.spool import Spool, SpoolFullError, SpoolWriteError
 
@@ -45,8 +46,6 @@ MAX_BODIES, MAX_UNPACKED = 16, 2
 RETRY_AFTER_SECONDS = 5
 #: Endings of the paths of OTLP, Prometheus and InfluxDB, which senders add to the address or want there.
 _OTLP_PATH, _PATHS = "v1/metrics", ("", "api/v1/write", "v1/metrics", "write", "api/v2/write")
-#: Units of the parameter ``precision`` of InfluxDB that have another name here.
-_UNITS = {"n": "ns", "u": "us"}
 #: Words before a key in ``Authorization``; clients of InfluxDB write the second one.
 _SCHEMES = ("bearer", "token")
 
@@ -199,9 +198,12 @@ class _Receiver:
         """Check a body and keep it, and return the answer and the number of its points."""
         kind = request.headers.get("content-type", "")
         compression = compression_of(request.headers.get("content-encoding", ""))
-        points, reason = 0, ""
+        points, reason, factor = 0, "", _time_factor(request, target) or 1
         try:
             async with self._unpacked:
+                if factor != 1:
+                    body = await run_in_threadpool(_with_times, target, body, compression, factor)
+                    compression = Compression.NONE
                 points = await run_in_threadpool(_points, target, body, compression, kind)
         except BodyTooLargeError as error:
             return _text(413, str(error)), 0
@@ -225,6 +227,11 @@ def _points(target: PushTarget, body: bytes, compression: int, kind: str) -> int
     return target.check(unpack(body, compression, target.max_content_bytes), kind)
 
 
+def _with_times(target: PushTarget, body: bytes, compression: int, factor: int) -> bytes:
+    """Return the lines of a body with their times multiplied."""
+    return multiply_times(unpack(body, compression, target.max_content_bytes), factor)
+
+
 def _refused(request: Request, target: PushTarget) -> Response | None:
     """Return the answer to a request that may not push, None if it may."""
     if target.key is None:
@@ -246,16 +253,21 @@ def _refused(request: Request, target: PushTarget) -> Response | None:
     return None
 
 
-def _other_precision(request: Request, target: PushTarget) -> Response | None:
-    """Return the answer to times of another unit than the stream reads; the sender keeps them."""
+def _time_factor(request: Request, target: PushTarget) -> int | None:
+    """Return the factor of the times of a request, None if their unit cannot be converted."""
     given = request.query_params.get("precision", "")
-    unit = _UNITS.get(given, given)
-    if target.precision is None or unit in ("", target.precision):
+    return factor_between(given, target.precision) if given and target.precision is not None else 1
+
+
+def _other_precision(request: Request, target: PushTarget) -> Response | None:
+    """Return the answer to times of a smaller unit than the stream reads; the sender keeps them."""
+    if _time_factor(request, target) is not None:
         return None
+    unit = request.query_params["precision"][:20]
     return _later(
         503,
-        f"the times are in {unit[:20]}, and the stream reads {target.precision}: set `precision: {unit[:20]}` "
-        f"in its format, or send precision={target.precision}",
+        f"the times are in {unit}, and the stream reads {target.precision}, which is larger or unknown: set "
+        f"`precision: {unit}` in its format, or send precision={target.precision}",
     )
 
 
