@@ -7,14 +7,27 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-_NOTHING = {"", "nan", "+nan", "-nan", "null", "none", "na", "n/a", "#n/a"}
+_NOTHING = {"", "nan", "+nan", "-nan", "null", "none", "na", "n/a", "#n/a", "(null)", "\\n"}
+#: Errors in cells of spreadsheets, also of German ones.
+_NOTHING |= {"#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!", "#wert!", "#bezug!", "#zahl!", "#nv"}
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
-_SPACES = str.maketrans(dict.fromkeys("\u00a0\u202f", " "))
+#: Spaces, minus sign and apostrophe of typesetting.
+_TYPESET = str.maketrans(dict.fromkeys("\u00a0\u202f\u2009", " ") | {"\u2212": "-", "\u2019": "'"})
+#: Negative numbers of accountants, ``(12.50)``, and of SAP, ``12.50-``.
+_NEGATIVE = re.compile(r"\(([0-9.,][^()+-]*)\)|([0-9.,][^()+-]*)-")
 
 
 class NotANumberError(ValueError):
     """A text that is not a number; the message is the advice, if there is one."""
+
+
+def plain_text(text: str) -> str:
+    """Return a text with plain characters, and a minus sign before a negative number."""
+    text = text.translate(_TYPESET).strip()
+    if negative := _NEGATIVE.fullmatch(text):
+        return f"-{(negative[1] or negative[2]).strip()}"
+    return text
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ class NumberRules:
         object.__setattr__(self, "_unit", re.compile(shape_of_unit) if longest else None)
         point, group = re.escape(self.decimal), re.escape(self.thousands or "")
         whole = rf"(?:[0-9]{{1,3}}(?:{group}[0-9]{{3}})+|[0-9]+)" if group else r"[0-9]*"
+        if group == ",":  # also groups as in India: 1,23,456
+            whole = rf"(?:{whole}|[0-9]{{1,2}}(?:,[0-9]{{2}})+,[0-9]{{3}})"
         shape = rf"[+-]?{whole}(?:{point}[0-9]*)?(?:[eE][+-]?[0-9]+)?"
         object.__setattr__(self, "_shape", re.compile(shape))
 
@@ -62,7 +77,7 @@ class NumberRules:
 
         Raises NotANumberError with the setting that would help.
         """
-        text = text.translate(_SPACES).strip()
+        text = plain_text(text)
         if text.lower() in self.missing_texts:
             return math.nan
         if _INFINITE.fullmatch(text):

@@ -1,20 +1,42 @@
 """Spellings of a time that are neither an epoch nor ISO 8601.
 
-Covered are a zone as a word (``2026-03-01 00:00:00 UTC``, ``… CET``, ``…Z[UTC]``), the hour 24, AM and PM,
-names of months, RFC 2822, ``2026/03/01``, ``13.03.2026``, ``14-Mar-26``, ``/Date(1773446400000)/``, and
-compact digits. A date such as 03/04/2026 has two
-readings, and is refused.
+Covered are a zone as a word (``2026-03-01 00:00:00 UTC``, ``… CET``, ``…Z[UTC]``, ``… Europe/Berlin``), the
+hour 24, AM and PM, names of months in six languages, RFC 2822, ``2026/03/01``, ``13.03.2026``, ``14-Mar-26``,
+``[14/Mar/2026:13:05:00 +0100]`` of web servers, ``Sat Mar 14 13:05:00 CET 2026`` of ``date``, the clock with
+dots or before the date, ``2026年3月14日``, ``/Date(1773446400000)/``, and compact digits. A date such as
+03/04/2026 has two readings, and is refused.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+import unicodedata
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+#: Beginnings of the names of the months, without accents, in English, German, French, Spanish, Italian,
+#: Portuguese and Dutch.
 _MONTHS = {
-    "janfebmaraprmayjunjulaugsepoctnovdec"[3 * month : 3 * month + 3]: month + 1 for month in range(12)
+    begin: month
+    for month, begins in enumerate(
+        (
+            "jan ene gen janv",
+            "feb fev fevr",
+            "mar mrz mrt maa marz mars",
+            "apr abr avr",
+            "may mai mag mei",
+            "jun giu juin",
+            "jul lug juil",
+            "aug ago aou",
+            "sep set sept",
+            "oct okt ott out",
+            "nov",
+            "dec dez dic",
+        ),
+        1,
+    )
+    for begin in begins.split()
 }
 _MAX_CHARACTERS = 80
 _BRACKET = re.compile(r"\[([A-Za-z0-9_+\-/]+)\]$")
@@ -31,11 +53,11 @@ _CLOCK = (
     r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?"
 )
 _DAY_NAME = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?"
-_MONTH_NAME = r"(?P<name>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_MONTH_NAME = r"(?P<name>[^\W\d_]{3,10})\.?"
 _DATES = tuple(
     re.compile(pattern + _CLOCK, re.IGNORECASE)
     for pattern in (
-        r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
+        r"(?P<year>\d{4})[-/.] ?(?P<month>\d{1,2})[-/.] ?(?P<day>\d{1,2})\.?",
         r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})",
         r"(?P<first>\d{1,2})([-/])(?P<other>\d{1,2})\2(?P<year>\d{4})",
         _DAY_NAME + r"(?P<day>\d{1,2})[-/ .]+" + _MONTH_NAME + r"[-/ ,]+(?P<year>\d{4}|\d\d)",
@@ -43,11 +65,22 @@ _DATES = tuple(
     )
 )
 _C_TIME = re.compile(
-    _DAY_NAME + _MONTH_NAME + r"\s+(?P<day>\d{1,2})\s+(?P<clock>\d\d:\d\d:\d\d)\s+(?P<year>\d{4})",
+    _DAY_NAME
+    + _MONTH_NAME
+    + r"\s+(?P<day>\d{1,2})\s+(?P<clock>\d\d:\d\d:\d\d)(?P<zone>\s+[A-Z]{3,4})?\s+(?P<year>\d{4})",
     re.IGNORECASE,
 )
+_PLACE = re.compile(r"\s([A-Z][A-Za-z_]+(?:/[A-Z][A-Za-z_+-]+)+)$")
+_CLOCK_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:\s?[AaPp][Mm])?),?\s+(\S.*\d{2})")
+#: A clock with dots after a date: 13.05.00, 2026-03-14-13.05.00.
+_DOTTED_CLOCK = re.compile(r"(?<=\d)[ -](\d{1,2})\.(\d\d)(?:\.(\d\d)(\.\d{1,9})?)?(\s?[AaPp][Mm])?$")
+#: A day of a year, 2026-073; a month or a quarter, 2026-03, 2026-Q1.
+_ORDINAL = re.compile(r"(\d{4})-(\d{3})(?=$|[T ])")
+_MONTH_ALONE = re.compile(r"(\d{4})-?(?:(?<=-)(\d\d)|Q([1-4]))")
+_CHARACTERS = str.maketrans({"年": "-", "月": "-", "日": "", "時": ":", "时": ":", "分": ":", "秒": ""})
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[ T_-]?(\d\d)(\d\d)(\d\d)?(?:[.,](\d{1,9}))?)?")
 _HOUR_24 = re.compile(r"([T ]|^)24(:?00(?::?00(?:[.,]0+)?)?)(?![\d:])")
+_HOUR_24_ALONE = re.compile(r"(?<=[\d ]) 24$")
 _DAY = timedelta(days=1)
 
 
@@ -69,9 +102,9 @@ def read_spelling(text: str) -> Spelled | None:
     if call := _DATE_CALL.fullmatch(text.strip()):
         return _since_1970(int(call[1]))
     zone: str | None = None
-    if bracket := _BRACKET.search(text):
+    if bracket := _BRACKET.search(text) or _PLACE.search(text):
         text, zone = text[: bracket.start()], bracket[1]
-    text, offset = _without_offset(text)
+    text, offset = _without_offset(_date_first(text))
     try:
         local = _local(text)
         if local is None:
@@ -85,6 +118,27 @@ def read_spelling(text: str) -> Spelled | None:
         return Spelled(moment, nanoseconds, False)
     except (ValueError, OverflowError, OSError, LookupError):
         return None
+
+
+def _date_first(text: str) -> str:
+    """Return a text as a date followed by a clock with colons."""
+    text = text.strip().removesuffix("Uhr").rstrip().translate(_CHARACTERS)
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    if c_time := _C_TIME.fullmatch(text):
+        text = f"{c_time['day']} {c_time['name']} {c_time['year']} {c_time['clock']}{c_time['zone'] or ''}"
+    if ordinal := _ORDINAL.match(text):
+        day = date(int(ordinal[1]), 1, 1) + timedelta(days=int(ordinal[2]) - 1)
+        text = f"{day}{text[ordinal.end() :]}" if day.year == int(ordinal[1]) else text
+    if month := _MONTH_ALONE.fullmatch(text):
+        text = f"{month[1]}-{month[2] or 3 * int(month[3]) - 2}-1"
+    if first := _CLOCK_FIRST.fullmatch(text):
+        text = f"{first[2]} {first[1]}"
+    if ":" not in text:
+        text = _DOTTED_CLOCK.sub(
+            lambda clock: f" {clock[1]}:{clock[2]}:{clock[3] or '00'}{clock[4] or ''}{clock[5] or ''}", text
+        )
+    return text
 
 
 def _without_offset(text: str) -> tuple[str, timedelta | None]:
@@ -138,29 +192,32 @@ def why_ambiguous(text: str) -> str:
 
 def _without_hour_24(text: str) -> tuple[str, bool]:
     """Return the text with hour 24 as hour 0, and whether there was one."""
+    if _HOUR_24_ALONE.search(text):
+        return f"{text[:-2]}00", True
     changed, count = _HOUR_24.subn(r"\g<1>00\2", text, count=1)
     return changed, bool(count)
 
 
 def _local(text: str) -> tuple[datetime, int] | None:
     text, later = _without_hour_24(text.strip())
-    if c_time := _C_TIME.fullmatch(text):
-        text = f"{c_time['day']} {c_time['name']} {c_time['year']} {c_time['clock']}"
     shift = _DAY if later else timedelta()
     if compact := _COMPACT.fullmatch(text):
         year, month, day, hour, minute, second, fraction = compact.groups()
         micro, nano = _fraction(fraction)
         clock = int(hour or 0), int(minute or 0), int(second or 0)
         return datetime(int(year), int(month), int(day), *clock, micro) + shift, nano
-    for date in _DATES:
-        if found := date.fullmatch(text):
+    for pattern in _DATES:
+        if found := pattern.fullmatch(text):
             parts = found.groupdict()
             day_and_month = _day_and_month(parts)
             if day_and_month is None:
                 return None
             micro, nano = _fraction(parts["fraction"])
             day, month = day_and_month
-            clock = _hour(parts), int(parts["minute"] or 0), int(parts["second"] or 0)
+            second = int(parts["second"] or 0)
+            if second == 60:  # a leap second
+                second, shift = 59, shift + timedelta(seconds=1)
+            clock = _hour(parts), int(parts["minute"] or 0), second
             year_digits = str(parts["year"])
             full_year = int(year_digits) + 2000 * (len(year_digits) == 2)
             return datetime(full_year, month, day, *clock, micro) + shift, nano
@@ -175,13 +232,19 @@ def _fraction(digits: str | None) -> tuple[int, int]:
 def _day_and_month(parts: dict[str, str | None]) -> tuple[int, int] | None:
     """Return day and month, None where both orders are possible."""
     if parts.get("name") is not None:
-        return int(parts["day"] or 0), _MONTHS[str(parts["name"]).lower()]
+        return int(parts["day"] or 0), _month(str(parts["name"]))
     if parts.get("first") is None:
         return int(parts["day"] or 0), int(parts["month"] or 0)
     first, other = int(parts["first"] or 0), int(parts["other"] or 0)
     if first > 12:
         return first, other
     return (other, first) if other > 12 or first == other else None
+
+
+def _month(name: str) -> int:
+    """Return the month of a name or of its beginning. Raises LookupError."""
+    plain = unicodedata.normalize("NFD", name.lower()).encode("ascii", "ignore").decode()
+    return _MONTHS.get(plain[:4]) or _MONTHS[plain[:3]]
 
 
 def _hour(parts: dict[str, str | None]) -> int:

@@ -47,7 +47,7 @@ _BOUNDS = np.array([10**10, 10**13, 10**16])
 _AUTO_SCALES = np.array([SECOND_NS, 1_000_000, 1000, 1])
 
 _EPOCH = datetime(1970, 1, 1)
-_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{0,30})?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:[.,][0-9]{0,30})?(?:[eE]\+?[0-9]{1,2})?")
 _MAX_ISO_CHARACTERS = 64
 _FRACTION = re.compile(r"([T ]\d\d:\d\d:\d\d|[T ]\d{6})[.,](\d+)")
 
@@ -279,7 +279,7 @@ def _mixed(texts: pa.Array, unit: str, zone: str) -> NDArray[np.int64]:
     naive: list[int] = []
     for i, text in enumerate(pc.utf8_trim_whitespace(texts).to_pylist()):
         if unit != "iso" and _NUMBER.fullmatch(text):
-            number = float(text) if "." in text else int(text)
+            number = int(text) if text.lstrip("+-").isdigit() else float(text.replace(",", "."))
             out[i] = parse_times([number], unit, zone)[0]
         elif unit not in SCALES and (parsed := _iso(text)) is not None:
             out[i] = parsed[0]

@@ -175,3 +175,51 @@ def test_steps_of_100_ns_have_a_unit_and_are_no_silent_times():
 )
 def test_further_spellings(text):
     assert parse_times([text], "auto", "UTC").tolist() == [NOW * 10**9]
+
+
+AT = datetime(2026, 3, 14, 13, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "14. März 2026 13:05",
+        "14-Mär-2026 13:05:00",
+        "14 mars 2026 13:05",
+        "14 marzo 2026 13:05",
+        "14 maart 2026 13:05",
+        "14.03.2026 13:05 Uhr",
+        "14.03.2026 13.05.00",
+        "13:05:00 14.03.2026",
+        "2026-03-14-13.05.00.000000",
+        "14-MAR-26 01.05.00.000000 PM",
+        "2026. 03. 14. 13:05:00",
+        "2026年03月14日 13:05:00",
+        "[14/Mar/2026:14:05:00 +0100]",
+        "Sat Mar 14 14:05:00 CET 2026",
+        "2026-03-14 14:05:00 Europe/Berlin",
+        "1773493500,0",
+        "1.7734935E9",
+    ],
+)
+def test_spellings_of_the_world(text):
+    assert parse_times([text], "auto", "UTC").tolist() == [ns_of(AT)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "14 Foo 2026 13:05",
+        "2026-03-14 14:05:00 IST",
+        "2026-03-14 14:05:00 Mars/Base",
+        "1.2.2026 14.03.2026",
+        "13:05 14:05",
+        "14/03/04.05.06",
+    ],
+)
+def test_texts_that_are_no_time(text):
+    assert parse_times([text], "auto", "UTC").tolist() == [UNREADABLE]
+
+
+def test_days_of_a_spreadsheet_with_a_decimal_comma():
+    assert parse_times(["46095,5"], "spreadsheet", "UTC").tolist() == [ns_of(AT.replace(hour=12, minute=0))]
