@@ -20,7 +20,7 @@ from pipeline.core.conditions import parse_condition
 
 #: Fields of the envelope that only a log of records has.
 _OF_RECORDS = ("$key", "$timestamp", "$headers")
-_ENVELOPE = (*_OF_RECORDS, "$topic", "$partition", "$offset", "$source", "$file", "$value")
+_ENVELOPE = (*_OF_RECORDS, "$topic", "$partition", "$offset", "$source", "$file", "$value", "$name")
 _EXAMPLE = datetime(2026, 3, 13, 13, 5, 7)
 
 

@@ -1,15 +1,20 @@
-"""Paths into JSON: keys, positions in arrays, and JSON inside a text."""
+"""Paths into JSON: keys, positions in arrays, and JSON inside a text, also in base64."""
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from typing import Any
 
 import msgspec
 
+from pipeline.decode.unwrapping import unwrap
+
 Path = tuple[str, ...]
 _DOT = re.compile(r"(?<!\\)\.")
 _MAX_POSITION_DIGITS = 9
+#: First characters of base64 of ``{``, ``[`` and gzip.
+_BASE64_BEGINNINGS = "eWH"
 
 
 class _Nothing:
@@ -48,12 +53,14 @@ def find(node: Any, path: Path) -> Any:
 
 
 def parsed_text(text: str) -> Any:
-    """Return the JSON object or array that a text holds, otherwise ABSENT."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return ABSENT
+    """Return the JSON object or array that a text holds, also in base64, otherwise ABSENT."""
+    begin = text.lstrip()[:1]
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        if begin in _BASE64_BEGINNINGS and begin:
+            inner = unwrap(b64decode(text, validate=True))
+            return msgspec.json.decode(inner) if inner.lstrip()[:1] in (b"{", b"[") else ABSENT
+        return msgspec.json.decode(text) if begin in ("{", "[") else ABSENT
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return ABSENT
 
 

@@ -26,7 +26,9 @@ from pipeline.core.timestamps import parse_times
 from pipeline.decode.columns import SEPARATOR, SeriesKeys
 from pipeline.decode.envelope import VALUE, envelope_columns, is_envelope
 from pipeline.decode.fields import Fields
+from pipeline.decode.json_paths import path_of
 from pipeline.decode.json_samples import SampleReader
+from pipeline.decode.json_texts import ANY_MEMBER
 from pipeline.decode.json_types import Column, JsonShape, record_shape, sample_shapes
 from pipeline.decode.parsed_batch import (
     Fingerprints,
@@ -84,7 +86,10 @@ class JsonParser:
         else:
             self.shape, self.sample_shape = sample_shapes(fields, self.samples)
         bare = VALUE in (*fields.all(), *conditional)
-        self._typed = not (bare or samples == "." or (where is not None and self.samples is not None))
+        members = ANY_MEMBER in path_of(samples or "")
+        self._typed = not (
+            bare or members or samples == "." or (where is not None and self.samples is not None)
+        )
         self._decode = msgspec.json.Decoder(self.shape.type).decode
         self._fingerprints = Fingerprints()
 

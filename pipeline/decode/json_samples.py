@@ -1,6 +1,7 @@
 """JSON of any shape, one record at a time.
 
-It may have arrays, several texts in a record, JSON in a text, and numbers in quotes.
+It may have arrays, several texts in a record, JSON in a text, and numbers in quotes. If the time is an array,
+the fields are arrays beside each other, with one element for each sample.
 ``pipeline.decode.json_records`` comes here with the records that do not fit the types of the plain case. A
 record may hold many samples. Each of them becomes a point, is left out by the format's condition, or is bad.
 """
@@ -20,13 +21,20 @@ from pipeline.core.number_texts import NotANumberError, NumberRules
 from pipeline.decode.envelope import VALUE, is_envelope
 from pipeline.decode.fields import Fields
 from pipeline.decode.json_paths import ABSENT, NULL_PARENT, Path, find, parsed_text, path_of
+from pipeline.decode.json_texts import (
+    ANY_MEMBER,
+    Member,
+    RefusedError,
+    Scopes,
+    alone,
+    documents_of,
+    dump_json,
+    replaced,
+)
 from pipeline.decode.parsed_batch import Reject, canonical, short_label, shown
 from pipeline.decode.unwrapping import unwrap
 
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
-_SPACE = " \t\r\n"
-
-Scopes = tuple[Any, ...]
 
 
 class BadSample(NamedTuple):
@@ -49,12 +57,6 @@ class Found:
     texts: list[Callable[[], bytes]] = field(default_factory=list)
     bad: list[BadSample] = field(default_factory=list)
     whole: bool = True  # the record is one object, the sample itself
-
-
-class _RefusedError(Exception):
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reject = Reject(reason, detail)
 
 
 class SampleReader:
@@ -92,8 +94,8 @@ class SampleReader:
         """
         found = Found()
         try:
-            documents = list(_documents(unwrap(value)))
-        except _RefusedError as refused:
+            documents = list(documents_of(unwrap(value)))
+        except RefusedError as refused:
             found.bad.append(BadSample(value, refused.reject))
             return found
         except _REFUSED as error:
@@ -106,27 +108,40 @@ class SampleReader:
                 continue
             try:
                 self._read_document(document, envelope, found)
-            except _RefusedError as refused:
-                found.bad.append(BadSample(_dump(document), refused.reject))
+            except RefusedError as refused:
+                found.bad.append(BadSample(dump_json(document), refused.reject))
         return found
 
     def _read_document(self, document: Any, envelope: Mapping[str, Any], found: Found) -> None:
         if isinstance(document, str) and (inner := parsed_text(document)) is not ABSENT:
             document = inner
         for scopes, places in self._expand(document):
-            found.whole = found.whole and not places and len(scopes) == 1
+            length = self._length_of_arrays(scopes)
+            found.whole = found.whole and not places and len(scopes) == 1 and length is None
+            for at in (None,) if length is None else range(length):
+                self._read_sample(scopes, places, at, envelope, found)
 
-            def text(scopes: Scopes = scopes, places: Sequence[Path] = places) -> bytes:
-                return _dump(_alone(scopes, places))
+    def _read_sample(
+        self,
+        scopes: Scopes,
+        places: Sequence[Path],
+        at: int | None,
+        envelope: Mapping[str, Any],
+        found: Found,
+    ) -> None:
+        """Add a sample to ``found``; ``at``: its place in arrays beside each other."""
 
-            try:
-                point = self._point(scopes, envelope)
-            except _RefusedError as refused:
-                found.bad.append(BadSample(text(), refused.reject))
-                continue
-            if point is not None:
-                found.points.append(point)
-                found.texts.append(text)
+        def text() -> bytes:
+            return dump_json(alone(scopes if at is None else self._cut(scopes, at), places))
+
+        try:
+            point = self._point(scopes, envelope, at)
+        except RefusedError as refused:
+            found.bad.append(BadSample(text(), refused.reject))
+            return
+        if point is not None:
+            found.points.append(point)
+            found.texts.append(text)
 
     def checked(self, name: str, contents: Sequence[Any], unfit: dict[int, Reject]) -> list[Any]:
         """Return a column of the envelope in the type of its field.
@@ -141,7 +156,7 @@ class SampleReader:
         for point, content in enumerate(contents):
             try:
                 column.append(read(ABSENT if content is None else content))
-            except _RefusedError as refused:
+            except RefusedError as refused:
                 unfit.setdefault(point, refused.reject)
                 column.append(other)
         return column
@@ -182,28 +197,73 @@ class SampleReader:
                     yield from self._descend((*scopes, element), [*places, walked], element, rest, ())
                 else:
                     yield (*scopes, element), [*places, walked]
+        elif rest and rest[0] == ANY_MEMBER and isinstance(node, dict):
+            for name, member in node.items():
+                yield from self._member(scopes, [*places, walked], name, member, rest[1:])
         elif rest:
             inner = find(node, rest[:1])
             if inner is NULL_PARENT:
                 return
             if inner is ABSENT:
-                raise _RefusedError("missing_field", f"no field {self._named}")
+                raise RefusedError("missing_field", f"no field {self._named}")
             yield from self._descend(scopes, places, inner, rest[1:], (*walked, rest[0]))
         else:
-            raise _RefusedError("wrong_type", f"{self._named} is not an array, it is {shown(node)}")
+            raise RefusedError("wrong_type", f"{self._named} is not an array, it is {shown(node)}")
+
+    def _member(
+        self, scopes: Scopes, places: list[Path], name: str, member: Any, rest: Path
+    ) -> Iterator[tuple[Scopes, list[Path]]]:
+        """Yield the samples of a member of an object; other contents than objects are passed over."""
+        is_sample = not rest and not isinstance(member, list)
+        inner = (*scopes, Member(name, is_sample))
+        if not is_sample:
+            if isinstance(member, dict | list):
+                yield from self._descend(inner, places, member, rest, ())
+        elif self._bare or isinstance(member, dict):
+            yield (*inner, member), [*places, ()]
 
     # ------------------------------------------------------------------------------------------------- fields
 
-    def _point(self, scopes: Scopes, envelope: Mapping[str, Any]) -> list[Any] | None:
+    def _length_of_arrays(self, scopes: Scopes) -> int | None:
+        """Return the length of arrays beside each other, one of them of times, None without."""
+        time = self._form.times[0]
+        if time not in self._paths or not isinstance(times := self._find(scopes, time), list):
+            return None
+        arrays = [name for name in self._inside if isinstance(self._find(scopes, name), list)]
+        if not times or arrays == [time]:
+            return None
+        for name in arrays:
+            content = self._find(scopes, name)
+            if len(content) != len(times):
+                raise RefusedError(
+                    "wrong_type",
+                    f"{name} has {len(content)} elements, {time} has {len(times)}: of arrays beside each "
+                    "other, each has one element a sample",
+                )
+        return len(times)
+
+    def _cut(self, scopes: Scopes, at: int) -> Scopes:
+        """Return scopes with one element in each of the arrays beside each other."""
+        cut = list(scopes)
+        for path in self._paths.values():
+            for place, scope in enumerate(cut):
+                if isinstance(content := find(scope, path), list):
+                    cut[place] = replaced(scope, path, [content[at]])
+        return tuple(cut)
+
+    def _point(self, scopes: Scopes, envelope: Mapping[str, Any], at: int | None = None) -> list[Any] | None:
         """Return the fields of a sample, None if it is left out."""
 
         def look_up(name: str) -> Any:
-            return envelope[name] if is_envelope(name) else self._find(scopes, name)
+            if is_envelope(name):
+                return envelope[name]
+            content = self._find(scopes, name)
+            return content if at is None or not isinstance(content, list) else content[at]
 
         if self._where is not None and not self._where.holds(lambda name: _or_none(look_up(name))):
             return None
         if not self._bare and not isinstance(scopes[-1], dict | list):
-            raise _RefusedError("not_an_object", f"not an object: {shown(json.dumps(scopes[-1]))[1:-1]}")
+            raise RefusedError("not_an_object", f"not an object: {shown(json.dumps(scopes[-1]))[1:-1]}")
         contents = {name: look_up(name) for name in self.fields}
         parents = [contents[name] for name in self._inside if len(self._paths[name]) > 1]
         if (
@@ -239,17 +299,15 @@ class SampleReader:
         return lambda content: _scalar(name, content, optional)
 
     def _number(self, name: str, content: Any, optional: bool) -> float:
-        if content is ABSENT or content is NULL_PARENT:
-            if optional:
-                return np.nan
+        if content is ABSENT and not optional:
             raise _missing(name)
-        if content is None:
+        if content is ABSENT or content is NULL_PARENT or content is None:
             return np.nan
         if isinstance(content, str):
             try:
                 number = self._numbers.read(content)
             except NotANumberError as error:
-                raise _RefusedError(
+                raise RefusedError(
                     "wrong_type", f"{name} is not a number, it is {shown(content)}; {error}"
                 ) from None
         elif isinstance(content, int | float) and not isinstance(content, bool):
@@ -258,9 +316,9 @@ class SampleReader:
             except OverflowError:
                 number = np.inf
         else:
-            raise _RefusedError("wrong_type", f"{name} is not a number, it is {shown(content)}")
+            raise RefusedError("wrong_type", f"{name} is not a number, it is {shown(content)}")
         if np.isinf(number):
-            raise _RefusedError("not_finite", f"{name} is {shown(content)}")
+            raise RefusedError("not_finite", f"{name} is {shown(content)}")
         return number
 
 
@@ -268,8 +326,8 @@ def _or_none(content: Any) -> Any:
     return None if content is ABSENT or content is NULL_PARENT else content
 
 
-def _missing(name: str) -> _RefusedError:
-    return _RefusedError("missing_field", f"no field {name}")
+def _missing(name: str) -> RefusedError:
+    return RefusedError("missing_field", f"no field {name}")
 
 
 def _label(name: str, content: Any, optional: bool) -> str:
@@ -278,10 +336,10 @@ def _label(name: str, content: Any, optional: bool) -> str:
             return ""
         if content is None:
             why = f"{name} is null; a label that may be absent is `optional`"
-            raise _RefusedError("missing_field", why)
+            raise RefusedError("missing_field", why)
         raise _missing(name)
     if not isinstance(content, str | int):
-        raise _RefusedError("wrong_type", f"{name} is a label, it is {shown(content)}")
+        raise RefusedError("wrong_type", f"{name} is a label, it is {shown(content)}")
     return short_label(canonical(content))
 
 
@@ -289,9 +347,9 @@ def _event(name: str, content: Any) -> str:
     if content is ABSENT or content is NULL_PARENT:
         raise _missing(name)
     if content is None:
-        raise _RefusedError("missing_field", f"{name} is null; an event has a code")
+        raise RefusedError("missing_field", f"{name} is null; an event has a code")
     if not isinstance(content, str | int):
-        raise _RefusedError("wrong_type", f"{name} is the code of an event, it is {shown(content)}")
+        raise RefusedError("wrong_type", f"{name} is the code of an event, it is {shown(content)}")
     return canonical(content)
 
 
@@ -299,9 +357,9 @@ def _time(name: str, content: Any, unit: str) -> int | float | str:
     if content is ABSENT or content is NULL_PARENT:
         raise _missing(name)
     if content is None:
-        raise _RefusedError("missing_field", f"{name} is null")
+        raise RefusedError("missing_field", f"{name} is null")
     if isinstance(content, bool) or not isinstance(content, int | float | str):
-        raise _RefusedError("wrong_type", f"{name} is not a time, it is {shown(content)}")
+        raise RefusedError("wrong_type", f"{name} is not a time, it is {shown(content)}")
     return str(content) if unit == "iso" else content
 
 
@@ -311,69 +369,5 @@ def _scalar(name: str, content: Any, optional: bool) -> Any:
             return None
         raise _missing(name)
     if isinstance(content, dict | list):
-        raise _RefusedError("wrong_type", f"{name} is not a text or a number, it is {shown(content)}")
+        raise RefusedError("wrong_type", f"{name} is not a text or a number, it is {shown(content)}")
     return content
-
-
-# ------------------------------------------------------------------------------------------------- texts
-
-
-def _documents(raw: bytes) -> Iterator[tuple[str, Any]]:
-    """Yield (text, content) of each JSON text of a record; a Reject for a bad one."""
-    try:
-        yield "", msgspec.json.decode(raw)
-        return
-    except msgspec.DecodeError:
-        pass
-    text = raw.decode()
-    decode = json.JSONDecoder(parse_constant=_constant).raw_decode
-    place = 0
-    found: list[tuple[str, Any]] = []
-    while place < len(text):
-        if text[place] in _SPACE or (text[place] in ",\x1e" and found):
-            place += 1
-            continue
-        try:
-            content, end = decode(text, place)
-        except RecursionError:
-            raise _RefusedError("malformed", f"nested too deeply: {shown(raw)}") from None
-        except ValueError as error:
-            if found and "\n" not in text[:place].rpartition(found[-1][0])[2]:
-                raise _RefusedError("malformed", f"trailing characters after JSON: {shown(raw)}") from None
-            newline = text.find("\n", place)
-            end = len(text) if newline < 0 else newline
-            content = Reject("malformed", f"{error}: {shown(text[place:end])}")
-        found.append((text[place:end], content))
-        place = end
-    if all(isinstance(content, Reject) for _, content in found):
-        raise _RefusedError("malformed", f"not JSON: {shown(raw)}")
-    yield from found
-
-
-def _constant(name: str) -> float:
-    return float(name)
-
-
-def _alone(scopes: Scopes, places: Sequence[Path]) -> Any:
-    """Return the outermost scope with a single sample in it."""
-    sample = scopes[-1]
-    for scope, place in zip(reversed(scopes[:-1]), reversed(places), strict=True):
-        sample = _replaced(scope, place, [sample])
-    return sample
-
-
-def _replaced(node: Any, path: Path, content: Any) -> Any:
-    if not path:
-        return content
-    if isinstance(node, str):
-        node = parsed_text(node)
-    if isinstance(node, dict):
-        return {**node, path[0]: _replaced(node.get(path[0]), path[1:], content)}
-    if isinstance(node, list):
-        place = int(path[0])
-        return [_replaced(one, path[1:], content) if i == place else one for i, one in enumerate(node)]
-    return content
-
-
-def _dump(content: Any) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
