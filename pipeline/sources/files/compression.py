@@ -10,6 +10,25 @@ from typing import IO, Protocol
 import pyarrow as pa
 
 COMPRESSED = (".gz", ".zst")
+#: First bytes of files that are no text: what they are, and what to do.
+_BINARY = {
+    b"\x1f\x8b": "it is compressed by gzip: add .gz to its name",
+    b"\x28\xb5\x2f\xfd": "it is compressed by zstd: add .zst to its name",
+    b"BZh": "it is compressed by bzip2: decompress it, or compress it by gzip or zstd",
+    b"\xfd7zXZ": "it is compressed by xz: decompress it, or compress it by gzip or zstd",
+    b"PK\x03\x04": "it is a spreadsheet (.xlsx) or a ZIP archive: save the sheet as CSV, or unpack the archive",
+    b"\xd0\xcf\x11\xe0": "it is a spreadsheet (.xls): save the sheet as CSV",
+    b"PAR1": "it is Parquet: its name must end in .parquet",
+    b"Obj\x01": "it is Avro: its name must end in .avro",
+    b"SQLite format 3": "it is a database of SQLite: give its URL, sqlite:///PATH",
+    b"\x89HDF": "it is HDF5: write its table as CSV or Parquet",
+    b"ARROW1": "it is an Arrow file: write its table as Parquet",
+}
+
+
+def binary_kind(beginning: bytes) -> str:
+    """Return the kind of a file that is no text and what to do, empty for text."""
+    return next((kind for begin, kind in _BINARY.items() if beginning.startswith(begin)), "")
 
 
 class ByteStream(Protocol):

@@ -22,7 +22,8 @@ MISSING = ["", "null", "NULL", "None", "NA", "na", "N/A", "n/a", "#N/A"]
 class Layout:
     """Names of the columns in order, and which hold numbers, labels and other texts.
 
-    Of other columns Arrow finds the type by itself. A line that begins with ``comment`` is passed over.
+    Of other columns Arrow finds the type by itself. A line that begins with ``comment`` is passed over, and one
+    that repeats ``header``.
     """
 
     names: list[str]
@@ -31,6 +32,7 @@ class Layout:
     labels: frozenset[str]
     texts: frozenset[str] = frozenset()
     comment: bytes = b""
+    header: bytes = b""
 
     def types(self) -> dict[str, pa.DataType]:
         text = pa.dictionary(pa.int32(), pa.string())
@@ -49,13 +51,21 @@ def parse_lines(text: bytes, first_row: int, layout: Layout) -> TablePart:
     lines = text.count(b"\n") + (not text.endswith(b"\n"))
     rows = np.arange(first_row, first_row + lines)
     # blank lines use up a row and are nothing
-    comment = layout.comment
+    comment, header = layout.comment, layout.header
     commented = comment and (text.startswith(comment) or b"\n" + comment in text)
-    if commented or b"\n\n" in text or b"\n\r\n" in text or text.startswith((b"\n", b"\r\n")):
+    if (
+        commented
+        or (header and header in text)
+        or b"\n\n" in text
+        or b"\n\r\n" in text
+        or text.startswith((b"\n", b"\r\n"))
+    ):
         filled = [
             (row, line)
             for row, full in zip(rows.tolist(), text.split(b"\n"), strict=False)
-            if (line := full.removesuffix(b"\r")) and not (comment and line.startswith(comment))
+            if (line := full.removesuffix(b"\r"))
+            and line != header
+            and not (comment and line.startswith(comment))
         ]
         rows, text = np.array([row for row, _ in filled], np.int64), b"\n".join(line for _, line in filled)
     if not _is_utf8(text):  # Arrow could not even hand such a line over, and would print a traceback
@@ -120,7 +130,8 @@ def _line_by_line(text: bytes, rows: NDArray[np.int64], next_row: int, layout: L
         try:
             (found,) = csv.reader([line.decode()], delimiter=layout.delimiter, strict=True)
         except (UnicodeDecodeError, csv.Error, ValueError) as error:
-            rejected.append((row, line, f"cannot be split into fields: {error}"))
+            spans = "; a text in quotes must end in its line" if line.count(b'"') % 2 else ""
+            rejected.append((row, line, f"cannot be split into fields: {error}{spans}"))
             continue
         if len(found) == len(layout.names):
             good.append(row)

@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from pipeline.config.schema import CsvFormat
 from pipeline.core.errors import InputError
-from pipeline.sources.files.compression import COMPRESSED, ByteStream, open_stream
+from pipeline.sources.files.compression import COMPRESSED, ByteStream, binary_kind, open_stream
 from pipeline.sources.files.csv_lines import Layout, parse_lines
 from pipeline.sources.files.header import find_header, is_ascii_compatible
 from pipeline.sources.files.row_slice import RowsGoneError, TablePart
@@ -38,6 +38,8 @@ class CsvFile:
         self._encoding = None if not like_ascii or encoding.lower() in ("utf-8", "utf8") else encoding
         self._delimiter = form.delimiter if form is not None else ","
         self._zipped = path.suffix in COMPRESSED or self._wide is not None
+        self._line_ends: bytes | None = None  # carriage returns alone, or empty; None: not seen yet
+        self._header_line = b""
         self._follow = follow and not self._zipped
         self._stream: IO[bytes] | None = None
         self._layout: Layout | None = None
@@ -146,6 +148,15 @@ class CsvFile:
         A gzipped file that is cut off or damaged gives the bytes before that place first. The error is raised by
         the next call, or never with ``quiet``.
         """
+        return self._with_newlines(self._next_bytes(stream, quiet))
+
+    def _with_newlines(self, text: bytes) -> bytes:
+        """Return text with newlines, if the first bytes have carriage returns only."""
+        if self._line_ends is None and text:
+            self._line_ends = b"\r" if b"\r" in text and b"\n" not in text else b""
+        return text.replace(b"\r", b"\n") if self._line_ends else text
+
+    def _next_bytes(self, stream: IO[bytes], quiet: bool) -> bytes:
         if not self._zipped:
             return stream.read(PIECE_BYTES)
         if self._error is not None:
@@ -172,7 +183,7 @@ class CsvFile:
             self._stream = self._open()
         if self._layout is None:
             names, self._start = self._header(self._bytes(self._stream))
-            self._layout = _layout_of(names, self._delimiter, self._form)
+            self._layout = _layout_of(names, self._delimiter, self._form, self._header_line)
             self._places = [(0, self._start)]
 
     def _header(self, head: bytes) -> tuple[list[str], int]:
@@ -180,8 +191,11 @@ class CsvFile:
 
         A configured header stands for a header line; one that is there all the same is passed over.
         """
+        if kind := binary_kind(head):
+            raise InputError(f"{self._path} is no text: {kind}")
         try:
-            names, start, self._delimiter = find_header(head, self._form)
+            names, start, self._delimiter, line = find_header(head, self._form)
+            self._header_line = line.decode(self._encoding or "utf-8").encode()
         except (UnicodeDecodeError, csv.Error) as error:
             advice = "is this a CSV file in UTF-8? `encoding` sets another one"
             raise InputError(f"{self._path}: the header line cannot be read ({error}); {advice}") from error
@@ -214,7 +228,7 @@ class CsvFile:
             self._places.append((self._row, self._stream.tell() - len(self._buffer) - taken))
 
 
-def _layout_of(names: list[str], delimiter: str, form: CsvFormat | None) -> Layout:
+def _layout_of(names: list[str], delimiter: str, form: CsvFormat | None, header: bytes) -> Layout:
     """Return the layout; columns whose spelling the format sets stay texts."""
     if form is None:
         return Layout(names, delimiter, frozenset(), frozenset())
@@ -225,4 +239,4 @@ def _layout_of(names: list[str], delimiter: str, form: CsvFormat | None) -> Layo
     if form.time_format is not None or len(form.time_fields) > 1:
         texts |= frozenset(form.time_fields)
     comment = form.comment.encode() if form.comment else b""
-    return Layout(names, delimiter, numbers - labels - texts, labels, texts - labels, comment)
+    return Layout(names, delimiter, numbers - labels - texts, labels, texts - labels, comment, header)

@@ -14,11 +14,12 @@ _DELIMITERS = (",", ";", "\t", "|")
 
 
 class Header(NamedTuple):
-    """Names of the columns, the byte of the first row, and the delimiter."""
+    """Names of the columns, the byte of the first row, the delimiter, and the line itself."""
 
     names: list[str]
     start: int
     delimiter: str
+    line: bytes = b""
 
 
 def is_ascii_compatible(encoding: str) -> bool:
@@ -51,14 +52,25 @@ def find_header(head: bytes, form: CsvFormat | None) -> Header:
         for number, (line, _) in enumerate(lines[:_MAX_LINES_BEFORE_HEADER]):
             names = _names(line, delimiter, encoding) if needed else []
             if needed and needed <= set(names):
-                return Header(names, _after(lines, number, form), delimiter)
+                return _header(lines, number, form, names, delimiter)
     comment = form.comment.encode() if form is not None and form.comment else None
     first = next((n for n, (line, _) in enumerate(lines) if not (comment and line.startswith(comment))), 0)
     line = lines[first][0] if lines else b""
     names = next(csv.reader([line.decode(encoding)], delimiter=delimiters[0]), [])
     if form is not None and form.header is not None and names != form.header:
         return Header(form.header, start if not first else lines[first - 1][1], delimiters[0])
-    return Header(names, _after(lines, first, form) if lines else start, delimiters[0])
+    return _header(lines, first, form, names, delimiters[0]) if lines else Header(names, start, delimiters[0])
+
+
+def _header(
+    lines: list[tuple[bytes, int]], number: int, form: CsvFormat | None, names: list[str], delimiter: str
+) -> Header:
+    """Return a header line; rows with a delimiter at their end have one more column."""
+    start = _after(lines, number, form)
+    row = next((line for line, end in lines if end > start), b"")
+    if row.endswith(delimiter.encode()) and row.count(delimiter.encode()) == len(names):
+        names = [*names, ""]
+    return Header(names, start, delimiter, lines[number][0])
 
 
 def _lines(head: bytes, start: int) -> Iterator[tuple[bytes, int]]:

@@ -16,6 +16,13 @@ BATCH_ROWS = 65_536
 _TAIL = 8  # a file ends with the length of its footer (4 bytes, little endian) and "PAR1"
 
 
+def flat_table(table: pa.Table) -> pa.Table:
+    """Return a table with the members of nested columns as columns: ``meta.site``."""
+    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
+    return table
+
+
 class ParquetFile:
     """``labels`` are the columns whose texts repeat."""
 
@@ -50,7 +57,8 @@ class ParquetFile:
         if batch is None:
             return None
         first, self._row = self._row, self._row + len(batch)
-        return TablePart(np.arange(first, self._row), pa.Table.from_batches([batch]), self._row)
+        table = flat_table(pa.Table.from_batches([batch]))
+        return TablePart(np.arange(first, self._row), table, self._row)
 
     def close(self) -> None:
         if self._file is not None:

@@ -29,7 +29,8 @@ def make_reader(path: Path, form: inputs.RecordFormat | None, *, follow: bool) -
     records = isinstance(form, inputs.JsonFormat)
     columns = form if isinstance(form, inputs.CsvFormat) else None
     if path.suffix == ".parquet":
-        return ParquetFile(path, labels=columns.label_fields.values() if columns else ())
+        rows = ParquetFile(path, labels=columns.label_fields.values() if columns else ())
+        return rows if follow or columns is None else TimeOrderedFile(rows, columns)
     if path.suffix == ".avro":
         if not records:
             raise InputError(f"{path}: records of Avro need `format: {{avro: …}}`, not csv")

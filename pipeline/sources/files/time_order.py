@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.inputs import CsvFormat, JsonFormat
 from pipeline.core.timestamps import parse_column
-from pipeline.sources.files.csv_reader import CsvFile
-from pipeline.sources.files.row_slice import Rejected, RowsGoneError, TablePart
+from pipeline.sources.files.row_slice import Rejected, RowsGoneError, TableFile, TablePart
 
 #: Share of steps back in time, within the series, from which a file counts as not ordered. Below it, points
 #: that are out of order are late, as they are in a log.
@@ -33,7 +32,7 @@ class TimeOrderedFile:
     Row i is then the i-th in the order of time. The whole file is in memory. Another file is read as it is.
     """
 
-    def __init__(self, file: CsvFile, form: CsvFormat | JsonFormat) -> None:
+    def __init__(self, file: TableFile, form: CsvFormat | JsonFormat) -> None:
         """Read nothing yet."""
         self._file = file
         self._form = form
