@@ -35,7 +35,7 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
     """
     found, known = Guess(form=dict(samples.keys)), answers or {}
     for key, reason in samples.why.items():
-        found.note(key, samples.keys[key], reason)
+        found.note(key, samples.keys.get(key, "beside each other"), reason)
     rows = samples.rows
     everything: dict[str, list[Any]] = {
         name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)
@@ -70,6 +70,8 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
             )
     values = _listed(known["values"]) if "values" in known else values
     _guess_values(found, columns, labels, values)
+    if "where" not in found.form:
+        _leave_out_other_kinds(found, everything, values)
     return found
 
 
@@ -106,6 +108,26 @@ def _guess_condition(found: Guess, columns: Fields, labels: list[str], values: l
                 [f"{label}={kind}" for kind in kinds],
             )
             return
+
+
+def _leave_out_other_kinds(found: Guess, columns: Fields, values: list[str]) -> None:
+    """Leave out objects with neither a time nor a value, such as actions of a bulk request."""
+    time = found.form.get("time")
+    if not isinstance(time, str) or time not in columns or "where" in found.questions:
+        return
+    if any(time.startswith(f"{name}.") for name in columns):
+        return  # a null parent of every field is left out by itself
+    there = [name for name in values if name in columns]
+    others = sum(
+        at is None and all(columns[name][i] is None for name in there) for i, at in enumerate(columns[time])
+    )
+    if others:
+        found.form["where"] = {time: {"exists": True}}
+        found.note("where", f"{time} exists", f"{others} of {len(columns[time])} have neither time nor value")
+        kept = [i for i, at in enumerate(columns[time]) if at is not None]
+        found.form["series"] = [
+            name for name in found.form.get("series", ()) if any(columns[name][i] is not None for i in kept)
+        ]
 
 
 def _guess_optional(found: Guess, columns: Fields, labels: list[str], values: list[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.types import Partition
 from pipeline.services.config_guess import Guess, guess_stream
 from pipeline.services.preflight import SAMPLE_RECORDS, StreamProbe, probe_stream, sample_records
-from pipeline.services.sample_rows import Samples, samples_of_file, samples_of_records
+from pipeline.services.sample_rows import Samples, samples_of_file
+from pipeline.services.topic_samples import samples_of_topic, take_keys
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, TableRecords
 
@@ -51,10 +53,9 @@ def import_file(path: Path, answers: Mapping[str, str]) -> Imported:
 def import_topic(broker: str, topic: str, answers: Mapping[str, str]) -> Imported:
     """Guess the stream of a topic. Raises InputError and SourceError."""
     keys = {"kafka": {"brokers": [broker], "topics": [topic]}}
-    values = record_values(newest_records(SourceConfig.model_validate(keys), topic))
-    if not values:
-        raise InputError(f"topic {topic} has no records to look at; run init again when it has some")
-    return imported_stream(samples_of_records(values, f"topic {topic}"), keys, answers)
+    records = newest_records(SourceConfig.model_validate(keys), topic)
+    samples = samples_of_topic(records, f"topic {topic}")
+    return imported_stream(samples, keys, answers, partial(take_keys, found=records))
 
 
 def newest_records(
@@ -84,18 +85,19 @@ def newest_records(
         source.close()
 
 
-def record_values(found: Sequence[Records | TableRecords]) -> list[bytes]:
-    """Return the values of records, without those that have none."""
-    return [value for one in found if isinstance(one, Records) for value in one.values if value is not None]
-
-
-def imported_stream(samples: Samples, source: dict[str, Any], answers: Mapping[str, str]) -> Imported:
+def imported_stream(
+    samples: Samples,
+    source: dict[str, Any],
+    answers: Mapping[str, str],
+    complete: Callable[[Guess], None] = lambda guess: None,
+) -> Imported:
     """Guess the stream of samples, and try it on its source.
 
     Args:
         samples: Rows of the data.
         source: Source of the stream.
         answers: Keys that are known.
+        complete: Adds to the guess what is known beside the samples.
 
     Raises:
         InputError: The answers do not fit.
@@ -107,6 +109,8 @@ def imported_stream(samples: Samples, source: dict[str, Any], answers: Mapping[s
             raise InputError(f"no sample has {field} = {value}")
     fixed = {key: _answer(key, answers[key]) for key in ("time", "series", "values") if key in answers}
     guess = guess_stream(samples, stamped="kafka" in source, answers=fixed)
+    if "series" not in answers:
+        complete(guess)
     _apply(guess, answers)
     stream = {"source": source, "format": {samples.kind: guess.form}, **guess.stream}
     if guess.questions:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.core.number_texts import plain_text
 from pipeline.core.timestamps import parse_times
 
 #: Fields by name, one content for each row.
@@ -44,7 +45,7 @@ class Guess:
 
 def words_of(name: str) -> str:
     """Return the name of a field in small letters with underscores: <DATE>, entityId."""
-    return _WORDS.sub("_", _NO_WORD.sub("", name)).lower().replace(" ", "_")
+    return _WORDS.sub("_", _NO_WORD.sub("", name)).lower().replace(" ", "_").replace("-", "_")
 
 
 def is_former(name: str) -> bool:
@@ -59,7 +60,8 @@ def texts_of(values: Sequence[Any]) -> list[str]:
 
 def number_of(text: str) -> float | None:
     """Return the number of a text, None for a word or an identifier such as 0071."""
-    if re.match(r"[+-]?0\d", text):
+    text = plain_text(text)
+    if re.fullmatch(r"[+-]?0\d+", text):
         return None
     try:
         return float(text)
@@ -87,10 +89,14 @@ def share_of_times(values: Sequence[Any], form: str | None = None, unit: str = "
 
 def short_name(name: str) -> str:
     """Return the last part of a path."""
-    return re.split(r"(?<!\\)\.", name)[-1].replace("\\.", ".")
+    return re.split(r"(?<!\\)\.", name)[-1].replace("\\.", ".").removeprefix("$")
 
 
 def has_paths(names: Sequence[str]) -> bool:
     """Return whether names are paths whose last parts differ."""
     short = [short_name(name) for name in names]
-    return any("." in name for name in names) and len(set(short)) == len(short) and all(short)
+    return (
+        any("." in name or name == "$value" for name in names)
+        and len(set(short)) == len(short)
+        and all(short)
+    )

@@ -11,12 +11,16 @@ from pipeline.services.guess_times import is_time
 
 _NAME = re.compile(
     r"(^|[._])(key|k|dev|device|host|hostname|sensor|site|name|sym|symbol|ticker|security|isin|instance|n|interface|"
-    r"id|.*[_-]id|uuid|tag|node|channel|entity|metric|measurement|target|scope|item|station|meter|asset|machine|eui|"
+    r"register|address|addr|mmsi|imo|id|.*[_-]id|uuid|tag|node|channel|entity|metric|measurement|target|scope|item|station|meter|asset|machine|eui|"
     r"(item|host|device|dev|sensor|station|object|tag|node|meter|asset|machine|plant|point|channel|unit|site)s?_?"
     r"(id|name|no|nr|number|code))$"
 )
+#: Identifiers of a record, not of what it is about.
+_OF_RECORD = re.compile(
+    r"(^|[._])(message|msg|event|request|trace|span|correlation|transaction|deduplication|record)_?(id|no|nr|number)$"
+)
 _QUALITY = re.compile(
-    r"(^|[._])(quality|q|qn_\d+|status|status_?code|state|flag|flags|eor|severity|unit|units|.*_unit|unit_of_measurement|origin|data_?type|type_?name)$"
+    r"(^|[._])(quality|q|qn_\d+|status|status_?code|state|flag|flags|eor|severity|unit|units|.*_unit|.*_?units\..*|unit_of_measurement|origin|data_?type|type_?name)$"
 )
 _OPERATION = re.compile(r"(^|[._])(op|__op|operation|type|kind|action|event_?type)$")
 _ROW = re.compile(r"(^|\.)(after|data)\.")
@@ -106,7 +110,8 @@ def guess_labels(
         rows: Number of rows.
         no_values: Numbers that may name a series, but are no values.
     """
-    labels = []
+    labels: list[str] = []
+    left_out: list[str] = []
     for name, values in columns.items():
         texts = texts_of(values)
         if name in used or not texts or any(isinstance(v, list | dict | bool) for v in values):
@@ -122,12 +127,17 @@ def guess_labels(
             continue
         if _is_quality(found, name, different):
             continue
-        if few and (named or different < rows or rows == 1):
+        of_record = bool(_OF_RECORD.search(words_of(name))) and different > 1
+        if few and not of_record and (named or different < rows or rows == 1):
             labels.append(name)
+        elif name not in numbers:
+            left_out.append(name)
     constant = [one for one in labels if len(set(map(str, columns[one]))) == 1 and not is_label_name(one)]
     labels = [name for name in labels if name not in constant] or constant[:1]
     if len(labels) > 1:  # a label that another one implies says nothing more
         labels = _without_implied(columns, labels)
+    if left_out:
+        found.note("no label", ", ".join(left_out), "the text differs in most rows; --set series= takes it")
     if not labels:
         found.note("series", "$source", "no field names a series: each file or topic is one")
         return labels

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from pipeline.core.number_texts import NumberRules
+from pipeline.core.number_texts import NumberRules, plain_text
 from pipeline.services.guess import Guess, number_of, texts_of, words_of
 
 _AFTER = re.compile(r"[+-]?[\d.,'’]+\s*([^\d\s.,+'’-][^\d]*)$")
 _BEFORE = re.compile(r"(USD|EUR|GBP|CHF|US\$|[$€£¥₹])\s*[+-]?[\d.,'’]+$")
-_DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|0|[1-9]\d*),\d+")
-_GROUPED = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f_])\d{3}(?:\1\d{3})*(?:([.,])\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|0|[1-9]\d*),\d+(?:[eE][+-]?\d+)?")
+_GROUPED = re.compile(
+    r"[+-]?(?:\d{1,3}(?=[,.' _]\d{3})|\d{1,2}(?:,\d\d)+(?=,))([,.' _])\d{3}(?:\1\d{3})*(?:([.,])\d+)?"
+)
 _FACTORS = {"K": 1e3, "k": 1e3, "M": 1e6, "Mil": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+_PREFIXES = {"n": 1e-9, "µ": 1e-6, "u": 1e-6, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 #: Words for no reading, in records of JSON. In CSV any rare text is one.
 _NO_READING = frozenset(
     [
@@ -38,9 +41,13 @@ _NO_READING = frozenset(
 #: Whole numbers that count or point at something.
 _NO_VALUE = re.compile(
     r"(^|[._])(id|xid|lsn|seq|seqno|sequence|offset|row|rownum|index|idx|no|nr|line|port|f_?cnt|f_?port|version|pid|"
-    r"ns|openint|.*_id|fcnt|fport|schema_version|qn_\d+)$"
+    r"ns|openint|.*_id|fcnt|fport|schema_version|qn_\d+|table|record|register|mmsi|imo|.*sequence_?number|"
+    r".*quality|quality_?detail)$"
 )
-SENTINELS = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, -9999.9, -999.9, -99.9)
+SENTINELS: tuple[float, ...] = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, -9999.9, -999.9, -99.9)
+#: Largest numbers of registers, and fill values of netCDF and of historians.
+SENTINELS += (32_767.0, -32_768.0, 65_535.0, 999_999.0, -999_999.0, 2_147_483_647.0, -2_147_483_648.0)
+SENTINELS += (9.96921e36, 9.969209968386869e36, 1e20, -1e20, 1e30, -1e30)
 #: A sentinel is this many times the largest number, if it is negative or positive.
 LEAST_RATIO_BELOW, LEAST_RATIO_ABOVE = 2, 10
 MIN_NUMBERS_SHARE = 0.5  # of the rows in which a value must be a number
@@ -57,7 +64,7 @@ def guess_number(found: Guess, name: str, values: Sequence[Any], kind: str) -> b
         kind: Kind of the samples; in ``csv`` every rare text can mean that there is no reading.
     """
     there = [v for v in values if v is not None and not isinstance(v, bool)]
-    texts = texts_of(there)
+    texts = list(map(plain_text, texts_of(there)))
     if not texts or any(isinstance(v, list | dict) for v in there):
         return False
     least = MIN_NUMBERS_SHARE * len(texts)
@@ -65,6 +72,10 @@ def guess_number(found: Guess, name: str, values: Sequence[Any], kind: str) -> b
     if len(plain) < least:
         plain += _spelled(found, name, texts, plain, least)
     if len(plain) >= least:
+        marks = Counter(unit for text in set(texts) - set(plain) if len(unit := _unit_of(text)) == 1)
+        if marks:  # as in 20.1*
+            _add_units(found, name, marks, next(text for text in texts if _unit_of(text) in marks))
+            plain += [text for text in texts if _unit_of(text) in marks]
         _guess_missing(found, name, texts, plain, kind)
         return True
     units = Counter(unit for text in texts if (unit := _unit_of(text)))
@@ -93,10 +104,20 @@ def _unit_of(text: str) -> str:
 def _add_units(found: Guess, name: str, units: Counter[str], example: str) -> None:
     before = found.form.get("units", {})
     known = before if isinstance(before, dict) else dict.fromkeys(before, 1.0)
-    known |= {unit: _FACTORS.get(unit, 1.0) for unit in units}
+    known |= _factors_of(units)
     plain = all(factor == 1 for factor in known.values())
     found.form["units"] = sorted(known) if plain else dict(sorted(known.items()))
     found.note("units", ", ".join(sorted(known)), f"{name} is {example}")
+
+
+def _factors_of(units: Collection[str]) -> dict[str, float]:
+    """Return the factor of each unit: kW and MW count in W if both are there."""
+    scaled = {unit: _PREFIXES.get(unit[:1], 0.0) for unit in units}
+    bases = {unit[1:] if scaled[unit] and len(unit) > 1 else unit for unit in units}
+    plain = [unit for unit in units if unit in bases]
+    if len(units) > 1 and len(bases) == 1:
+        return {unit: 1.0 if unit in plain else scaled[unit] for unit in units}
+    return {unit: _FACTORS.get(unit, 1.0) for unit in units}
 
 
 def _spelled(found: Guess, name: str, texts: list[str], plain: list[str], least: float) -> list[str]:
@@ -107,7 +128,7 @@ def _spelled(found: Guess, name: str, texts: list[str], plain: list[str], least:
     many = any(text.count(match[1]) > 1 for text, match in grouped)
     english = found.form.get("delimiter", ",") != ";" and all(text in dict(grouped) for text in comma)
     if grouped and (points or many or english or grouped[0][1][1] not in ",."):
-        separator = grouped[0][1][1].replace("\u00a0", " ").replace("\u202f", " ")
+        separator = grouped[0][1][1]
         others = [text for text in comma if text not in {one for one, _ in grouped}]
         number = [text for text, _ in grouped] + (others if points == {","} else [])
         if len(number) + len(plain) >= least:

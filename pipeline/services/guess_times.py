@@ -11,7 +11,16 @@ import numpy as np
 
 from pipeline.core.time_spellings import why_ambiguous
 from pipeline.core.timestamps import parse_times
-from pipeline.services.guess import Fields, Guess, is_former, is_numeric, share_of_times, texts_of, words_of
+from pipeline.services.guess import (
+    Fields,
+    Guess,
+    is_former,
+    is_numeric,
+    number_of,
+    share_of_times,
+    texts_of,
+    words_of,
+)
 
 _NAME = re.compile(
     r"(^|[._@$])(t|ts|time|times|clock|date|datetime|timestamp|time_?stamp|at|when|ts_?ms|epoch|ticks|moment|"
@@ -29,9 +38,21 @@ _TWO_PARTS = re.compile(
 )
 _COMPACT = re.compile(r"(19|20)\d{2}[01]\d[0-3]\d(\d{4}(\d{2})?)?")
 _COMPACT_HOUR = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])")
-_CLOCK = re.compile(r"\s*(\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(am|pm)?|\d{5,6})\s*$", re.I)
+_CLOCK = re.compile(r"\s*(\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(am|pm)?|\d{4,6})\s*$", re.I)
 _WHOLE_DAY = re.compile(r"\d{8}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ][A-Za-z]{3}[- ]\d{2,4}")
+_DECIMAL_COMMA = re.compile(r"\d+,\d+")
 _SERIAL_DAYS = (25_569, 80_000)  # 1970 to 2119
+_HOUR = re.compile(r"(^|[._])(h|hr|hour|std|stunde|heure|hora|ora|uur)$")
+#: Names of the parts of a date, and their letters in a format.
+_PARTS = (
+    (("year", "yyyy", "jahr", "annee", "ano"), "%Y"),
+    (("month", "mm", "mon", "monat", "mois", "mes"), "%m"),
+    (("day", "dd", "tag", "jour", "dia"), "%d"),
+    (("hour", "hh", "hr", "stunde", "heure", "hora"), "%H"),
+    (("minute", "min", "minuto"), "%M"),
+    (("second", "sec", "sekunde", "segundo"), "%S"),
+)
+_LEAST_PARTS = 3
 MIN_SHARE = 0.7  # of the rows in which a field must hold times
 _YEAR_SECONDS = 366 * 86_400
 
@@ -65,6 +86,23 @@ def is_time(name: str, values: Sequence[Any]) -> bool:
     return share_of_times(values) >= MIN_SHARE
 
 
+def _parts_of_dates(found: Guess, columns: Fields) -> set[str]:
+    """Guess a time in columns of year, month, day and more; return these."""
+    by_word = {words_of(name): name for name in columns}
+    parts = []
+    for words, letter in _PARTS:
+        name = next((by_word[word] for word in words if word in by_word), None)
+        if name is None or not all(re.fullmatch(r"\d{1,4}", text) for text in texts_of(columns[name])):
+            break
+        parts.append((name, letter))
+    if len(parts) < _LEAST_PARTS:
+        return set()
+    found.form["time"] = [name for name, _ in parts]
+    found.form["time_format"] = " ".join(letter for _, letter in parts)
+    found.note("time", ", ".join(found.form["time"]), "the parts of a date")
+    return set(found.form["time"])
+
+
 def guess_time(found: Guess, columns: Fields, stamped: bool) -> set[str]:
     """Guess the time; return the fields that it uses."""
     rated = [
@@ -72,6 +110,8 @@ def guess_time(found: Guess, columns: Fields, stamped: bool) -> set[str]:
         for place, name in enumerate(columns)
         if (one := _rated(name, columns[name], -place)) and not _is_constant(columns, name)
     ]
+    if not rated and (parts := _parts_of_dates(found, columns)):
+        return parts
     if not rated:
         _ask(found, columns, stamped)
         return set()
@@ -86,6 +126,18 @@ def guess_time(found: Guess, columns: Fields, stamped: bool) -> set[str]:
         if share_of_times(both) < 1 and (form := _order_of(both)) is not None:
             _set_format(found, best.name, both[0], form)
         return {best.name, clock}
+    days = all(map(_WHOLE_DAY.fullmatch, texts_of(values)))
+    if (
+        days
+        and (hour := _hour_beside(columns)) is not None
+        and (order := _order_of(texts_of(values)) or "%Y-%m-%d")
+    ):
+        found.form["time"] = [best.name, hour]
+        found.note("time", f"{best.name} and {hour}", "a date and an hour; 24 is the end of the day")
+        _set_format(found, best.name, example, order)
+        if "time_format" in found.form:
+            found.form["time_format"] += " %H"
+        return {best.name, hour}
     found.form["time"] = best.name
     found.note("time", best.name, f"times such as {example}")
     if best.unit != "auto":
@@ -110,7 +162,9 @@ def _rated(name: str, values: Sequence[Any], place: int) -> _Rated | None:
     texts = texts_of(values)
     if not texts:
         return None
-    named, numeric = is_time_name(name), is_numeric(values)
+    if all(map(_DECIMAL_COMMA.fullmatch, texts)):
+        texts = [text.replace(",", ".") for text in texts]
+    named, numeric = is_time_name(name), is_numeric(texts)
     now = not is_former(name) and not is_bookkeeping(name)
     if numeric and (unit := _unit_of(named, texts)) is not None:
         return _Rated(now, named, 1.0, place, name, None, unit)
@@ -135,8 +189,9 @@ def _is_constant(columns: Fields, name: str) -> bool:
 
 def _unit_of(named: bool, texts: Sequence[str]) -> str | None:
     """Return the unit of numbers that are no epochs."""
-    numbers = [float(text) for text in texts]
-    if named and all(_SERIAL_DAYS[0] < number < _SERIAL_DAYS[1] for number in numbers):
+    numbers = [number_of(text) or 0.0 for text in texts]
+    latest = (time.time() + _YEAR_SECONDS) / 86_400 + _SERIAL_DAYS[0]
+    if named and all(_SERIAL_DAYS[0] < number < min(latest, _SERIAL_DAYS[1]) for number in numbers):
         return "spreadsheet"
     whole = [int(text) for text in texts if text.isdigit()]
     for unit in ("ticks", "filetime"):
@@ -149,7 +204,7 @@ def _unit_of(named: bool, texts: Sequence[str]) -> str | None:
 
 def _epochs(texts: Sequence[str]) -> bool:
     """Return whether numbers of an unnamed field are epochs of the last years."""
-    times = parse_times([float(text) for text in texts], "auto", "UTC") / 1e9
+    times = parse_times([number_of(text) for text in texts], "auto", "UTC") / 1e9
     now = time.time()
     recent = bool(((times > now - 15 * _YEAR_SECONDS) & (times < now + _YEAR_SECONDS)).all())
     return recent and len(texts) > 2 and len(np.unique(times)) > 1 and len(texts[0].split(".")[0]) >= 10
@@ -189,6 +244,16 @@ def _clock_beside(columns: Fields, date: str) -> str | None:
     return None
 
 
+def _hour_beside(columns: Fields) -> str | None:
+    """Return the column of the hour of a day, by its name."""
+    for name, values in columns.items():
+        texts = texts_of(values)
+        hours = bool(_HOUR.search(words_of(name))) and all(re.fullmatch(r"\d{1,2}", text) for text in texts)
+        if hours and len(set(texts)) > 1 and max(map(int, texts)) <= 24:
+            return name
+    return None
+
+
 def _ask(found: Guess, columns: Fields, stamped: bool) -> None:
     if stamped:
         found.form["time"] = "$timestamp"
@@ -197,8 +262,8 @@ def _ask(found: Guess, columns: Fields, stamped: bool) -> None:
     lists = [name for name, values in columns.items() if any(isinstance(one, list) for one in values)]
     if lists:
         question = (
-            f"no field holds times, and {', '.join(lists[:4])} hold arrays. Arrays beside each other "
-            "(one of times, one of values) are not read: write one object a point."
+            f"no field holds times, and {', '.join(lists[:4])} hold arrays. Arrays are samples if they hold "
+            "objects of JSON, or if one of them holds times: write one object a point."
         )
         found.ask("time", question, [])
         return

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,26 @@ import pyarrow.parquet as pq
 from pipeline.config.inputs import LineProtocolFormat
 from pipeline.core.errors import InputError
 from pipeline.core.timestamps import parse_times
+from pipeline.decode.json_texts import ANY_MEMBER
 from pipeline.decode.line_protocol import SAMPLES, line_translator
 from pipeline.decode.unwrapping import unwrap
-from pipeline.services.sample_paths import Row, items_of, rows_of, sample_path
+from pipeline.services.sample_paths import (
+    Row,
+    columns_of,
+    is_row,
+    items_of,
+    rows_of,
+    sample_path,
+    whole_rows_of,
+)
 from pipeline.sources.files.avro_reader import AvroFile
+from pipeline.sources.files.compression import binary_kind
 from pipeline.sources.files.json_document import JsonDocument, has_lines
+from pipeline.sources.files.parquet_reader import flat_table
 from pipeline.sources.files.readers import ENDINGS, JSON_ENDINGS, LINE_ENDINGS
 
 MAX_ROWS, MAX_BYTES = 500, 1 << 20
+MAX_ROWS_OF_UNITS = 3
 _DELIMITERS = ",;\t|"
 
 
@@ -48,8 +61,8 @@ def samples_of_file(path: Path) -> Samples:
     """Read the beginning of a file. Raises InputError."""
     try:
         if path.suffix == ".parquet":
-            table = pq.ParquetFile(path).iter_batches(MAX_ROWS)
-            return Samples("csv", rows_of_table(next(table, pa.record_batch({}))))
+            batches = pq.ParquetFile(path).iter_batches(MAX_ROWS)
+            return Samples("csv", rows_of_table(flat_table(pa.Table.from_batches([*islice(batches, 1)]))))
         if path.suffix == ".avro":
             part = AvroFile(path).read()
             values = [] if part is None else part.table.column(0).to_pylist()
@@ -57,12 +70,14 @@ def samples_of_file(path: Path) -> Samples:
         raw = _beginning(path)
     except (OSError, EOFError, pa.ArrowException, ValueError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if kind := binary_kind(raw):
+        raise InputError(f"{path} is no text: {kind}")
     text, encoding = _decoded(raw)
     _check_ending(path)
     if path.name.endswith(JSON_ENDINGS) and not has_lines(text.encode()):
         return samples_of_records([_whole(path)], str(path))
     if ".lp" in path.suffixes:
-        return _lines_of_influx(raw, str(path))
+        return samples_of_lines(raw, str(path))
     if path.name.endswith(LINE_ENDINGS + JSON_ENDINGS):
         return samples_of_records([line.encode() for line in text.splitlines() if line.strip()], str(path))
     if text.lstrip()[:1] in ("{", "["):
@@ -88,13 +103,22 @@ def samples_of_records(values: Sequence[bytes], where: str) -> Samples:
     """Read records of JSON, of any shape. Raises InputError."""
     found = Samples("json", [])
     objects = [one for value in values[:MAX_ROWS] for one in _objects(value)][:MAX_ROWS]
-    path = sample_path(objects)
+    path = sample_path([one for one in objects if isinstance(one, dict)])
     if path is not None:
-        found.keys["samples"], found.why["samples"] = path, "an array: each element is a sample"
+        found.keys["samples"] = path
+        found.why["samples"] = (
+            "each member of the object is a sample, or an array of them; $name is its name"
+            if path.endswith(ANY_MEMBER)
+            else "an array: each element is a sample"
+        )
         inside = {name for one in objects for item in items_of(one, path) for name in item}
         found.around = (
             frozenset(name for one in objects for row in rows_of(one, path) for name in row) - inside
         )
+    whole = [row for one in objects for row in whole_rows_of(one, path)]
+    if columns := {name for row in whole for name in columns_of(row)}:
+        found.around |= {name for row in whole for name in row} - columns
+        found.why["arrays"] = "each place in them is a sample"
     for one in objects:
         found.rows += rows_of(one, path)
         if len(found.rows) >= MAX_ROWS:
@@ -126,7 +150,8 @@ def _objects(value: bytes) -> list[Any]:
         if isinstance(thing, str):
             flat += _objects(thing.encode())
         else:
-            flat += [one for one in (thing if isinstance(thing, list) else [thing]) if isinstance(one, dict)]
+            elements = thing if isinstance(thing, list) and not is_row(thing) else [thing]
+            flat += [one for one in elements if isinstance(one, dict) or is_row(one)]
     return flat
 
 
@@ -135,7 +160,8 @@ def _beginning(path: Path) -> bytes:
         return bytes(stream.read(MAX_BYTES))
 
 
-def _lines_of_influx(raw: bytes, where: str) -> Samples:
+def samples_of_lines(raw: bytes, where: str) -> Samples:
+    """Read line protocol. Raises InputError."""
     translate = line_translator(LineProtocolFormat.model_construct(precision="ns"))
     try:
         content = translate(raw.rpartition(b"\n")[0] or raw, 0)
@@ -162,6 +188,8 @@ def _decoded(raw: bytes) -> tuple[str, str]:
     """Return text and encoding."""
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return raw.decode("utf-16", "ignore"), "utf-16"
+    if (wide := raw[:4:2] if raw[1:4:2] == b"\0\0" else b"") and b"\0" not in wide:
+        return raw.decode("utf-16-le", "ignore"), "utf-16-le"
     try:
         return raw.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError as error:
@@ -187,13 +215,18 @@ def _table(text: str, where: str) -> Samples:
         found.keys["delimiter"], found.why["delimiter"] = delimiter, "it gives all rows the same columns"
     cells = list(csv.reader(io.StringIO("\n".join(body)), delimiter=delimiter))
     width = Counter(map(len, cells)).most_common(1)[0][0]
+    if all(row[-1] == "" for row in cells if len(row) == width):
+        cells = [[*row, ""] if len(row) == width - 1 else row for row in cells]
     if width == 1:
         raise InputError(
             f"{where}: the lines have one column ({body[0][:60]}); columns are separated by a comma, a "
             "semicolon, a tab or a bar"
         )
-    skipped = next((i for i, row in enumerate(cells) if len(row) == width), 0)
-    header, rows = cells[skipped], cells[skipped + 1 :]
+    skipped, below = _header_of(cells, width)
+    header, rows = cells[skipped], cells[skipped + 1 + below :]
+    commented = list(csv.reader(_comment_above(lines, body[0]), delimiter=delimiter))
+    if commented and len(commented[0]) == width and any(map(_is_number, header)):
+        header, rows = commented[0], cells
     twice = [name for name, count in Counter(header).items() if count > 1 and name.strip()]
     if twice:
         raise InputError(
@@ -206,15 +239,35 @@ def _table(text: str, where: str) -> Samples:
     if skipped and not comments:
         above = text.splitlines().index(body[skipped])
         found.keys["skip"], found.why["skip"] = above, "lines above the names of the columns"
-    if rows and _are_units(rows[0]) and any(map(_is_number, rows[-1])):
-        found.keys["skip_after_header"], found.why["skip_after_header"] = 1, f"units: {', '.join(rows[0])}"
-        rows = rows[1:]
+    if below:
+        units = ", ".join(cells[skipped + 1])
+        found.keys["skip_after_header"], found.why["skip_after_header"] = below, f"units: {units}"
     found.rows = [dict(zip(header, row, strict=True)) for row in rows[:MAX_ROWS] if len(row) == width]
     return found
 
 
+def _header_of(cells: list[list[str]], width: int) -> tuple[int, int]:
+    """Return the row that names the columns, and the number of rows of units below it.
+
+    Of several rows of words it is the first one that names each column.
+    """
+    first = next((i for i, row in enumerate(cells) if len(row) == width), 0)
+    rows = cells[first : first + 1 + MAX_ROWS_OF_UNITS]
+    words = list(takewhile(lambda row: len(row) == width and _are_units(row), rows))
+    if len(words) < 2 or not any(map(_is_number, cells[-1])):
+        return first, 0
+    full = next((i for i, row in enumerate(words) if all(cell.strip() for cell in row)), 0)
+    return first + full, len(words) - full - 1
+
+
+def _comment_above(lines: list[str], row: str) -> list[str]:
+    """Return the comment above the first row, which may name the columns."""
+    at = lines.index(row)
+    return lines[at - 1 : at] if at and lines[at - 1].startswith("#") else []
+
+
 def _are_units(cells: Sequence[str]) -> bool:
-    """Return whether a row below the header has neither numbers nor a time."""
+    """Return whether a row has neither numbers nor a time, as one of names or units."""
     there = [cell for cell in cells if cell.strip()]
     return not any(map(_is_number, there)) and not any(
         parse_times([cell], "auto", "UTC")[0] >= 0 for cell in there

@@ -12,8 +12,8 @@ from pipeline.config.schema import Config, SourceConfig, Stream
 from pipeline.core.errors import InputError
 from pipeline.decode import make_decoder, series_name
 from pipeline.services.config_guess import guess_stream
-from pipeline.services.config_wizard import newest_records, record_values
-from pipeline.services.sample_rows import samples_of_records
+from pipeline.services.config_wizard import newest_records
+from pipeline.services.topic_samples import samples_of_topic, take_keys
 from pipeline.services.try_file import MAX_ROWS, changed_settings, tried, yaml_of
 from pipeline.sources.base import Records, TableRecords
 
@@ -60,14 +60,14 @@ def read_topic(config: Config, stream: str, topic: str) -> TopicSample:
     if kafka is None:
         raise InputError(f"stream {stream} does not read Kafka: choose one whose brokers have the topic")
     found = newest_records(SourceConfig(kafka=kafka), topic, MAX_ROWS)
-    values = record_values(found)
-    if not values:
-        raise InputError(f"topic {topic} has no records")
-    samples = samples_of_records(values, f"topic {topic}")
+    samples = samples_of_topic(found, f"topic {topic}")
     guess = guess_stream(samples, stamped=True)
+    take_keys(guess, found)
     for question, answers in guess.questions.values():
         fields = f" ({', '.join(answers)})" if answers else ""
-        raise InputError(f"topic {topic}: {question}{fields} `forewatch init --topic {topic}` asks for it")
+        raise InputError(
+            f"topic {topic}: {question}{fields} `forewatch init --kafka BROKER {topic}` asks for it"
+        )
     keys = {
         "source": {"kafka": {"brokers": kafka.brokers, "topics": [topic]}},
         "format": {samples.kind: guess.form},

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy
 from sqlalchemy import (
+    URL,
     ColumnClause,
     Connection,
     Engine,
@@ -64,11 +66,19 @@ def make_engine(address: str, where: str) -> Engine:
     try:
         url = make_url(address)
         url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-        return create_engine(url, poolclass=NullPool)
+        return create_engine(_without_new_file(url), poolclass=NullPool)
     except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
         raise ConfigError(f"{where}: the driver is not installed: {error}") from None
     except ArgumentError:
         raise ConfigError(f"{where}: is not a database URL; write KIND://user:password@host/name") from None
+
+
+def _without_new_file(url: URL) -> URL:
+    """Return a URL of SQLite by which no file is made where there is none."""
+    path = url.database or ":memory:"
+    if url.drivername not in ("sqlite", "sqlite+pysqlite") or path.startswith((":", "file:")):
+        return url
+    return url.set(database=f"file:{quote(path)}").update_query_dict({"mode": "rw", "uri": "true"})
 
 
 def begin_reading(connection: Connection) -> None:
@@ -86,6 +96,8 @@ def wrapped_query(query: str) -> TextClause:
 
 def reason_of(error: SQLAlchemyError) -> str:
     """Return the first line of what the database says, without secrets."""
+    if "unable to open database file" in str(error):
+        return "there is no such file of SQLite, or this user may not read it"
     return hide_secrets(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
 
 

@@ -179,3 +179,43 @@ def test_a_topic(topics: Any) -> None:
     assert found.guess.form["values"] == ["idle"]
     assert found.probe is not None
     assert found.probe.decoded == 9
+
+
+KEYED = {
+    "key of text": (lambda i: b"d%d" % (i % 3), ["$key"]),
+    "key of JSON": (lambda i: b'{"site": "n", "dev": %d}' % (i % 3), ["$key.site", "$key.dev"]),
+    "another key each": (lambda i: b"%d" % i, []),
+    "no key": (lambda i: None, []),
+}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("kind", KEYED)
+def test_keys_of_records_name_the_series_if_no_field_does(topics: Any, kind: str) -> None:
+    key, series = KEYED[kind]
+    topic = topics.create(1)
+    topics.produce(topic, [b'{"t": %d, "v": %d}' % (1_764_028_800 + i, i) for i in range(30)], key=key)
+    found = import_topic(topics.broker, topic, {})
+    assert found.guess.form.get("series", []) == series
+    assert found.probe is not None
+    assert (found.probe.decoded, found.probe.read) == (30, 30)
+
+
+@pytest.mark.kafka
+def test_a_topic_of_bare_numbers_and_one_of_line_protocol(topics: Any) -> None:
+    bare, lines, words = topics.create(1), topics.create(1), topics.create(1)
+    topics.produce(bare, [b"2%d.5" % (i % 9) for i in range(20)], key=lambda i: b"boiler")
+    found = import_topic(topics.broker, bare, {})
+    assert found.guess.form == {"time": "$timestamp", "series": ["$key"], "values": {"value": "$value"}}
+    assert found.probe is not None
+    assert found.probe.decoded == 20
+    topics.produce(
+        lines, [b"cpu,host=h%d idle=%d %d000000000" % (i % 2, i, 1_764_028_800 + i) for i in range(20)]
+    )
+    found = import_topic(topics.broker, lines, {})
+    assert list(found.stream["format"]) == ["line_protocol"]
+    assert found.probe is not None
+    assert found.probe.decoded == 20
+    topics.produce(words, [b"a;b"])
+    with pytest.raises(InputError, match="neither JSON nor line protocol"):
+        import_topic(topics.broker, words, {})

@@ -1,0 +1,73 @@
+"""Samples of the records of a topic, whatever these hold, and what their keys say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from pipeline.core.errors import InputError
+from pipeline.services.guess import Guess, number_of
+from pipeline.services.sample_rows import Samples, samples_of_lines, samples_of_records
+from pipeline.sources.base import Records, TableRecords
+
+#: Share of the records up to which keys may differ and name the series.
+MAX_KEYS_SHARE = 0.5
+_REGISTRY_ADVICE = (
+    "begin with the five bytes of a schema registry and are no JSON: write the config by hand, with `avro: "
+    "{registry: …}` or `protobuf: {registry: …}` as the format"
+)
+
+
+def samples_of_topic(found: Sequence[Records | TableRecords], where: str) -> Samples:
+    """Return the samples of records of JSON, of line protocol, or of bare numbers. Raises InputError."""
+    values = [value for one in found if isinstance(one, Records) for value in one.values if value is not None]
+    if not values:
+        raise InputError(f"{where} has no records to look at; run init again when it has some")
+    if all(_bare_number(value) for value in values):
+        return Samples("json", [{"$value": value.decode().strip().strip('"')} for value in values])
+    try:
+        return samples_of_records(values, where)
+    except InputError:
+        if values[0][:1] == b"\0":
+            raise InputError(f"the records of {where} {_REGISTRY_ADVICE}") from None
+    try:
+        return samples_of_lines(b"\n".join(values) + b"\n", where)
+    except (InputError, UnicodeDecodeError):
+        raise InputError(
+            f"the records of {where} are neither JSON nor line protocol nor numbers "
+            f"({values[0][:40]!r}); of CSV, name the columns: format: {{csv: {{header: [...]}}}}"
+        ) from None
+
+
+def _bare_number(value: bytes) -> bool:
+    try:
+        return number_of(value.decode().strip().strip('"')) is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def take_keys(guess: Guess, found: Sequence[Records | TableRecords]) -> None:
+    """Let the keys of records name the series, if no field does."""
+    keys = [key for one in found if isinstance(one, Records) for key in one.keys]
+    if guess.form.get("series") or not keys or None in keys:
+        return
+    distinct = {key for key in keys if key is not None}
+    if len(distinct) > max(2, MAX_KEYS_SHARE * len(keys)):
+        guess.note("no label", "$key", "the key differs in most records; --set series=$key takes it")
+        return
+    guess.form["series"] = _fields_of(min(distinct))
+    guess.note(
+        "series", ", ".join(guess.form["series"]), f"the keys of the records: {len(distinct)} different ones"
+    )
+
+
+def _fields_of(key: bytes) -> list[str]:
+    """Return the fields of a key that is an object of JSON, or the key itself."""
+    try:
+        content = json.loads(key)
+    except ValueError:
+        return ["$key"]
+    if not isinstance(content, dict):
+        return ["$key"]
+    named = [f"$key.{name}" for name, one in content.items() if isinstance(one, str | int)]
+    return named or ["$key"]
