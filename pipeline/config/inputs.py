@@ -240,8 +240,8 @@ class JsonFormat(RecordFormat):
 
     samples: str | None = Field(
         None,
-        description="field with an array of samples, ``.`` for the record itself; ``*`` is every member of an "
-        "object, and ``$name`` its name; other fields are read from the sample, then from the record",
+        description="field with an array of samples, ``.`` for the record itself; ``*`` is every member of "
+        "an object, and ``$name`` its name; other fields are read from the sample, then from the record",
     )
 
 

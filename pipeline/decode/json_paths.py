@@ -1,4 +1,4 @@
-"""Paths into JSON: keys, positions in arrays, and JSON inside a text, also in base64."""
+"""Paths into JSON: keys, positions in arrays, and JSON inside a text."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def find(node: Any, path: Path) -> Any:
 
 
 def parsed_text(text: str) -> Any:
-    """Return the JSON object or array that a text holds, also in base64, otherwise ABSENT."""
+    """Return the JSON object or array that a text holds, otherwise ABSENT.
+
+    The text may be base64.
+    """
     begin = text.lstrip()[:1]
     try:
         if begin in _BASE64_BEGINNINGS and begin:

@@ -213,7 +213,10 @@ class SampleReader:
     def _member(
         self, scopes: Scopes, places: list[Path], name: str, member: Any, rest: Path
     ) -> Iterator[tuple[Scopes, list[Path]]]:
-        """Yield the samples of a member of an object; other contents than objects are passed over."""
+        """Yield the samples of a member of an object.
+
+        Other contents than objects are passed over.
+        """
         is_sample = not rest and not isinstance(member, list)
         inner = (*scopes, Member(name, is_sample))
         if not is_sample:
@@ -225,7 +228,10 @@ class SampleReader:
     # ------------------------------------------------------------------------------------------------- fields
 
     def _length_of_arrays(self, scopes: Scopes) -> int | None:
-        """Return the length of arrays beside each other, one of them of times, None without."""
+        """Return the length of arrays beside each other, None without.
+
+        One of them is that of the times.
+        """
         time = self._form.times[0]
         if time not in self._paths or not isinstance(times := self._find(scopes, time), list):
             return None

@@ -1,4 +1,4 @@
-"""JSON texts of records: the documents in one, and single samples as records of their own."""
+"""JSON texts of records: documents in one, and samples as records of their own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ ANY_MEMBER, NAME = "*", "$name"
 
 
 class Member(dict[str, Any]):
-    """Scope of a member of an object: its name. ``is_sample``: the member is itself the sample."""
+    """Scope of a member of an object: its name.
+
+    ``is_sample``: the member is itself the sample.
+    """
 
     def __init__(self, name: str, is_sample: bool) -> None:
         """Keep the name."""

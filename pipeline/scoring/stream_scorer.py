@@ -477,7 +477,10 @@ class StreamScorer:
             outcome.late += self._late(columns.late, None)
 
     def _late(self, columns: Columns, newest: NDArray[np.int64] | None) -> Iterator[LateRecord]:
-        """Yield late records, given the newest time of the series when each of them came (N,)."""
+        """Yield late records.
+
+        ``newest`` (N,) is the newest time of the series when each of them came.
+        """
         ages = np.zeros(len(columns), np.int64) if newest is None else newest - columns.time
         limit = to_nanoseconds(self.stream.revise)
         young = ((ages <= limit) | (limit == 0)).tolist()

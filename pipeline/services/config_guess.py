@@ -111,7 +111,10 @@ def _guess_condition(found: Guess, columns: Fields, labels: list[str], values: l
 
 
 def _leave_out_other_kinds(found: Guess, columns: Fields, values: list[str]) -> None:
-    """Leave out objects with neither a time nor a value, such as actions of a bulk request."""
+    """Leave out objects with neither a time nor a value.
+
+    Those are actions of a bulk request, for example.
+    """
     time = found.form.get("time")
     if not isinstance(time, str) or time not in columns or "where" in found.questions:
         return

@@ -114,9 +114,7 @@ def guess_labels(
     left_out: list[str] = []
     for name, values in columns.items():
         texts = texts_of(values)
-        if name in used or not texts or any(isinstance(v, list | dict | bool) for v in values):
-            continue
-        if is_former(name) or is_time(name, values):
+        if name in used or not _may_be_label(name, values):
             continue
         different = len(set(texts))
         few = different <= max(2, MAX_SERIES_SHARE * rows)
@@ -145,6 +143,12 @@ def guess_labels(
     count = len({tuple(str(columns[name][i]) for name in labels) for i in range(rows)})
     found.note("series", ", ".join(labels), f"{count} series in {rows} rows")
     return labels
+
+
+def _may_be_label(name: str, values: Sequence[object]) -> bool:
+    if not texts_of(values) or any(isinstance(one, list | dict | bool) for one in values):
+        return False
+    return not is_former(name) and not is_time(name, values)
 
 
 def _is_quality(found: Guess, name: str, different: int) -> bool:

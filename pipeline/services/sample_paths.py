@@ -55,7 +55,10 @@ def sample_path(records: Sequence[Row]) -> str | None:
 
 
 def _members_of(records: Sequence[Row]) -> str | None:
-    """Return the path of an object whose members are samples named by their time, or arrays of samples."""
+    """Return the path of an object whose members hold samples, None without.
+
+    They are samples named by their time, or arrays of samples.
+    """
     paths = [next(_named_members(record, ""), None) for record in records]
     return paths[0] if paths and len(set(paths)) == 1 else None
 
@@ -79,7 +82,10 @@ def _are_samples_by_time(node: Row) -> bool:
 
 
 def _are_arrays_of_samples(node: Row) -> bool:
-    """Return whether all members are arrays of objects with the same fields, one of them a time."""
+    """Return whether all members are arrays of objects with the same fields.
+
+    One of the fields is a time.
+    """
     if not all(isinstance(item, list) and item and _all_objects(item) for item in node.values()):
         return False
     fields = {tuple(sorted(item[0])) for item in node.values()}
@@ -87,7 +93,10 @@ def _are_arrays_of_samples(node: Row) -> bool:
 
 
 def columns_of(row: Row) -> list[str]:
-    """Return the fields of a row that are arrays beside each other, one of them of times."""
+    """Return the fields of a row that are arrays beside each other.
+
+    One of them is that of the times.
+    """
     length = next((len(item) for name, item in row.items() if _are_times(name, item)), None)
     return [name for name, item in row.items() if _are_scalars(item) and len(item) == length]
 
@@ -105,7 +114,7 @@ def _are_scalars(item: Any) -> bool:
 
 
 def _beside(row: Row) -> Iterator[Row]:
-    """Yield a row for each place in arrays beside each other; the row itself without them."""
+    """Yield a row for each place in arrays beside each other, or the row itself."""
     columns = columns_of(row)
     if not columns:
         yield row
@@ -135,12 +144,7 @@ def _expanded(node: Any, rest: list[str], around: Row) -> Iterator[Row]:
             else:
                 yield around | _flat(element)
     elif isinstance(node, dict) and rest and rest[0] == ANY_MEMBER:
-        for name, member in node.items():
-            named = around | {NAME: name}
-            if isinstance(member, list) or rest[1:]:
-                yield from _expanded(member, rest[1:], named)
-            elif isinstance(member, dict):
-                yield named | _flat(member)
+        yield from _expanded_members(node, rest[1:], around)
     elif isinstance(node, dict) and rest:
         own = {n: item for n, item in _flat(node).items() if not isinstance(item, list) or _are_scalars(item)}
         inner: Any = node
@@ -148,6 +152,15 @@ def _expanded(node: Any, rest: list[str], around: Row) -> Iterator[Row]:
             inner, rest = inner.get(rest[0]), rest[1:]
         if isinstance(inner, list) or (isinstance(inner, dict) and rest):
             yield from _expanded(inner, rest, around | own)
+
+
+def _expanded_members(node: Row, rest: list[str], around: Row) -> Iterator[Row]:
+    for name, member in node.items():
+        named = around | {NAME: name}
+        if isinstance(member, list) or rest:
+            yield from _expanded(member, rest, named)
+        elif isinstance(member, dict):
+            yield named | _flat(member)
 
 
 def items_of(record: Any, path: str) -> Iterator[Row]:
@@ -184,7 +197,7 @@ def _arrays(node: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
 
 
 def is_row(item: Any) -> bool:
-    """Return whether an array is a sample, whose fields are positions: the first one is a time."""
+    """Return whether an array is a sample, of which the first position is a time."""
     return _are_scalars(item) and len(item) > 1 and share_of_times(item[:1]) == 1
 
 

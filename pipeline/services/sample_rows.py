@@ -227,6 +227,18 @@ def _table(text: str, where: str) -> Samples:
     commented = list(csv.reader(_comment_above(lines, body[0]), delimiter=delimiter))
     if commented and len(commented[0]) == width and any(map(_is_number, header)):
         header, rows = commented[0], cells
+    _check_names(header, where)
+    if skipped and not comments:
+        above = text.splitlines().index(body[skipped])
+        found.keys["skip"], found.why["skip"] = above, "lines above the names of the columns"
+    if below:
+        units = ", ".join(cells[skipped + 1])
+        found.keys["skip_after_header"], found.why["skip_after_header"] = below, f"units: {units}"
+    found.rows = [dict(zip(header, row, strict=True)) for row in rows[:MAX_ROWS] if len(row) == width]
+    return found
+
+
+def _check_names(header: list[str], where: str) -> None:
     twice = [name for name, count in Counter(header).items() if count > 1 and name.strip()]
     if twice:
         raise InputError(
@@ -236,14 +248,6 @@ def _table(text: str, where: str) -> Samples:
         raise InputError(
             f"{where}: no line names the columns ({', '.join(header[:4])} …); add a line with their names"
         )
-    if skipped and not comments:
-        above = text.splitlines().index(body[skipped])
-        found.keys["skip"], found.why["skip"] = above, "lines above the names of the columns"
-    if below:
-        units = ", ".join(cells[skipped + 1])
-        found.keys["skip_after_header"], found.why["skip_after_header"] = below, f"units: {units}"
-    found.rows = [dict(zip(header, row, strict=True)) for row in rows[:MAX_ROWS] if len(row) == width]
-    return found
 
 
 def _header_of(cells: list[list[str]], width: int) -> tuple[int, int]:

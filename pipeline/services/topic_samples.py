@@ -19,7 +19,10 @@ _REGISTRY_ADVICE = (
 
 
 def samples_of_topic(found: Sequence[Records | TableRecords], where: str) -> Samples:
-    """Return the samples of records of JSON, of line protocol, or of bare numbers. Raises InputError."""
+    """Return the samples of records of JSON, line protocol, or bare numbers.
+
+    Raises InputError.
+    """
     values = [value for one in found if isinstance(one, Records) for value in one.values if value is not None]
     if not values:
         raise InputError(f"{where} has no records to look at; run init again when it has some")

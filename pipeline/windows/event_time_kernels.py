@@ -68,9 +68,9 @@ def update_cadence(cadence, slot, interval):
 def admit_points(
     last_time, seq, cadence, slots, time, superseded, fixed, market, outcome, before, missed, every, number
 ):
-    """Write the outcome of each point (N,) and the newest time before it; return the number of scored ones.
+    """Write the outcome of each point (N,), and return the number of scored ones.
 
-    Scored points also get the missed steps, the cadence and their number.
+    ``before`` gets the newest time of the series before each point. Scored points also get the missed steps, the cadence and their number.
     """
     sessions, opens, closes, opened = market
     admitted = 0

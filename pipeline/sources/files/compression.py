@@ -16,7 +16,7 @@ _BINARY = {
     b"\x28\xb5\x2f\xfd": "it is compressed by zstd: add .zst to its name",
     b"BZh": "it is compressed by bzip2: decompress it, or compress it by gzip or zstd",
     b"\xfd7zXZ": "it is compressed by xz: decompress it, or compress it by gzip or zstd",
-    b"PK\x03\x04": "it is a spreadsheet (.xlsx) or a ZIP archive: save the sheet as CSV, or unpack the archive",
+    b"PK\x03\x04": "it is a spreadsheet (.xlsx) or a ZIP archive: save the sheet as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "it is a spreadsheet (.xls): save the sheet as CSV",
     b"PAR1": "it is Parquet: its name must end in .parquet",
     b"Obj\x01": "it is Avro: its name must end in .avro",

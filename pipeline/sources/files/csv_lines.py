@@ -22,8 +22,8 @@ MISSING = ["", "null", "NULL", "None", "NA", "na", "N/A", "n/a", "#N/A"]
 class Layout:
     """Names of the columns in order, and which hold numbers, labels and other texts.
 
-    Of other columns Arrow finds the type by itself. A line that begins with ``comment`` is passed over, and one
-    that repeats ``header``.
+    Of other columns Arrow finds the type by itself. A line that begins with ``comment`` is passed over, and
+    one that repeats ``header``.
     """
 
     names: list[str]

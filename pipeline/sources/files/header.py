@@ -14,7 +14,7 @@ _DELIMITERS = (",", ";", "\t", "|")
 
 
 class Header(NamedTuple):
-    """Names of the columns, the byte of the first row, the delimiter, and the line itself."""
+    """Names of the columns, byte of the first row, delimiter, and the line itself."""
 
     names: list[str]
     start: int

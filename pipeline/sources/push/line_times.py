@@ -24,7 +24,10 @@ _TIME = re.compile(rb" (-?[0-9]+)(?= *\r?$)", re.MULTILINE)
 
 
 def factor_between(given: str, read: str) -> int | None:
-    """Return the number of units ``read`` in one of ``given``, None if it is no whole number."""
+    """Return the number of units ``read`` in one of ``given``.
+
+    None if it is no whole number.
+    """
     whole, rest = divmod(UNITS_NS.get(given, 0), UNITS_NS[read])
     return whole if whole and not rest else None
 

@@ -254,13 +254,16 @@ def _refused(request: Request, target: PushTarget) -> Response | None:
 
 
 def _time_factor(request: Request, target: PushTarget) -> int | None:
-    """Return the factor of the times of a request, None if their unit cannot be converted."""
+    """Return the factor of the times of a request, None if there is none."""
     given = request.query_params.get("precision", "")
     return factor_between(given, target.precision) if given and target.precision is not None else 1
 
 
 def _other_precision(request: Request, target: PushTarget) -> Response | None:
-    """Return the answer to times of a smaller unit than the stream reads; the sender keeps them."""
+    """Return the answer to times of a smaller unit than the stream reads.
+
+    The sender keeps them.
+    """
     if _time_factor(request, target) is not None:
         return None
     unit = request.query_params["precision"][:20]
