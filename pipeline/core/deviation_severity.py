@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 from pipeline.core.deviation_size import fell_to_zero
-from pipeline.core.durations import duration_text
+from pipeline.core.durations import DAY_NS, duration_text
+from pipeline.core.event_text import frequency_text, rounded_times
+from pipeline.core.iso_times import show_clock_time
 from pipeline.core.types import Anomaly, Severity
 
 #: Fewest flagged rows of each column of ``SEVERITY_TABLE``.
@@ -23,14 +26,8 @@ _LENGTHS = (
     "very much longer than usual",
     "much longer than usual",
     "longer than usual",
-    "a little longer than usual",
+    "longer than usual",
 )
-#: Severity of an event → how rare it is at least (``pipeline.scoring.anomaly_tracker.SEVERITIES``).
-_EVENT_RARITIES = {
-    Severity.WARNING: "it is at least ten times",
-    Severity.MAJOR: "it is at least a thousand times",
-    Severity.CRITICAL: "it is at least a million times",
-}
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
@@ -40,7 +37,7 @@ def severity_of_deviation(ratio: float, rows: int) -> Severity:
     return SEVERITY_TABLE[_size_of(ratio)][1][max(column, 0)]
 
 
-def severity_text(anomaly: Anomaly, *, ended: bool = False) -> str:
+def severity_text(anomaly: Anomaly, *, ended: bool = False, zone: str = "") -> str:
     """Return why an anomaly has its severity, and when a higher one follows.
 
     It is empty for numbers under the decision "surprise".
@@ -48,11 +45,10 @@ def severity_text(anomaly: Anomaly, *, ended: bool = False) -> str:
     Args:
         anomaly: the anomaly.
         ended: the anomaly is over, and its severity stays as it is.
+        zone: time zone of times, "" for UTC.
     """
-    if anomaly.event is not None and anomaly.severity in _EVENT_RARITIES:
-        return (
-            f"{anomaly.severity}, because {_EVENT_RARITIES[anomaly.severity]} as rare as what raises an alarm"
-        )
+    if anomaly.event is not None:
+        return f"{anomaly.severity}, because {_reason_of_event(anomaly)}"
     if not anomaly.ratio:
         return ""
     severity, size, rows = anomaly.severity, _size_of(anomaly.ratio), anomaly.points
@@ -60,7 +56,8 @@ def severity_text(anomaly: Anomaly, *, ended: bool = False) -> str:
     if severity_of_deviation(anomaly.ratio, rows) is not severity:
         return f"{severity}, because it {'was' if ended else 'has been'} farther outside before"
     least = max((n for n in SEVERITY_ROWS if rows >= n), default=1)
-    if least > 1 and severity_of_deviation(anomaly.ratio, 1) is not severity:
+    lasts = anomaly.cause != "flatline"  # the reason of a standstill is its length
+    if least > 1 and lasts and severity_of_deviation(anomaly.ratio, 1) is not severity:
         reason += f" for {least} readings or more"
     following = [
         n
@@ -70,7 +67,19 @@ def severity_text(anomaly: Anomaly, *, ended: bool = False) -> str:
     if ended or not following:
         return reason
     higher = severity_of_deviation(anomaly.ratio, following[0])
-    return f"{reason}; {higher} after {_span(following[0], anomaly.every_ns)}"
+    return f"{reason}; becomes {higher} {_when(anomaly, following[0], zone)} if it goes on"
+
+
+def _reason_of_event(anomaly: Anomaly) -> str:
+    """Return why the severity of an event is that: the rarity that its sentence states."""
+    probability = anomaly.event.probability if anomaly.event is not None else math.nan
+    if anomaly.cause == "new_event":
+        return "it was never seen before"
+    if anomaly.cause == "unusual_sequence":
+        return (
+            f"as many improbable events come together about once in {rounded_times(anomaly.surprise)} events"
+        )
+    return f"this comes {frequency_text(probability)}"
 
 
 def _size_of(ratio: float) -> int:
@@ -91,7 +100,11 @@ def _reason(anomaly: Anomaly, size: int, *, ended: bool) -> str:
     return f"it {is_} {_SIZES[size]} {of}"
 
 
-def _span(rows: int, every_ns: int) -> str:
-    """Return a number of readings, with their duration where the cadence is known."""
-    lasted = f" ({duration_text(timedelta(microseconds=rows * every_ns / 1000))})" if every_ns > 0 else ""
-    return f"{rows} readings{lasted}"
+def _when(anomaly: Anomaly, rows: int, zone: str) -> str:
+    """Return when an anomaly has a number of flagged rows, if each further row is one."""
+    if anomaly.every_ns <= 0:
+        return f"after {rows} readings"
+    ahead = (rows - anomaly.points) * anomaly.every_ns
+    if ahead >= DAY_NS:
+        return f"in {duration_text(timedelta(microseconds=ahead / 1000))}"
+    return f"at {show_clock_time(anomaly.end_ns + ahead, zone)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from pipeline.core.shown_numbers import shown_numbers
 from pipeline.core.types import Anomaly
 
 #: Cause whose quantity is a change, a difference or a length → its usual maximum in words.
@@ -34,15 +35,30 @@ def size_text(anomaly: Anomaly) -> str:
     is_change = anomaly.cause in NOUNS_OF_CHANGES
     if is_change and (text := _size_of_change(anomaly, value, low, high)):
         return text
+    value, low, high = shown_numbers(value, low, high)
     if math.isfinite(value + low + high) and low < high and not low <= value <= high:
         return _size_in_widths(value, low, high) if is_change else _size_of_value(value, low, high)
     return _multiple(anomaly.ratio, "the largest usual deviation")
 
 
 def fell_to_zero(anomaly: Anomaly) -> bool:
-    """Return whether a quantity is 0 that is always above 0."""
-    at = anomaly.leading_channel
-    return anomaly.cause not in NOUNS_OF_CHANGES and anomaly.observed[at] == 0 < anomaly.lower[at]
+    """Return whether a value is 0 that is always above 0."""
+    at, context = anomaly.leading_channel, anomaly.context
+    value = anomaly.observed[at]
+    if anomaly.cause == "unusual_level" and context is not None and context.value is not None:
+        value = context.value
+    return anomaly.cause not in NOUNS_OF_CHANGES and value == 0 < anomaly.lower[at]
+
+
+def value_is_outside(anomaly: Anomaly) -> bool:
+    """Return whether the value itself, not only its mean, lies outside the range that is stated."""
+    at, context = anomaly.leading_channel, anomaly.context
+    low, high = anomaly.lower[at], anomaly.upper[at]
+    if anomaly.cause != "unusual_level":
+        return anomaly.cause not in NOUNS_OF_CHANGES and not low <= anomaly.observed[at] <= high
+    if context is None or context.value is None:
+        return False
+    return context.value > high if anomaly.observed[at] > high else context.value < low
 
 
 def _size_of_change(anomaly: Anomaly, value: float, low: float, high: float) -> str:
@@ -50,11 +66,18 @@ def _size_of_change(anomaly: Anomaly, value: float, low: float, high: float) -> 
     noun, end = NOUNS_OF_CHANGES[anomaly.cause], high if value > high else low
     if anomaly.cause == "flatline":
         end = math.floor(end) if math.isfinite(end) else end
-    elif anomaly.relative and value > 1 and end > 0:  # stated as a multiple
-        value, end = 1 + value, 1 + end
+    else:
+        value, end = _printed_change(anomaly, value, end)
     if math.isfinite(end) and end and value / end > 1:
         return _multiple(value / end, f"the {noun}")
     return "no standstill of this length is usual" if anomaly.cause == "flatline" else ""
+
+
+def _printed_change(anomaly: Anomaly, value: float, end: float) -> tuple[float, float]:
+    """Return a change and its limit as their sentence prints them: more than twice is a multiple."""
+    added = 1.0 if anomaly.relative and value > 1 and end > 0 else 0.0
+    value, end = shown_numbers(added + value, added + end)
+    return value, end
 
 
 def _size_of_value(value: float, low: float, high: float) -> str:

@@ -31,35 +31,41 @@ def event_statement(
     before = [f"“{shorten(one)}”" for one in recent[-TOLD_BEFORE:]]
     after = f"after {', '.join(before)}" if before else "at the beginning of the session"
     told = [
-        f"“{shorten(text)}” ({_percent(p)})"
+        f"“{shorten(text)}” ({_percent(p)}{' of cases' if n == 0 else ''})"
         for n, (text, p) in enumerate(expected)
         if n == 0 or p >= MIN_TOLD_PROBABILITY
     ]
-    rest = f"; expected {' or '.join(told)}" if told else ""
+    rest = f"; usual here: {' or '.join(told)}" if told else ""
     if cause == "missing_event":
-        return f"the session ended {after}, as it does {_frequency(probability)}{rest}"
+        due = f"; {' or '.join(told)} was due" if told else ""
+        return f"the session ended {after}, as it does {frequency_text(probability)}{due}"
     came = f"“{shorten(event)}” came {after}"
     if cause == "new_event":
         return f"{came} and was never seen before{rest}"
-    said = f"{came}, as it does {_frequency(probability)}{rest}"
+    said = f"{came}, as it does {frequency_text(probability)}{rest}"
     if cause == "unusual_sequence":
         return f"too many of the last events are a little improbable, together they are rare; at last {said}"
     return said
 
 
-def _frequency(probability: float) -> str:
+def frequency_text(probability: float) -> str:
     """Return a probability in words; NaN counts as the smallest one."""
     if probability >= MIN_TOLD_PROBABILITY:
         return f"in {100 * probability:.0f} % of cases"
     if not probability >= MIN_STATED_PROBABILITY:
         return "less than once in a million cases"
-    times = 1 / probability
-    digits = math.floor(math.log10(times)) - 1
-    return f"once in {round(times / 10**digits) * 10**digits:,} cases"
+    return f"once in {rounded_times(-math.log10(probability))} cases"
+
+
+def rounded_times(decades: float) -> str:
+    """Return 10 to the power of ``decades`` with two significant digits."""
+    times = 10.0 ** min(max(decades, 0.0), 15.0)
+    digits = max(math.floor(math.log10(times)) - 1, 0)
+    return f"{round(times / 10**digits) * 10**digits:,}"
 
 
 def _percent(probability: float) -> str:
-    return ">99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+    return "more than 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 def shorten(text: str) -> str:

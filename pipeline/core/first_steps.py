@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.core.deviation_size import fell_to_zero
+from pipeline.core.deviation_size import fell_to_zero, value_is_outside
 from pipeline.core.types import Anomaly
 
-_MEAN_MOVED = (
-    "Look for what changed at {began} and stayed: load, configuration or calibration. The mean has moved, "
-    "single values may still look normal."
-)
+_MEAN_MOVED = "Look for what changed at {began} and stayed: load, configuration or calibration."
+_ONLY_THE_MEAN = " The mean has moved, single values may still look normal."
 _ONE_STEP = "Look for what happened at {began}: a restart, a deployment, a lost unit or a wrong quote."
 _CHANGES = (
     "Look at {name} since {began} in the chart: a ramp, an oscillation, retries or a loose contact. Then "
@@ -89,6 +87,8 @@ def first_step(anomaly: Anomaly, began: str) -> str:
     others = [name for i, name in enumerate(anomaly.channels) if i != at and _is_as_expected(anomaly, i)]
     known = others or [name for i, name in enumerate(anomaly.channels) if i != at] or ["the others"]
     text = _STOPPED if _has_stopped(anomaly) else FIRST_STEPS.get(anomaly.cause, _DEFAULT)
+    if text == _MEAN_MOVED and not value_is_outside(anomaly):
+        text += _ONLY_THE_MEAN
     text = text.format(began=began, name=anomaly.channels[at], others=_joined(known))
     if anomaly.cause in _CAUSES_OF_SINGLE_READINGS and anomaly.readings == 1:
         return f"{_ONE_READING}{text[0].lower()}{text[1:]}"

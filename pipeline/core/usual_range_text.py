@@ -6,20 +6,18 @@ Every message, page and command prints this text, so that all state the same num
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pipeline.core.deviation_size import size_text
+from pipeline.core.deviation_size import size_text, value_is_outside
 from pipeline.core.durations import duration_text
+from pipeline.core.shown_numbers import shown_texts
 from pipeline.core.types import Anomaly, AnomalyState, DeviationContext
 
-#: Readings over which a level and a noise are averaged, and hours of the window of an absence. They describe
-#: the quantities of ``detectors.stages.usual_range``.
-MEAN_READINGS, EXTREME_HOURS = 8, 3
-#: Significant digits of the largest number of a text. More are printed where the numbers would look equal.
-MIN_DIGITS, MAX_DIGITS = 3, 15
-NO_VALUE = "no value"
+#: Readings over which a level and a noise are averaged, and those of a relation; hours of the window of an
+#: absence. They describe the quantities of ``detectors.stages.usual_range``.
+MEAN_READINGS, RELATION_READINGS, EXTREME_HOURS = 8, 4, 3
 #: Share of the points seen from which a rarity is that of a record.
 RECORD_SHARE = 0.501
 #: Decades from which a rarity is stated. Next to an alarm, one in ten says nothing.
@@ -71,8 +69,7 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
             impossible = f"{told.is_(told.amount)}, which is not possible for this kind of data"
             return f"{impossible}{_range(told, 'expected ')}"
         case "unusual_level":
-            smoothed = f"{told.name}, smoothed over the last {MEAN_READINGS} readings,"
-            return f"{smoothed} {told.was} {told.with_unit(told.amount)}{_range(told)}"
+            return _level(told, value_is_outside(anomaly))
     return f"{told.is_(told.amount)}{_range(told)}"
 
 
@@ -85,7 +82,8 @@ def deviation_text(anomaly: Anomaly) -> str:
     size = size_text(anomaly)
     if anomaly.cause != "flatline":  # its statement has the readings
         size = f"{size}; {rows}{so_far}"
-    rarity = rarity_text(anomaly.surprise, anomaly.last_flag_seq, anomaly.every_ns)
+    seen = anomaly.first_flag_seq if anomaly.first_flag_seq > 0 else anomaly.last_flag_seq
+    rarity = rarity_text(anomaly.surprise, seen, anomaly.every_ns, len(anomaly.channels))
     return f"{size}; {rarity}" if rarity else size
 
 
@@ -100,8 +98,8 @@ def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
     if context is None or context.partner is None or context.implied is None or context.value is None:
         return ""
     name = anomaly.channels[anomaly.leading_channel]
-    implied, value = _texts(context.implied, context.value)
-    (beside,) = _texts(math.nan if context.partner_value is None else context.partner_value)
+    implied, value = shown_texts(context.implied, context.value)
+    (beside,) = shown_texts(math.nan if context.partner_value is None else context.partner_value)
     partner, own = (f" {units[one]}" if units.get(one) else "" for one in (context.partner, name))
     others = " and the other channels" if len(anomaly.channels) > 2 else ""
     return (
@@ -110,29 +108,30 @@ def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
     )
 
 
-def rarity_text(surprise: float, points_seen: int, every_ns: int = 0) -> str:
+def rarity_text(surprise: float, points_seen: int, every_ns: int = 0, channels: int = 1) -> str:
     """Return the rarity of a deviation in words, "" where it is unknown or not rare.
 
     Nothing is claimed that was not seen. A detector that states usual ranges claims a rarity of more than one
-    in half of the points seen only for a deviation that was never reached before.
+    in half of the points seen only for a deviation that was never reached before: the points seen bound it.
 
     Args:
         surprise: −log10 of the probability of a row at least as unusual.
         points_seen: Points of the series so far.
         every_ns: Cadence of the series, 0 for unknown.
+        channels: Channels of the series, whose number makes each of them as many times less rare.
     """
     if not (math.isfinite(surprise) and surprise >= MIN_STATED_RARITY):
         return ""
     times = 10.0 ** min(surprise, 15.0)
-    if points_seen > 0 and times > RECORD_SHARE * points_seen:
-        return f"no reading as unusual before in {_spanned(min(round(times), points_seen), every_ns)}"
+    if points_seen > 0 and times * channels > RECORD_SHARE * points_seen:
+        return f"nothing as unusual in the {_spanned(points_seen, every_ns, 'readings seen')}"
     return f"a reading as unusual comes about once in {_spanned(_rounded(times), every_ns)}"
 
 
-def _spanned(readings: int, every_ns: int) -> str:
+def _spanned(readings: int, every_ns: int, noun: str = "readings") -> str:
     """Return a number of readings, with their duration where the cadence is known."""
     span = duration_text(timedelta(microseconds=readings * every_ns / 1000)) if every_ns > 0 else ""
-    return f"{readings:,} readings{f' ({span})' if span else ''}"
+    return f"{readings:,} {noun}{f' ({span})' if span else ''}"
 
 
 def _rounded(value: float) -> int:
@@ -187,29 +186,38 @@ class _Told:
     @property
     def amount(self) -> str:
         """The quantity, with digits enough to tell it from the ends of its range."""
-        return _texts(self.observed, *self.stated_ends)[0]
+        return shown_texts(self.observed, *self.stated_ends)[0]
 
     @property
     def value(self) -> str | None:
         """The channel itself with its unit, None where it is not known."""
-        return None if self.context.value is None else self.with_unit(_texts(self.context.value)[0])
+        return None if self.context.value is None else self.with_unit(shown_texts(self.context.value)[0])
+
+
+def _level(told: _Told, value_is_outside: bool) -> str:
+    """Return the sentence about a mean, which begins with the value where that is outside too."""
+    mean, over = told.with_unit(told.amount), f"smoothed over the last {MEAN_READINGS} readings"
+    if value_is_outside:
+        now = f"{told.name} {told.verb('is', 'was')} {told.value}"
+        return f"{now}; {over} it {told.was} {mean}{_range(told)}"
+    return f"{told.name}, {over}, {told.was} {mean}{_range(told)}"
 
 
 def _static_limit(told: _Told) -> str:
     side, end = ("above", told.high) if told.observed > told.high else ("below", told.low)
-    amount, limit = _texts(told.observed, end)
+    amount, limit = shown_texts(told.observed, end)
     return f"{told.is_(amount)}, {side} its limit of {told.with_unit(limit)}"
 
 
 def _forecast(told: _Told) -> str:
-    forecast = told.with_unit(_texts(told.expected, *told.stated_ends)[0])
+    forecast = told.with_unit(shown_texts(told.expected, *told.stated_ends)[0])
     return f"{told.is_(told.amount)}, where {forecast} was forecast{_range(told)}"
 
 
 def _absence(told: _Told) -> str:
     """Return the sentence about a peak or a trough that did not come."""
     missing_peak = told.observed < told.low
-    amount, end = _texts(told.observed, told.low if missing_peak else told.high)
+    amount, end = shown_texts(told.observed, told.low if missing_peak else told.high)
     place, extreme, least = "above its usual trough", "lowest", "at most"
     if missing_peak:
         place, extreme, least = "below its usual peak", "highest", "at least"
@@ -244,7 +252,7 @@ def _change(told: _Told, cause: str, *, relative: bool) -> str:
     observed, end = told.observed, told.high if told.observed > told.high else told.low
     same_side = observed == 0 or end == 0 or (end > 0) == (observed > 0)
     times = relative and same_side and observed > 1
-    size, limit = _texts(*(1 + x if times else abs(100 * x if relative else x) for x in (observed, end)))
+    size, limit = shown_texts(*(1 + x if times else abs(100 * x if relative else x) for x in (observed, end)))
     unit = " times" if times else " %" if relative else f" {told.unit}" if told.unit else ""
     least = "at most" if abs(observed) > abs(end) else "at least"
     usual = f"usual{_basis(told)} {least} {limit}{unit}"
@@ -259,11 +267,35 @@ def _change(told: _Told, cause: str, *, relative: bool) -> str:
         factor = f"a factor of {size}" if times else f"{size}{unit}"
         usual = f"usual{_basis(told)} at most {limit}" if times else usual
         return _noise(told, factor, usual, relative=relative)
+    if cause == "relation" and told.value and told.context.implied is not None:
+        return _relation(told, (f"{size} times" if times else f"{size}{unit}", usual), times=times)
     reference = "its forecast" if cause == "forecast" else "what the other channels imply"
     place = f"{size} times" if times else f"{size}{unit} {'above' if observed >= 0 else 'below'}"
     now = f"; it {told.verb('is', 'was')} {told.value}{' then' if told.ended else ''}" if told.value else ""
     was = "was up to" if told.ended and told.lasted else told.verb("is", "was")
     return f"{told.name} {was} {place} {reference}, {usual}{now}"
+
+
+def _relation(told: _Told, change: tuple[str, str], *, times: bool) -> str:
+    """Return the sentence about a broken relation.
+
+    The difference of the last value and the mean difference, which is judged, are two numbers.
+
+    Args:
+        told: the numbers.
+        change: the mean difference of the last readings and the usual one.
+        times: the mean difference is a multiple of what is implied.
+    """
+    implied, value = shown_texts(told.context.implied or 0.0, told.context.value or 0.0)
+    size, usual = change
+    mean = f"on average over {told.verb('the last ', '')}{RELATION_READINGS} readings"
+    now = f"{told.name} {told.verb('is', 'was')} {told.with_unit(value)}"
+    imply = told.verb("imply", "implied")
+    of_that = "that" if times else "above that" if told.observed >= 0 else "below that"
+    return (
+        f"{now}, where the other channels {imply} {told.with_unit(implied)}; {mean} it "
+        f"{told.verb('is', 'was up to' if told.lasted else 'was')} {size} {of_that}, {usual}"
+    )
 
 
 def _noise(told: _Told, change: str, usual: str, *, relative: bool) -> str:
@@ -283,7 +315,7 @@ def _noise(told: _Told, change: str, usual: str, *, relative: bool) -> str:
         if abs(moved) >= MIN_CHANGES_OF_MOVEMENT * told.observed:
             verb = told.verb("has ", "had ") + ("risen" if moved > 0 else "fallen")
             side = "above" if moved > 0 else "below"
-            (amount,) = _texts(abs(100 * moved if relative else moved))
+            (amount,) = shown_texts(abs(100 * moved if relative else moved))
             amount = f"{amount} %" if relative else told.with_unit(amount)
             return (
                 f"{told.name} {verb} to {told.value}, {amount} {side} the mean of its last {MEAN_READINGS} "
@@ -305,39 +337,10 @@ def _range(told: _Told, head: str = "") -> str:
     """Return the usual range as the end of a sentence, "" where it has no end."""
     head = head or f"usual{_basis(told)} "
     low, high = told.stated_ends
-    low_text, high_text, _ = _texts(low, high, told.observed)
+    low_text, high_text, _ = shown_texts(low, high, told.observed)
     if math.isnan(low) and math.isnan(high):
         return ""
     if math.isnan(low) or math.isnan(high):
         words, limit = ("at most", high_text) if math.isnan(low) else ("at least", low_text)
         return f", {head}{words} {told.with_unit(limit)}"
     return f", {head}{told.with_unit(f'{low_text} to {high_text}')}"
-
-
-def _texts(*numbers: float) -> Sequence[str]:
-    """Return numbers with equal decimals, as few as keep them apart.
-
-    Integers have none.
-    """
-    finite = [x for x in numbers if math.isfinite(x)]
-    largest = max(map(abs, finite), default=0.0)
-    magnitude = math.floor(math.log10(largest)) if largest > 0 else 0
-    texts: list[str] = []
-    for digits in range(MIN_DIGITS, MAX_DIGITS + 1):
-        decimals = max(digits - 1 - magnitude, 0)
-        texts = [_number(x, digits, decimals, magnitude) for x in numbers]
-        shown = (t.replace(",", "").replace("−", "-") for t in texts if t != NO_VALUE)
-        if len(set(map(float, shown))) == len(set(finite)):
-            break
-    return texts
-
-
-def _number(value: float, digits: int, decimals: int, magnitude: int) -> str:
-    if not math.isfinite(value):
-        return NO_VALUE
-    if value == round(value) and magnitude < 15:
-        decimals = 0
-    text = f"{value:,.{decimals}f}" if -4 <= magnitude < 15 else f"{value:.{digits}g}"
-    if text.startswith("-"):
-        return text[1:] if not text.strip("-0.,") else f"−{text[1:]}"
-    return text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,11 +17,12 @@ from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_EVENTS, current_c
 
 #: Control and bidirectional characters in text from outside can forge lines, headers and reading direction.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
-_DIRECTION = {"up": "too high", "down": "too low", "mixed": "abnormal"}
-#: Cause → beginning of the message of the end, where a value can stay at its new level or an event stands.
-_OVER = {"unusual_step": "Nothing unusual since: "} | dict.fromkeys(
-    CAUSES_OF_EVENTS, "Nothing unusual since: "
-)
+#: Cause → what the message of the end adds, where a value can stay at its new level or an event stands.
+_OVER = dict.fromkeys(CAUSES_OF_EVENTS, "nothing unusual since; the event stands as it was") | {
+    "unusual_step": "nothing unusual since; the value can be at a new level",
+    "missing_event": "nothing unusual since; the missing step was not made up",
+}
+MAX_DECIMALS = 6
 _STATUS = {"acknowledged": "Acknowledged", "resolved": "Resolved", "retracted": "Retracted"}
 
 
@@ -36,12 +39,25 @@ def clean(text: str, limit: int = 200) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
-def quantity(value: float | None, unit: str | None) -> str:
-    """Return a value with four significant digits and its unit."""
+def quantities(values: Sequence[float | None], *, counts: bool = False) -> list[str]:
+    """Return values with the decimals of the largest at three significant digits, four above 1,000.
+
+    Args:
+        values: The values.
+        counts: They are counts, which have no decimals.
+    """
+    largest = max((abs(one) for one in values if one is not None), default=0.0)
+    decimals = max(2 - math.floor(math.log10(largest)), 0) if largest > 0 and not counts else 0
+    return [_quantity(one, decimals) for one in values]
+
+
+def _quantity(value: float | None, decimals: int) -> str:
     if value is None:
         return "no value"
-    shown = f"{float(f'{value:.4g}'):,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
-    return shown if not unit else f"{shown} {clean(unit, 20)}"
+    if abs(value) >= 1e15 or decimals > MAX_DECIMALS:
+        return f"{value:.3g}"
+    text = f"{float(f'{value:.4g}') if abs(value) >= 1e3 else value:,.{decimals}f}"
+    return text if float(text.replace(",", "")) or not text.startswith("-") else text[1:]
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -83,21 +99,26 @@ def where(labels: dict[str, str], series: str) -> str:
 def title(alert: Alert) -> str:
     """Return one line with severity, value and place; at most 200 characters."""
     status = _STATUS.get(alert.status)
-    head = status if status else alert.severity.capitalize()
+    head = status if status else _severity(alert)
     if alert.fault is not None:
         return clean(f"{head}: pipeline fault {alert.fault.kind.replace('_', ' ')} in {alert.stream}")
     if alert.count != 1:
         common = f" at {where(alert.labels, '')}" if alert.labels else ""
-        return clean(f"{head}: {alert.count} anomalies in {alert.stream}{common}")
+        largest = f"; the largest: {_what(alert, alert.anomalies[0])}" if alert.anomalies else ""
+        return clean(f"{head}: {alert.count} anomalies in {alert.stream}{common}{largest}")
     anomaly = alert.anomalies[0]
-    top = leading(anomaly)
     place = clean(where(anomaly.labels, anomaly.series), 80)
     if anomaly.statement:
         happened = anomaly.cause in CAUSES_OF_EVENTS
         lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) and not happened else ""
         return clean(f"{head}{lasted}: {alert.stream}, {place}: {anomaly.statement}")
-    expected = f", expected {quantity(top.expected, top.unit)}" if top.expected is not None else ""
-    return clean(f"{head}: {clean(top.name, 60)} {quantity(top.observed, top.unit)} at {place}{expected}")
+    return clean(f"{head}: {alert.stream}, {place}: {_what(alert, anomaly)}")
+
+
+def _severity(alert: Alert) -> str:
+    """Return the severity, with the one of the messages before where that was another."""
+    former = [one for one in alert.severities if one != alert.severity]
+    return f"{alert.severity.capitalize()} (was {former[-1]})" if former else alert.severity.capitalize()
 
 
 def lines(alert: Alert) -> list[Line]:
@@ -152,16 +173,18 @@ def _data(alert: Alert) -> list[Line]:
     cause = worst.cause or current_cause(worst.evidence)  # a stored message of 0.1.0 has no cause
     if alert.count > 1:
         found = [
-            Line("What", f"{alert.count} anomalies, {_open_count(alert)}. Most surprising: {place}, {what}"),
+            Line("What", f"{alert.count} anomalies, {_open_count(alert)}. The largest: {place}, {what}"),
             Line("Where", f"{alert.stream}: {where(alert.labels, 'several series')}"),
         ]
     else:
-        over = _OVER.get(cause, "It is over: ") if _is_over(alert) else ""
-        found = [Line("What", f"{over}{what}"), Line("Where", f"{alert.stream}: {place}")]
+        # A title that was cut does not end with the sentence.
+        found = [] if alert.title.endswith(clean(what, 10_000)) else [Line("What", what)]
+        found.append(Line("Where", f"{alert.stream}: {place}"))
     if cause in CAUSE_TEXTS and not worst.statement:  # a statement says it with its numbers
         found.append(Line("Cause", CAUSE_TEXTS[cause]))
     found.append(_time_line(alert))
-    if alert.status == "resolved" and (end := END_REASON_TEXTS.get(EndReason(worst.end_reason))):
+    end = END_REASON_TEXTS.get(EndReason(worst.end_reason)) or (_OVER.get(cause) if _is_over(alert) else None)
+    if alert.status == "resolved" and end:
         found.append(Line("End", end))
     found += _advice(alert, worst, cause)
     if worst.relation:
@@ -177,9 +200,10 @@ def _data(alert: Alert) -> list[Line]:
 
 def _what(alert: Alert, anomaly: AnomalyView) -> str:
     """Return the sentence of an anomaly."""
+    if anomaly.statement:
+        return anomaly.statement
     top, verb = leading(anomaly), "is" if alert.open_count else "was"
-    direction = _DIRECTION.get(anomaly.direction, "abnormal")
-    return anomaly.statement or f"{top.name} {verb} {direction}: {_observed(top)}"
+    return f"{clean(top.name, 60)} {verb} {_observed(top)}"
 
 
 def _advice(alert: Alert, anomaly: AnomalyView, cause: str) -> list[Line]:
@@ -191,7 +215,9 @@ def _advice(alert: Alert, anomaly: AnomalyView, cause: str) -> list[Line]:
         found.append(Line("Severity", anomaly.severity_reason))
     if anomaly.size:
         return [*found, Line("Size", anomaly.size)]
-    return [*found, Line("Rarity", rarity(anomaly.surprise, "events" if happened else "points"))]
+    if happened:  # its sentence says how often it comes
+        return found
+    return [*found, Line("Size", rarity(anomaly.surprise))]
 
 
 def _context(alert: Alert) -> list[Line]:
@@ -200,8 +226,7 @@ def _context(alert: Alert) -> list[Line]:
     if alert.count > 1:
         found.append(Line("Series", _listed(alert)))
     if alert.root_cause:
-        hints = (_hint(h, alert.timezone) for h in alert.root_cause)
-        found.append(Line("Possible root cause", "; ".join(hints)))
+        found.append(Line("Possible root cause", _hints(alert.root_cause, alert.timezone)))
     if alert.elsewhere:
         found.append(Line("Other series at the same time", clean(", ".join(alert.elsewhere), 400)))
     return found
@@ -216,25 +241,23 @@ def _fault(alert: Alert) -> list[Line]:
 
 def _channels(anomaly: AnomalyView) -> Line:
     shown = sorted(anomaly.channels, key=lambda c: -(c.contribution or 0.0))[:5]
-    if anomaly.statement:  # it states the leading channel
-        others = (f"{clean(c.name, 60)}: {_observed(c)}" for c in shown[1:])
-        return Line("Other channels", "; ".join(others))
-    return Line("Channels", "; ".join(_channel(c) for c in shown))
-
-
-def _channel(channel: Channel) -> str:
-    share = 100 * (channel.contribution or 0.0)
-    return f"{clean(channel.name, 60)} (contribution {share:.0f} %): {_observed(channel)}"
+    others = (f"{clean(c.name, 60)} {_observed(c)}" for c in shown[1:])
+    return Line("Other channels", "; ".join(others))
 
 
 def _observed(channel: Channel) -> str:
-    text = f"observed {quantity(channel.observed, channel.unit)}"
+    """Return the value of a channel, and its forecast."""
+    numbers = (channel.observed, channel.expected, channel.lower, channel.upper)
+    is_count = (
+        channel.unit is None and channel.observed is not None and channel.observed == round(channel.observed)
+    )
+    value, forecast, low, high = quantities(numbers, counts=is_count)
+    unit = f" {clean(channel.unit, 20)}" if channel.unit else ""
+    text = value if channel.observed is None else f"{value}{unit}"
     if channel.expected is None:
         return text
-    text += f", expected {quantity(channel.expected, channel.unit)}"
-    if channel.lower is None or channel.upper is None:
-        return text
-    return f"{text} ({quantity(channel.lower, None)} to {quantity(channel.upper, channel.unit)})"
+    known = channel.lower is not None and channel.upper is not None
+    return f"{text}, forecast {forecast}{unit}{f' ({low} to {high}{unit})' if known else ''}"
 
 
 def _start_text(alert: Alert) -> str:
@@ -302,9 +325,19 @@ def _open_count(alert: Alert) -> str:
     )
 
 
-def _hint(hint: Hint, zone: str) -> str:
-    past = f"; first in {hint.first} of {hint.together} earlier shared alerts" if hint.together else ""
-    return f"{clean(hint.series, 80)} (began {show_local_time(moment(hint.started), zone)}{past})"
+def _hints(hints: Sequence[Hint], zone: str) -> str:
+    """Return the series that began first; those that are equally likely together."""
+    alike: dict[tuple[int, int, str], list[str]] = {}
+    for hint in hints:
+        key = (hint.first, hint.together, show_local_time(moment(hint.started), zone))
+        alike.setdefault(key, []).append(clean(hint.series, 80))
+    return "; ".join(_hint(names, *key) for key, names in alike.items())
+
+
+def _hint(names: list[str], first: int, together: int, began: str) -> str:
+    each = "each " if len(names) > 1 else ""
+    past = f"; {each}first in {first} of {together} earlier shared alerts" if together else ""
+    return f"{' or '.join(names)} (began {began}{past})"
 
 
 def _round(value: float) -> int:

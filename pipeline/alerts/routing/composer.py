@@ -231,7 +231,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         cause=anomaly.cause,
         statement=text.clean(statement or "", 300),
         size=deviation_text(anomaly) if anomaly.ratio else "",
-        severity_reason=severity_text(anomaly, ended=ended),
+        severity_reason=severity_text(anomaly, ended=ended, zone=timezone),
         first_step=text.clean(first_step(anomaly, show_clock_time(anomaly.began_ns, timezone)), 400),
         ratio=anomaly.ratio or None,
         relative=anomaly.relative,

@@ -269,7 +269,7 @@ def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
         "of_value": anomaly.cause in CAUSES_OF_VALUES and not anomaly.relative,
         "cause_text": CAUSE_TEXTS.get(anomaly.cause, "no single cause"),
         "text": short_text(anomaly, units),
-        "severity_reason": severity_text(anomaly, ended=anomaly.state is AnomalyState.CLOSED),
+        "severity_reason": severity_text(anomaly, ended=anomaly.state is AnomalyState.CLOSED, zone=zone),
         "first_step": first_step(anomaly, show_clock_time(anomaly.began_ns, zone)),
         "channels": [
             {

@@ -56,7 +56,7 @@ def test_a_resolved_message_says_how_long_and_how_far_and_that_it_is_over():
     alert = alert_about(high, "resolved")
     lines = dict(text.lines(alert))
     assert alert.title == ("Resolved after 50 min: plant, site=west: rpm was as high as 92.1, usual 65 to 69")
-    assert lines["What"] == "It is over: rpm was as high as 92.1, usual 65 to 69"
+    assert "What" not in lines  # the title says it
     assert lines["Lasted"] == "50 min, from 1970-01-01 02:40:00 to 03:30:00 CET (01:40:00 to 02:30:00 UTC)"
     assert "51 readings" in lines["Size"]
     assert "so far" not in "".join(lines.values())
@@ -65,8 +65,8 @@ def test_a_resolved_message_says_how_long_and_how_far_and_that_it_is_over():
 
 def test_a_step_is_not_over_as_the_value_can_stay_where_it_is():
     one = replace(stuck(state=AnomalyState.CLOSED), cause="unusual_step", end_reason=EndReason.RECOVERED)
-    what = dict(text.lines(alert_about(one, "resolved")))["What"]
-    assert what.startswith("Nothing unusual since: rpm rose by 50")
+    end = dict(text.lines(alert_about(one, "resolved")))["End"]
+    assert end == "nothing unusual since; the value can be at a new level"
 
 
 def test_the_end_of_a_file_is_not_over():
@@ -91,12 +91,12 @@ def test_a_span_over_two_days_has_both():
     [
         (7, 1, "critical", "critical, because it is very far outside its usual range"),
         (3, 1, "major", "major, because it is far outside its usual range; "
-         "critical after 30 readings (30 min)"),
-        (1.5, 1, "warning", "warning, because it is outside its usual range; major after 5 readings (5 min)"),
+         "becomes critical at 01:32 CET if it goes on"),
+        (1.5, 1, "warning", "warning, because it is outside its usual range; becomes major at 01:07 CET if it goes on"),
         (1.5, 5, "major", "major, because it is outside its usual range for 5 readings or more"),
         (1.1, 5, "warning",
          "warning, because it is just outside its usual range for 5 readings or more; "
-         "major after 30 readings (30 min)"),
+         "becomes major at 01:28 CET if it goes on"),
         (3, 40, "critical", "critical, because it is far outside its usual range for 30 readings or more"),
         (1.1, 5, "major", "major, because it has been farther outside before"),
     ],
@@ -105,7 +105,7 @@ def test_a_severity_has_a_reason_and_what_follows(ratio: float, rows: int, sever
     one = replace(
         anomaly("unusual_value", 1510, 1440, 1460), ratio=ratio, points=rows, severity=Severity(severity)
     )
-    assert severity_text(one) == reason
+    assert severity_text(one, zone="Europe/Berlin") == reason
     ended = severity_text(one, ended=True)
     assert "after" not in ended
     assert "is " not in ended.replace("its ", "")
@@ -115,15 +115,37 @@ def test_the_severity_of_an_event_is_its_rarity():
     event = EventFinding("drain", 1e-4, ["stir"], ["cool"], [0.8])
     one = replace(anomaly("unexpected_event", 1, 1, 1), ratio=0.0, event=event, severity=Severity.MAJOR)
     one.end_ns = one.start_ns
-    assert (
-        severity_text(one) == "major, because it is at least a thousand times as rare as what raises an alarm"
-    )
+    assert severity_text(one) == "major, because this comes once in 10,000 cases"
     lines = dict(text.lines(alert_about(replace(one, state=AnomalyState.CLOSED))))
     assert lines["First step"].startswith("Look at what wrote this event at")
     assert lines["Severity"] == severity_text(one)
     assert lines["At"].endswith("a single event")
     over = replace(one, state=AnomalyState.CLOSED, end_reason=EndReason.RECOVERED)
     assert alert_about(over, "resolved").title.startswith("Resolved: plant, site=west: “drain” came after")
+
+
+def test_a_sequence_and_a_new_event_have_reasons_of_their_own():
+    event = EventFinding("drain", 1e-4, ["stir"], [], [])
+    one = replace(anomaly("new_event", 1, 1, 1), ratio=0.0, event=event, surprise=4.7)
+    assert severity_text(one) == "major, because it was never seen before"
+    together = severity_text(replace(one, cause="unusual_sequence"))
+    assert together == "major, because as many improbable events come together about once in 50,000 events"
+
+
+def test_a_severity_that_follows_in_days_is_stated_as_a_duration():
+    one = replace(
+        anomaly("unusual_value", 1510, 1440, 1460), ratio=1.5, points=1, every_ns=24 * 60 * MINUTE_NS
+    )
+    one.severity = Severity.WARNING
+    assert severity_text(one).endswith("; becomes major in 4 d if it goes on")
+    assert severity_text(replace(one, every_ns=0)).endswith("; becomes major after 5 readings if it goes on")
+
+
+def test_a_missing_step_is_not_made_up_by_the_end_of_its_session():
+    event = EventFinding("drain", 1e-4, ["stir"], ["cool"], [0.8])
+    one = replace(anomaly("missing_event", 1, 1, 1), ratio=0.0, event=event, state=AnomalyState.CLOSED)
+    lines = dict(text.lines(alert_about(replace(one, end_reason=EndReason.RECOVERED), "resolved")))
+    assert lines["End"] == "nothing unusual since; the missing step was not made up"
 
 
 def test_the_span_is_part_of_the_stored_body():

@@ -300,6 +300,45 @@ def test_a_fall_to_zero_has_words_and_a_first_step_of_its_own() -> None:
     assert first_step(missing, "12:30").startswith("Check the job, the feed or the people behind rpm")
 
 
+def test_a_mean_is_told_with_the_value_where_that_is_outside_too():
+    one = replace(
+        anomaly("unusual_level", 621, 1_937, 4_130_000), context=DeviationContext("all_hours", 0.0, 621.0)
+    )
+    assert usual_range_text(one, "B") == (
+        "rpm is 0 B; smoothed over the last 8 readings it is 621 B, usual at least 1,937 B"
+    )
+    assert "has stopped at 12:30" in first_step(one, "12:30")
+    low = replace(one, context=DeviationContext("all_hours", 900.0, 621.0))
+    assert (usual_range_text(low) or "").startswith("rpm is 900; smoothed over")
+    assert "single values" not in first_step(low, "12:30")
+    inside = replace(one, context=DeviationContext("all_hours", 2_400.0, 621.0))
+    assert (usual_range_text(inside) or "").startswith("rpm, smoothed over the last 8 readings, is 621")
+    assert first_step(inside, "12:30").endswith("single values may still look normal.")
+
+
+def test_a_relation_states_the_value_and_the_mean_that_is_judged():
+    one = replace(
+        anomaly("relation", 0.872, -0.7, 0.733),
+        context=DeviationContext("time_of_day", 70.7, 69.9, "load", 2.89, 69.4),
+    )
+    assert usual_range_text(one, "°C") == (
+        "rpm is 70.7 °C, where the other channels imply 69.4 °C; on average over the last 4 readings it is "
+        "0.872 °C above that, usual at this time of day at most 0.733 °C"
+    )
+    share = replace(one, relative=True, observed=[1.0, -0.848], lower=[0.0, -0.609])
+    share = replace(share, context=DeviationContext("all_hours", 1.0, 9.0, "load", 54.0, 13.8))
+    assert usual_range_text(share, ended=True) == (
+        "rpm was 1, where the other channels implied 13.8; on average over 4 readings it was up to "
+        "84.8 % below that, usual at most 60.9 %"
+    )
+
+
+def test_a_size_is_that_of_the_printed_numbers():
+    one = anomaly("unusual_value", 71.767, 65.93, 71.437)
+    assert usual_range_text(one) == "rpm is 71.8, usual 65.9 to 71.4"
+    assert deviation_text(one).startswith("beyond the usual range by 7 % of its width; ")
+
+
 def test_the_decision_by_surprise_has_no_such_text() -> None:
     assert usual_range_text(replace(anomaly("unusual_value", 9, 1, 2), ratio=0.0)) is None
 
@@ -328,9 +367,9 @@ def test_every_place_prints_the_same_sentence() -> None:
     alert = composed.data
     assert alert.title == f"Major: plant, site=west: {sentence}"
     lines = dict(text.lines(alert))
-    assert lines["What"] == sentence
+    assert "What" not in lines  # the title says it
     assert lines["Size"] == deviation_text(one)
-    assert lines["Other channels"] == "load: observed 1, expected 2 (0 to 3)"
+    assert lines["Other channels"] == "load 1, forecast 2 (0 to 3)"
     assert "Rarity" not in lines
     assert lines["Since"].startswith("1970-01-01 00:01:00 UTC")
     assert sentence in html_of(alert, None)

@@ -19,13 +19,20 @@ EXPECTED = [("cool", 0.71), ("adjust", 0.28), ("dry", 0.001)]
             0.0,
             "“drain” came after “stir”, “sample”, as it does less than once in a million cases",
         ),
-        ("missing_event", 2.5e-3, "the session ended after “stir”, “sample”, as it does once in 400 cases"),
         ("new_event", 0.0, "“drain” came after “stir”, “sample” and was never seen before"),
     ],
 )
 def test_the_sentence_says_what_came_how_often_it_does_and_what_was_expected(cause, probability, sentence):
     told = event_statement(cause, "drain", probability, ["heat", "stir", "sample"], EXPECTED)
-    assert told == f"{sentence}; expected “cool” (71 %) or “adjust” (28 %)"
+    assert told == f"{sentence}; usual here: “cool” (71 % of cases) or “adjust” (28 %)"
+
+
+def test_a_session_that_ended_names_the_step_that_was_due():
+    told = event_statement("missing_event", "", 2.5e-3, ["heat", "stir", "sample"], [("cool", 0.998)])
+    assert told == (
+        "the session ended after “stir”, “sample”, as it does once in 400 cases; "
+        "“cool” (more than 99 % of cases) was due"
+    )
 
 
 def test_the_first_event_of_a_session_has_none_before_it():

@@ -17,7 +17,7 @@ from pipeline.core.usual_range_text import rarity_text
         (1.9, ""),
         (2.0, "a reading as unusual comes about once in 100 readings (1 h 40 min)"),
         (3.11, "a reading as unusual comes about once in 1,300 readings (21 h 40 min)"),
-        (5.0, "no reading as unusual before in 20,160 readings (14 d)"),
+        (5.0, "nothing as unusual in the 20,160 readings seen (14 d)"),
     ],
 )
 def test_a_rarity_is_stated_only_where_it_is_rare(decades: float, text: str):
@@ -26,3 +26,11 @@ def test_a_rarity_is_stated_only_where_it_is_rare(decades: float, text: str):
 
 def test_a_rarity_without_a_cadence_has_no_duration():
     assert rarity_text(2.0, 20_160) == "a reading as unusual comes about once in 100 readings"
+
+
+def test_the_rarity_of_one_of_three_channels_is_bounded_by_the_readings_seen():
+    """A spike and a value a hundred times too high had the same figure: a third of the readings seen."""
+    assert (
+        rarity_text(math.log10(2_200), 6_600, channels=3) == "nothing as unusual in the 6,600 readings seen"
+    )
+    assert rarity_text(3.0, 6_600, channels=3) == "a reading as unusual comes about once in 1,000 readings"

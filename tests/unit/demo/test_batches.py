@@ -19,7 +19,7 @@ def test_ordinary_batches_are_quiet_and_each_fault_is_told():
         assert tells(fault, anomaly)
     first = anomaly_statement(messages[0]) or ""
     assert first.startswith("“drain” came after “stir”, “sample”, as it does "), first
-    assert "; expected “cool” (" in first, first
+    assert "; usual here: “cool” (" in first, first
     assert events_before(messages[0]).startswith("fill, ")
 
 

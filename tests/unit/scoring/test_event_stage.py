@@ -94,7 +94,7 @@ def test_a_wrong_order_is_an_anomaly_that_its_session_closes():
     statement = anomaly_statement(anomaly)
     assert statement is not None
     assert statement.startswith("“open” came after “badge”, as it does ")
-    assert "; expected “unlock” (" in statement
+    assert "; usual here: “unlock” (" in statement
 
 
 def test_a_session_that_ends_too_early_is_told_at_its_end():

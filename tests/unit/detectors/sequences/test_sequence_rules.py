@@ -18,6 +18,6 @@ def test_an_event_that_is_not_among_the_most_probable_ones_is_an_alarm():
     (anomaly,) = [one for r in results for one in r.anomalies]
     statement = anomaly_statement(anomaly) or ""
     assert statement.startswith("“open” came after “open”, “close”, as it does "), statement
-    assert "; expected “lock” (" in statement
+    assert "; usual here: “lock” (" in statement
     assert anomaly.cause == "unexpected_event"
     assert anomaly.surprise >= 2.0

@@ -140,5 +140,5 @@ def test_the_sentence() -> None:
     said = event_statement("unusual_sequence", "c", 0.11, ["a", "b"], [("d", 0.8)])
     assert said == (
         "too many of the last events are a little improbable, together they are rare; at last “c” came "
-        "after “a”, “b”, as it does in 11 % of cases; expected “d” (80 %)"
+        "after “a”, “b”, as it does in 11 % of cases; usual here: “d” (80 % of cases)"
     )
