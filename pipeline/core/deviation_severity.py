@@ -71,7 +71,7 @@ def severity_text(anomaly: Anomaly, *, ended: bool = False, zone: str = "") -> s
 
 
 def _reason_of_event(anomaly: Anomaly) -> str:
-    """Return why the severity of an event is that: the rarity that its sentence states."""
+    """Return the rarity of an event that its sentence states."""
     probability = anomaly.event.probability if anomaly.event is not None else math.nan
     if anomaly.cause == "new_event":
         return "it was never seen before"

@@ -51,7 +51,7 @@ def fell_to_zero(anomaly: Anomaly) -> bool:
 
 
 def value_is_outside(anomaly: Anomaly) -> bool:
-    """Return whether the value itself, not only its mean, lies outside the range that is stated."""
+    """Return whether the value, not only its mean, is outside the stated range."""
     at, context = anomaly.leading_channel, anomaly.context
     low, high = anomaly.lower[at], anomaly.upper[at]
     if anomaly.cause != "unusual_level":
@@ -74,7 +74,7 @@ def _size_of_change(anomaly: Anomaly, value: float, low: float, high: float) -> 
 
 
 def _printed_change(anomaly: Anomaly, value: float, end: float) -> tuple[float, float]:
-    """Return a change and its limit as their sentence prints them: more than twice is a multiple."""
+    """Return a change and its limit as their sentence prints them."""
     added = 1.0 if anomaly.relative and value > 1 and end > 0 else 0.0
     value, end = shown_numbers(added + value, added + end)
     return value, end

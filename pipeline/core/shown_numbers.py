@@ -40,7 +40,7 @@ def _number(value: float, digits: int, decimals: int, magnitude: int) -> str:
 
 
 def shown_numbers(*numbers: float) -> list[float]:
-    """Return numbers rounded as ``shown_texts`` prints them, those that are not finite unchanged.
+    """Return numbers rounded as ``shown_texts`` prints them.
 
     A size that is computed from them is the one that a reader computes.
     """

@@ -195,7 +195,7 @@ class _Told:
 
 
 def _level(told: _Told, value_is_outside: bool) -> str:
-    """Return the sentence about a mean, which begins with the value where that is outside too."""
+    """Return the sentence about a mean, with the value if that is outside."""
     mean, over = told.with_unit(told.amount), f"smoothed over the last {MEAN_READINGS} readings"
     if value_is_outside:
         now = f"{told.name} {told.verb('is', 'was')} {told.value}"

@@ -40,7 +40,9 @@ def clean(text: str, limit: int = 200) -> str:
 
 
 def quantities(values: Sequence[float | None], *, counts: bool = False) -> list[str]:
-    """Return values with the decimals of the largest at three significant digits, four above 1,000.
+    """Return values with the same decimals.
+
+    The largest has three significant digits, above 1,000 four.
 
     Args:
         values: The values.

@@ -92,7 +92,8 @@ def test_a_span_over_two_days_has_both():
         (7, 1, "critical", "critical, because it is very far outside its usual range"),
         (3, 1, "major", "major, because it is far outside its usual range; "
          "becomes critical at 01:32 CET if it goes on"),
-        (1.5, 1, "warning", "warning, because it is outside its usual range; becomes major at 01:07 CET if it goes on"),
+        (1.5, 1, "warning", "warning, because it is outside its usual range; "
+         "becomes major at 01:07 CET if it goes on"),
         (1.5, 5, "major", "major, because it is outside its usual range for 5 readings or more"),
         (1.1, 5, "warning",
          "warning, because it is just outside its usual range for 5 readings or more; "

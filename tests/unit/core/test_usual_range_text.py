@@ -29,7 +29,6 @@ def test_a_rarity_without_a_cadence_has_no_duration():
 
 
 def test_the_rarity_of_one_of_three_channels_is_bounded_by_the_readings_seen():
-    """A spike and a value a hundred times too high had the same figure: a third of the readings seen."""
     assert (
         rarity_text(math.log10(2_200), 6_600, channels=3) == "nothing as unusual in the 6,600 readings seen"
     )
