@@ -10,8 +10,9 @@ make the noise heavy-tailed; extremes that come alone do. The weight of ξ falls
 extremes within ``CLUSTER_ROWS`` of another rises from ``SINGLE_SHARE`` to ``CLUSTERED_SHARE``
 (the extremal index; Leadbetter 1983).
 
-A residual beyond the limit is unusual unless it leads back to where the series was before its last move (the
-end of an event is no event of its own), or recurs at its time of day, see ``is_recurrent``. A burst at
+A residual beyond the limit is unusual unless the series is where it was before its last move (the end of an
+event is no event of its own), the value is usual and its forecast is not (it follows a fault that is over, or
+repeats one of a period ago), or it recurs at its time of day, see ``is_recurrent``. A burst at
 a random time of day is unusual, however often one comes: the limit answers for its share of the rows. In a
 series that mostly stays at the new level after a large residual, such as a machine with load modes, residuals
 are no alarms: level and step of the value judge its moves.
@@ -241,11 +242,21 @@ def _settle(head, expected):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @row_kernel
 def _ends_move(head, residual, expected):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Say whether a residual leads back to where the series was before its last move."""
+    """Say whether a series is where it was before its last move.
+
+    The forecast can swing back and forth before it is right again.
+    """
     move = head[TAIL_MOVE]
-    if _kind_of_move(head) == RETURN or residual * move >= 0:
+    if _kind_of_move(head) == RETURN or move == 0:
         return False
     return abs(expected + residual - head[TAIL_BASE]) <= BACK_SHARE * abs(move)
+
+
+@row_kernel
+def begin_return(head, value, residual) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Take the forecast of a usual value as the place from which the series has just come back."""
+    if head[TAIL_LIMIT] > 0 and abs(residual) > head[TAIL_LIMIT]:
+        _set_move(head, BEGUN, np.float32(value), np.float32(-residual))
 
 
 @row_kernel

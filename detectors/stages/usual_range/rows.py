@@ -211,7 +211,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     h, now = lane.head, work.now
     best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
     found.level[i], found.step[i] = now[Q_LEVEL], now[Q_STEP]
-    fewest, shift = fewest_blocks(lane, layout), rows.shift[i]
+    fewest, shift, usual_low, usual_high = fewest_blocks(lane, layout), rows.shift[i], NAN, NAN
     for j in range(len(layout.quantity)):
         k = layout.quantity[j]
         value = now[k]
@@ -239,6 +239,8 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
                 distance = (value - middle) / half
                 back = abs(distance) < 1 and abs(distance) < abs(h[COL_OLD_DISTANCE])
                 h[COL_OLD_DISTANCE] = distance
+                if ratio <= 1:
+                    usual_low, usual_high = least, most
             jump = abs(now[Q_STEP]) > JUMP_STEPS * h[COL_SLOW_STEP]
             # A step towards the middle of the value's range is a way back. A few repeated values are no
             # standstill.
@@ -267,6 +269,11 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             found.basis[i], told = m + 1 + int(weekend), known
     if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
         ratio, moved = _judge_residual(lane, settings, rows, every, base, i)
+        expected = rows.v[i] - rows.residual[i]
+        if expected < usual_low or expected > usual_high:
+            # The forecast is unusual, not the value: it follows a fault that is over, or repeats one.
+            tail.begin_return(lane.tail_head, rows.v[i], rows.residual[i])
+            ratio = np.float32(0)
         outside = bool(outside or ratio > 1)
         known = own_tail.evidence_of(settings.evidence, Q_FORECAST, ratio if ratio > 1 else np.float32(0))
         evidence = max(evidence, known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from detectors.stages.usual_range import residual_tail, visits
 from detectors.stages.usual_range.lane import COL_CHANGE_EVIDENCE, COL_SHIFT, HEAD_COLUMNS
 from detectors.stages.usual_range.stage import UsualRange, minutes_of_a_row, sensitivity
 from detectors.stages.usual_range.visits import DAY_NS
+from pipeline.demo.simulate import Plant
 
 MINUTE_NS = contract.MINUTE_NS
 EVERY_NS, ROWS_PER_DAY, DAYS = 10 * MINUTE_NS, 144, 24
@@ -368,3 +370,39 @@ def test_the_ranges_of_counts_do_not_begin_below_zero() -> None:
     assert found.ratio[-1] > 1
     assert found.usual_low[-1] == 0
     assert found.lower[400:].min() == 0
+
+
+def test_after_a_return_the_forecast_may_swing_until_it_is_right_again():
+    state = residual_tail.initial_tail(1)
+    events, head = state["usual.events"][0], state["usual.tail_head"][0]
+    head[[residual_tail.TAIL_LIMIT, residual_tail.TAIL_ROWS]] = 5, 10_000
+
+    def ratio_of(residual: float) -> float:
+        numbers = np.float32(residual), np.float32(20 - residual), MONDAY_NS
+        return residual_tail.residual_ratio(events, head, *numbers, False)
+
+    residual_tail.begin_return(head, np.float32(20), np.float32(-16))  # from a forecast of 36 after a drift
+    assert [ratio_of(residual) for residual in (-9, 6, -5.5, 5.5)] == [0, 0, 0, 0]
+    for _ in range(40):
+        ratio_of(0.1)
+    assert ratio_of(15) == 3
+
+
+def test_the_forecast_that_repeats_a_fault_of_a_period_ago_raises_no_alarm():
+    """Seed 4 of the demo: a pressure that fell for 50 minutes, and its forecast eight hours later."""
+    world, values = Plant(4), []
+    for tick in range(-world.history_ticks, 700):
+        if tick in (40, 280, 520):
+            world.inject()
+        records = [json.loads(record) for key, record in world.tick(tick * 300) if key == b"b1/press-3"]
+        values.append((records[0]["temperature"], records[0]["pressure"]))
+    points = points_of(np.array(values))
+    points.every[:] = 5 * MINUTE_NS
+    points.time[:] = MONDAY_NS + np.arange(len(points)) * 5 * MINUTE_NS
+    detector = build(
+        DetectorSpec(tier="standard", channels=("temperature", "pressure"), decision="usual_range")
+    )
+    _, verdicts = detector.step(detector.initial(1), points)
+    flagged = np.flatnonzero(verdicts.flag) - world.history_ticks
+    assert set(range(520, 530)) <= set(flagged)
+    assert not ((flagged > 540) & (flagged < 700)).any()
