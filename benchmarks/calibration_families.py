@@ -76,26 +76,38 @@ FAMILIES: dict[str, Callable[[np.random.Generator, int, Numbers], Numbers]] = {
     "constant": lambda rng, n, day: np.full(n, 50.0),
 }
 NETWORK_FAMILIES = frozenset({"lognormal"})
+#: Families of two channels: the second is half the first, and noise of a fifth of its spread.
+RELATED = "related "
+RELATED_FAMILIES = tuple(
+    RELATED + name for name in ("normal", "ar1 .9", "t3", "garch", "set points", "seasonal")
+)
+OWN_NOISE_SHARE = 0.2
 
 
 def family_points(name: str, series: int, every_ns: int, seed: int = SEED) -> Points:
     """Return ``ROWS`` rows of each series of a family.
 
     Args:
-        name: Name of the family.
+        name: Name of the family, also one of ``RELATED_FAMILIES``.
         series: Number of series.
         every_ns: Cadence.
         seed: Seed of the values.
     """
     n = ROWS
     day = np.sin(2 * np.pi * np.arange(n) * every_ns / DAY_NS)
-    values = np.concatenate(
-        [FAMILIES[name](np.random.default_rng([seed, i, *name.encode()]), n, day) for i in range(series)]
-    )
+    of_one = FAMILIES[name.removeprefix(RELATED)]
+    made = []
+    for i in range(series):
+        rng = np.random.default_rng([seed, i, *name.encode()])
+        channels = [of_one(rng, n, day)]
+        if name.startswith(RELATED):
+            own = autoregressive(rng, n, 0.9) * np.std(channels[0]) * OWN_NOISE_SHARE
+            channels.append(0.5 * (channels[0] + own))
+        made.append(np.stack(channels, axis=1))
     time = np.tile(START_NS + np.arange(n, dtype=np.int64) * every_ns, series)
     slot = np.repeat(np.arange(series, dtype=np.int32), n)
     zeros = np.zeros(n * series, np.int32)
-    return Points(slot, time, values.reshape(-1, 1), zeros, np.full(n * series, every_ns, np.int64))
+    return Points(slot, time, np.concatenate(made), zeros, np.full(n * series, every_ns, np.int64))
 
 
 def alarm_starts(flag: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -25,6 +25,8 @@ from benchmarks.calibration_families import (
     FAMILIES,
     NETWORK_FAMILIES,
     OLD_ROWS,
+    RELATED,
+    RELATED_FAMILIES,
     ROWS,
     SEED,
     YOUNG_ROWS,
@@ -36,7 +38,7 @@ from detectors.channel_batch import ChannelBatch, Floats
 from detectors.composite.presets import PRESETS
 from detectors.composite.tiers import USUAL_RANGE_SIZES
 from detectors.stages.usual_range.own_tail import KNOTS, LEVEL_SHARES, RATIO_STEPS
-from detectors.stages.usual_range.quantities import QUANTITIES
+from detectors.stages.usual_range.quantities import Q_RELATION, QUANTITIES
 from detectors.stages.usual_range.rarity_map import FILE, RarityMap, rarity_map_of
 from detectors.stages.usual_range.stage import ChannelRatios, UsualRange
 from pipeline.training.calibration import CalibrationCounts
@@ -63,7 +65,7 @@ class Recorded:
     def run(self, chosen: RarityMap) -> ChannelRatios:
         """Run the stage with a map."""
         stage = UsualRange(self.spec, USUAL_RANGE_SIZES[self.spec.tier], chosen)
-        state = stage.initial(self.series) | stage.initial_series(self.series)
+        state = stage.initial(self.series * len(self.spec.channels)) | stage.initial_series(self.series)
         rate = PRESETS[self.spec.preset]().min_alarm_rate(self.points.every)
         state |= {"scale.moments": self.moments}
         return stage.run(state, self.points, self.batch, self.expected, rate)
@@ -80,7 +82,8 @@ def record(tier: str, family: str, series: int, every_ns: int, seed: int) -> Rec
         seed: Seed of the values.
     """
     preset = "network" if family in NETWORK_FAMILIES else "sensor"
-    spec = DetectorSpec(tier=tier, preset=preset, decision="usual_range")
+    channels = ("first", "second") if family.startswith(RELATED) else ("value",)
+    spec = DetectorSpec(tier=tier, preset=preset, decision="usual_range", channels=channels)
     detector: Any = build(spec)
     kept: dict[str, Any] = {}
     run = detector.usual_range.stage.run
@@ -123,13 +126,18 @@ def evidence_of_survival(share: NDArray[np.float64], rows: int) -> list[float]:
     return out
 
 
-def learn_map(recorded: Sequence[Recorded]) -> dict[str, Any]:
-    """Return the map of a tier as plain JSON."""
+def learn_map(recorded: Sequence[Recorded], related: Sequence[Recorded]) -> dict[str, Any]:
+    """Return the map of a tier as plain JSON.
+
+    Args:
+        recorded: Families of one channel.
+        related: Families of two, of which the evidence of a relation is learned.
+    """
     evidence = []
     for quantity in range(QUANTITIES):
         ratios = [
-            one.run(only_quantity(quantity)).evidence.reshape(one.series, ROWS)[:, LEARNED_FROM:]
-            for one in recorded
+            one.run(only_quantity(quantity)).evidence.reshape(one.series, ROWS, -1)[:, LEARNED_FROM:]
+            for one in (related if quantity == Q_RELATION else recorded)
         ]
         evidence.append(evidence_of_survival(*survival(ratios)))
     values = {"evidence": evidence, "levels": [1.0, 2.0, 3.0, 4.0], "width": 3.0}
@@ -141,6 +149,12 @@ def learn_map(recorded: Sequence[Recorded]) -> dict[str, Any]:
     # Young rows of the median family: levels and width are where a series begins, and it moves them itself.
     levels = [round(float(one), 3) for one in np.median(largest, axis=0)]
     return values | {"levels": levels, "width": round(_pooled_width(recorded), 3)}
+
+
+def _learn_all(recorded: dict[str, Recorded]) -> dict[str, Any]:
+    """Return the map of all families, by name."""
+    related = [one for name, one in recorded.items() if name.startswith(RELATED)]
+    return learn_map([one for name, one in recorded.items() if not name.startswith(RELATED)], related)
 
 
 def _pooled_width(recorded: Sequence[Recorded]) -> float:
@@ -159,13 +173,13 @@ def _pooled_width(recorded: Sequence[Recorded]) -> float:
 def measure(one: Recorded, chosen: RarityMap) -> tuple[CalibrationCounts, CalibrationCounts]:
     """Return the counts of young and old rows."""
     found = one.run(chosen)
-    shape = (one.series, ROWS)
+    shape = (one.series, ROWS, len(one.spec.channels))
     residual = np.abs(one.batch.v - one.expected).astype(np.float64)
     half, zeros = found.half_width.ravel(), np.zeros(len(residual), np.float32)
     counts = []
     for rows in (YOUNG_ROWS, OLD_ROWS):
         count = CalibrationCounts()
-        seen = np.broadcast_to(np.arange(1, ROWS + 1), shape)[:, rows].ravel()
+        seen = np.broadcast_to(np.arange(1, ROWS + 1)[:, None], shape)[:, rows].ravel()
         count.add_rarity(found.rarity.reshape(shape)[:, rows].ravel(), seen)
         at = np.arange(len(residual)).reshape(shape)[:, rows].ravel()
         count.add_interval(residual[at], zeros[at], half[at])
@@ -208,7 +222,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tiers", nargs="+", default=list(USUAL_RANGE_SIZES), choices=USUAL_RANGE_SIZES)
     parser.add_argument("--series", type=int, default=8)
     parser.add_argument("--every", default="5m", choices=CADENCES_NS)
-    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    every = [*FAMILIES, *RELATED_FAMILIES]
+    parser.add_argument("--families", nargs="+", choices=every, default=every)
     parser.add_argument("--left-out", action="store_true")
     return parser.parse_args()
 
@@ -224,7 +239,7 @@ def main() -> None:
 
     for tier in options.tiers:
         if options.action == "learn":
-            values["tiers"][tier] = learn_map(list(recorded(tier, LEARNING_SEED).values()))
+            values["tiers"][tier] = _learn_all(recorded(tier, LEARNING_SEED))
             file.write_text(json.dumps(values) + "\n", encoding="utf-8")
             continue
         maps = dict.fromkeys(options.families, rarity_map_of(values["tiers"][tier]))
@@ -232,7 +247,7 @@ def main() -> None:
             learning = recorded(tier, LEARNING_SEED)
             for fold in range(FOLDS):
                 left_out = options.families[fold::FOLDS]
-                made = learn_map([one for name, one in learning.items() if name not in left_out])
+                made = _learn_all({name: one for name, one in learning.items() if name not in left_out})
                 maps |= dict.fromkeys(left_out, rarity_map_of(made))
         print_table(tier, maps, recorded(tier, SEED))
 

@@ -59,6 +59,7 @@ from detectors.thresholds.event_gate import EventGate
 
 STATE_VERSION, FORMER_STATE_VERSION = "6", "5"
 BAND_TRACK = ("surplus", 0.99)  # (track, quantile): the tail that the expected band is read from
+LEVELS_OF_EVIDENCE = "usual.own"
 CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
 # State arrays with one row per series. All others have one row per series and channel.
 PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.", "relation.", "decision.")
@@ -106,7 +107,7 @@ class CompositeDetector:
     def __init__(
         self, spec: DetectorSpec, tier: Tier, net: Network | None, own: GroupNetworks | None = None
     ) -> None:
-        self.spec = spec
+        self.spec, self._tier = spec, tier
         self.preset = PRESETS[spec.preset]()
         self.scale, self.seasonality, self.selection = (
             RobustScale(),
@@ -153,10 +154,10 @@ class CompositeDetector:
         self.decision = DecisionParts(spec, self.preset, self.event_gate, self.threshold, self.multivariate)
         self.version, self.weights = _version_and_weights(spec, tier, net, own)
         self.network_form = self.forecast.source.state_form if self.forecast else ""
-        self.state_version = self._state_version(tier)
+        self.state_version = self._state_version()
 
-    def _state_version(self, tier: Tier) -> str:
-        form = self._decision_form(tier, (self.usual_range.shape,) if self.usual_range else ())
+    def _state_version(self) -> str:
+        form = self._decision_form(self._tier, (self.usual_range.shape,) if self.usual_range else ())
         return f"{form}{NETWORK_MARK}{self.network_form}" if self.network_form else form
 
     def _decision_form(self, tier: Tier, decision_shape: tuple[Any, ...]) -> str:
@@ -179,6 +180,8 @@ class CompositeDetector:
         if number == FORMER_STATE_VERSION:
             rows = convert_wider_arrays(rows, self.seasonality.recent > 0)
         state = self.initial(len(rows["scale.moments"]))
+        if self._has_former_levels(f"{STATE_VERSION}-{digest}"):
+            rows = rows | {LEVELS_OF_EVIDENCE: state[LEVELS_OF_EVIDENCE]}
         for prefix in continued:
             if prefix == "hidden." and network != self.network_form:
                 continue
@@ -194,13 +197,25 @@ class CompositeDetector:
 
     def _continued_prefixes(self, form: str) -> tuple[str, ...] | None:
         """Return the prefixes of the state arrays that continue; None: unknown form."""
-        if form == self.state_version.partition(NETWORK_MARK)[0]:
+        ranges = self.usual_range
+        if form == self.state_version.partition(NETWORK_MARK)[0] or (
+            ranges is not None and form == self._decision_form(self._tier, (ranges.former_shape,))
+        ):
             return tuple(sorted({name.partition(".")[0] + "." for name in self.initial(0)}))
-        if self.usual_range is None:
+        if ranges is None:
             return None
-        if form == self._decision_form(former_ranking_tier(self.spec.tier), (self.usual_range.shape,)):
+        former = former_ranking_tier(self.spec.tier)
+        if form in (self._decision_form(former, (one,)) for one in (ranges.shape, ranges.former_shape)):
             return PREFIXES_OF_USUAL_RANGES
         return PREFIXES_OF_BOTH_DECISIONS if form == self._decision_form(TIERS[self.spec.tier], ()) else None
+
+    def _has_former_levels(self, form: str) -> bool:
+        """Return whether the levels of evidence in a state of this form start anew."""
+        ranges = self.usual_range
+        if ranges is None or ranges.shape == ranges.former_shape:
+            return False
+        tiers = (self._tier, former_ranking_tier(self.spec.tier))
+        return form in (self._decision_form(one, (ranges.former_shape,)) for one in tiers)
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)

@@ -6,6 +6,8 @@ and surprise stay as they are: they rank rows. The rarity is the calibrated prob
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,10 @@ CONFIRMED_ROWS = 5
 ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
 
 
+#: In the form of a state whose levels of evidence count relations by a map that was learned on them.
+RELATION_IN_MAP = "relation in map"
+
+
 class UsualRangeDecision:
     """The stage of usual ranges and the rules of the spec on its ratios.
 
@@ -43,8 +49,10 @@ class UsualRangeDecision:
         self.stage = UsualRange(spec, sizes)
         self.prices = price_channels(spec.channels) if spec.preset == "stock" else np.zeros(1, np.bool_)
         self.limits = np.array([(one.low, one.high) for one in spec.limits]).reshape(-1, 2)
-        #: Values that decide names and shapes of the state arrays.
-        self.shape = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins, spec.preset == "stock")
+        #: Values that decide names and shapes of the state arrays, before the map had the relation and now.
+        self.former_shape: tuple[Any, ...] = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins)
+        self.former_shape += (spec.preset == "stock",)
+        self.shape = self.former_shape + ((RELATION_IN_MAP,) if self.stage.relation else ())
 
     def initial_series(self, n: int) -> State:
         """Return the empty state of ``n`` series."""

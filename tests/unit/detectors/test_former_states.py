@@ -83,3 +83,15 @@ def test_a_state_of_an_unknown_form_is_not_converted():
     key = "standard usual_range now"
     assert detector_of(key).convert_state("5-other", stored(key)) is None
     assert detector_of(key).convert_state(VERSIONS[key].replace("5-", "4-"), stored(key)) is None
+
+
+@pytest.mark.parametrize("key", [key for key in VERSIONS if "usual_range two" in key and "light" not in key])
+def test_levels_of_evidence_of_related_channels_start_anew(key):
+    """The map of that time had no evidence of relations, so that its levels were too high."""
+    detector = detector_of(key)
+    before, state, new = stored(key), detector.convert_state(VERSIONS[key], stored(key)), detector.initial(1)
+    np.testing.assert_array_equal(state["usual.own"], new["usual.own"])
+    assert not np.array_equal(before["usual.own"], new["usual.own"])
+    np.testing.assert_array_equal(state["usual.limits"], before["usual.limits"])
+    again = detector.convert_state(detector.state_version, state | {"usual.own": before["usual.own"]})
+    np.testing.assert_array_equal(again["usual.own"], before["usual.own"])
