@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 TURN_SECONDS = 0.1
 #: Time without a status after which a worker is not ready.
 SILENT_SECONDS = 10.0
+#: Longest start of a worker, in times of the watchdog.
+MAX_START_LIMITS = 10
 #: Exit codes after which another attempt would fail, too: a config or a database that cannot be used.
 FINAL_EXIT_CODES = frozenset({2, 4})
 
@@ -223,10 +225,18 @@ class Supervisor:
         )
 
     def _end_silent(self, process: WorkerProcess) -> None:
-        """Kill a worker that was silent for the time of the watchdog."""
+        """Kill a worker that was silent for the time of the watchdog.
+
+        One that still starts is not silent while it uses CPU, unless that takes too long.
+        """
         process.channel.read_status()
-        silent = time.monotonic() - process.channel.heard_at
-        if silent > self._watchdog.limit:
+        now, limit = time.monotonic(), self._watchdog.limit
+        silent = now - process.channel.heard_at
+        if silent <= limit:
+            return
+        if now - process.started_at < MAX_START_LIMITS * limit and process.works_at_its_start():
+            process.channel.heard_at = now
+        else:
             log.error(
                 "worker does not answer; it is killed",
                 worker=process.number,

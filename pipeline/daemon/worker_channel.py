@@ -52,6 +52,7 @@ class SupervisorEnd:
         self._requests, self._their_requests = Pipe()
         self.status = WorkerStatus()
         self.heard_at = time.monotonic()
+        self.heard = False  # a status has arrived
         self._number = 0
 
     @property
@@ -69,7 +70,7 @@ class SupervisorEnd:
         try:
             while self._status.poll():
                 self.status = WorkerStatus(**json.loads(self._status.recv_bytes()))
-                self.heard_at = time.monotonic()
+                self.heard_at, self.heard = time.monotonic(), True
         except (EOFError, OSError):
             return  # it has ended
 

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from pipeline.core.service_manager import SERVICE_MANAGER_VARIABLES
 from pipeline.core.stop_signals import reloads_held
 from pipeline.daemon.worker_channel import SupervisorEnd, WorkerStatus
@@ -29,6 +31,7 @@ class WorkerProcess:
         """
         self.number = number
         self.started_at = time.monotonic()
+        self._cpu_seconds = 0.0
         self._channel = SupervisorEnd()
         inherited = self._channel.inherited
         options = [f"--worker={number}", f"--supervisor={os.getpid()}", "--descriptors", *map(str, inherited)]
@@ -63,6 +66,18 @@ class WorkerProcess:
     def exit_code(self) -> int | None:
         """Return the exit code, −N after signal N; None while it runs."""
         return self._process.poll()
+
+    def works_at_its_start(self) -> bool:
+        """Return whether it has sent no status yet, but has used CPU since the last call.
+
+        On a machine with many busy processes the imports alone take minutes.
+        """
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return False
+        before, self._cpu_seconds = self._cpu_seconds, times.user + times.system
+        return not self._channel.heard and self._cpu_seconds > before
 
     def send(self, signum: signal.Signals) -> None:
         """Send a signal; one that has ended gets none."""
