@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +48,10 @@ class HistorySink:
             )
         if any(one.revision == 1 for one in result.anomalies):
             self._writer.hasten()  # a page of another process shows the chart of a new anomaly
+
+    def begin_writing(self, partition: Partition) -> Callable[[], bool]:
+        """Begin to write what is appended; return a function that returns whether it is written."""
+        return self._writer.begin_writing(partition)
 
     def durable(self, partition: Partition, offset: int) -> None:
         """Wait until everything below ``offset`` is on disk; the writer reports a failing disk."""

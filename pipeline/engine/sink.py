@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sqlalchemy import Connection
@@ -84,6 +84,13 @@ class ResultWriters:
         An output skips or writes a batch as a whole.
         """
         return sorted({at for o in self.outputs if first < (at := o.written(partition)) < end})
+
+    def begin_writing(self, partition: Partition) -> Callable[[], bool]:
+        """Begin to write the recorded history, so that ``durable`` waits for little.
+
+        Return a function that returns whether what is appended so far is written.
+        """
+        return (lambda: True) if self._history is None else self._history.begin_writing(partition)
 
     def durable(self, partition: Partition, offset: int) -> bool:
         """Wait until all below ``offset`` is written; return False if it is not.

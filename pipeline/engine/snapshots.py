@@ -8,7 +8,7 @@ snapshot and the offloaded series always belong together.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -34,6 +34,10 @@ log = structlog.get_logger(__name__)
 
 #: Most series that one snapshot moves to the database: a second or two, in which the loop stands still.
 MAX_OFFLOADED_SERIES = 10_000
+
+#: Largest share of the time that snapshots take while several are due. The records of a partition that come
+#: while one is taken wait for its end, and would wait for the end of all.
+MAX_SNAPSHOT_SHARE = 0.2
 
 #: Key of the meta data of a snapshot: keys of the series that cannot be scored again from it, because they
 #: have an open anomaly, or late points that are not part of their state.
@@ -65,14 +69,36 @@ class Snapshots:
         self._offloaded = offloaded
         self._writers = writers
         self._taken: dict[Partition, tuple[float, int]] = {}  # (time, commits of the partition)
+        self._next_at = 0.0  # time of the next one that is not the first of its partition
+        self._begun: tuple[Partition, Callable[[], bool]] | None = None  # it and whether it can be taken
 
     def take_due(self, ownership: Ownership) -> None:
-        """Take the most overdue snapshot, if any is due. Raises Fenced."""
+        """Take the most overdue snapshot, if any is due. Raises Fenced.
+
+        All but the first of a partition are spread over time, and the recorded history is written in turns
+        before.
+        """
         due = [
             p for p in ownership.positions if self._due(ownership, p) and self._age_seconds(p) >= self._every
         ]
-        if due:
-            self._take(ownership, max(due, key=self._age_seconds))
+        if not due:
+            return
+        partition = max(due, key=self._age_seconds)
+        if partition in self._taken and not self._can_take(partition):
+            return
+        started = time.monotonic()
+        self._take(ownership, partition)
+        self._begun, ended = None, time.monotonic()
+        longest = self._every / max(len(ownership.positions), 1)
+        self._next_at = ended + min((ended - started) * (1 / MAX_SNAPSHOT_SHARE - 1), longest)
+
+    def _can_take(self, partition: Partition) -> bool:
+        """Return whether it is time, and the recorded history of before is written."""
+        if time.monotonic() < self._next_at:
+            return False
+        if self._begun is None or self._begun[0] != partition:
+            self._begun = partition, self._writers.begin_writing(partition)
+        return self._begun[1]()
 
     def take_all(self, ownership: Ownership) -> None:
         """Take every snapshot that would differ from the stored one, of owned partitions."""
@@ -89,7 +115,8 @@ class Snapshots:
 
     def renew(self) -> None:
         """Take all of them soon: the state is no longer only what the records made of it."""
-        self._taken.clear()
+        due = time.monotonic() - self._every
+        self._taken = dict.fromkeys(self._taken, (due, -1))
 
     def forget(self, partition: Partition) -> None:
         """The partition is not ours any more; others may write its snapshot and its stored series."""

@@ -172,8 +172,25 @@ class HistoryWriter:
             }
 
     def flush(self) -> None:
-        """Start writing the buffer, so that a ``barrier`` soon after is short."""
+        """Start writing all buffers, so that a ``barrier`` soon after is short."""
         self._do(self._flush)
+
+    def begin_writing(self, partition: Partition) -> Callable[[], bool]:
+        """Start writing the buffer of a partition, so that a ``barrier`` soon after is short.
+
+        Return a function that returns whether that is done, or need not be waited for.
+        """
+        done = threading.Event()
+
+        def write() -> None:
+            try:
+                if (buffer := self._buffers.get(partition)) is not None:
+                    self._write(buffer)
+            finally:
+                done.set()
+
+        self._do(write)
+        return lambda: self._failing or done.is_set()
 
     def hasten(self) -> None:
         """Write what people look at now, at most once in the usual time of waiting.
@@ -273,7 +290,8 @@ class HistoryWriter:
         while True:
             with self._changed:
                 buffered = any(one.rows for one in self._buffers.values())
-                self._changed.wait_for(lambda: self._tasks or self._closing, timeout=0.2 if buffered else 1.0)
+                pause = 0.0 if self._due() is not None else 0.2 if buffered else 1.0
+                self._changed.wait_for(lambda: self._tasks or self._closing, timeout=pause)
                 task = self._tasks.popleft() if self._tasks else None
             if task is not None:
                 self._guarded(task)
@@ -304,11 +322,20 @@ class HistoryWriter:
         buffer.whole = False
 
     def _flush_due(self) -> None:
+        """Write one buffer that is due; a ``barrier`` is not to wait for all of them."""
+        if (buffer := self._due()) is not None:
+            self._write(buffer)
+
+    def _due(self) -> _Buffer | None:
+        """Return the buffer that must be written next, None if none must be."""
         short = self._memory > MAX_BUFFERED_BYTES // 2
         now, longest = time.monotonic(), min(FLUSH_SECONDS, self._flush_seconds)
-        for buffer in self._buffers.values():
-            if buffer.bytes >= SEGMENT_BYTES or (buffer.rows and (short or now - buffer.since >= longest)):
-                self._write(buffer)
+        due = [
+            one
+            for one in self._buffers.values()
+            if one.bytes >= SEGMENT_BYTES or (one.rows and (short or now - one.since >= longest))
+        ]
+        return max(due, key=lambda one: (one.bytes >= SEGMENT_BYTES, now - one.since), default=None)
 
     def _flush(self) -> None:
         for buffer in self._buffers.values():

@@ -22,6 +22,7 @@ from storage.history import writer as history
 from storage.history.reader import HistoryReader
 from storage.history.segments import SegmentStore
 from storage.history.writer import HistoryWriter
+from tests.support.verdict_topics import wait_until
 
 P = Partition("sensors", 0)
 NAMES = pa.array([f"site-{i}" for i in range(1000)])
@@ -199,12 +200,60 @@ def test_a_lost_partition_writes_nothing_more(path, writer):
     assert offsets(path) == []
 
 
+def test_a_barrier_waits_for_no_more_than_the_write_that_is_under_way(path, writer, monkeypatch):
+    """Of several segments that are due, that of the barrier comes next."""
+    partitions = [Partition("sensors", number) for number in range(4)]
+    written, begun, go_on, write = [], threading.Event(), threading.Event(), SegmentStore.write
+
+    def slow_write(store, segment, data):
+        written.append(segment.folder.split("/")[-2])
+        begun.set()
+        assert go_on.wait(60)
+        write(store, segment, data)
+
+    monkeypatch.setattr(SegmentStore, "write", slow_write)
+    monkeypatch.setattr(history, "FLUSH_SECONDS", 3600.0)
+    writer._flush_seconds = 3600.0
+    for partition in partitions:
+        writer.open(partition, "", 1, 0)
+        writer.append(partition, 0, 100, batch(0, 100))
+    wait_until(lambda: len(writer.unwritten()) == len(partitions), "all rows wait for their segments")
+    monkeypatch.setattr(history, "SEGMENT_BYTES", 1)  # now all are due
+    assert begun.wait(60)
+    wanted = next(one for one in reversed(partitions) if str(one.number) != written[0])
+    waiting = threading.Thread(target=writer.barrier, args=(wanted, 100))
+    waiting.start()
+    wait_until(lambda: bool(writer._tasks), "the barrier waits")
+    go_on.set()
+    waiting.join(60)
+    assert written[1] == str(wanted.number)
+
+
+def test_what_was_appended_before_is_written_without_a_wait(path, writer, monkeypatch):
+    go_on, write = threading.Event(), SegmentStore.write
+
+    def slow_write(store, segment, data):
+        assert go_on.wait(60)
+        write(store, segment, data)
+
+    monkeypatch.setattr(SegmentStore, "write", slow_write)
+    writer.open(P, "", 1, 0)
+    writer.append(P, 0, 100, batch(0, 100))
+    is_written = writer.begin_writing(P)
+    assert not is_written()
+    go_on.set()
+    wait_until(is_written, "the segment is written")
+    assert offsets(path) == list(range(100))
+    writer.drop(P)
+    wait_until(writer.begin_writing(P), "nothing of a lost partition is waited for")
+
+
 def test_the_next_owner_writes_again_from_the_snapshot(path, writer):
     writer.open(P, "", 1, 0)
     writer.append(P, 0, 100, batch(0, 100))
     assert writer.barrier(P, 100)  # the snapshot
     writer.append(P, 100, 150, batch(100, 150))
-    writer.flush()
+    writer.begin_writing(P)
     successor = HistoryWriter(path, "plant")
     writer.barrier(P, 150)
     successor.open(P, "", 2, 100)
