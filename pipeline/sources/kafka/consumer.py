@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
     AuthorizationError,
     InconsistentGroupProtocolError,
@@ -41,6 +40,7 @@ from pipeline.sources.kafka.consumer_group import (
     AssignedPartitions,
     GroupSource,
 )
+from pipeline.sources.kafka.group_assignor import GroupAssignor
 from pipeline.sources.kafka.record_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 
 CONNECT_SECONDS = 3.0  # for connecting, however short the poll
@@ -135,7 +135,7 @@ class KafkaSource(GroupSource):
                 KafkaConsumer,
                 self._config.brokers,
                 max(timeout, CONNECT_SECONDS),
-                partition_assignment_strategy=[CooperativeStickyAssignor],
+                partition_assignment_strategy=[GroupAssignor],
                 **kafka_python_settings(self._config, self._group, self._metadata_age),
             )
             net = consumer._client

@@ -1,0 +1,99 @@
+"""Assignment of the partitions of topics to the members of a consumer group, computed by its leader.
+
+The result is that of the cooperative sticky assignor of kafka-python, and so are the messages: members keep
+what they have as far as all have equally many, and a partition moves only after its owner has given it up.
+That assignor compares each partition with all others: 4 s of CPU for 10,000 partitions and 100 members, on the
+thread that sends the heartbeats of the leader.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from heapq import heapify, heapreplace
+from typing import Any
+
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
+from kafka.structs import TopicPartition
+
+
+class GroupAssignor(CooperativeStickyAssignor):
+    """Cooperative sticky assignor whose time grows with the number of partitions, not with its square."""
+
+    def assign(self, cluster: Any, members: Sequence[Any]) -> dict[str, ConsumerProtocolAssignment]:
+        """Return the assignment of each member.
+
+        Where members subscribe to different topics, kafka-python computes it.
+
+        Args:
+            cluster: Its ``partitions_for_topic`` returns the numbers of the partitions.
+            members: Each has ``member_id`` and decoded ``metadata``.
+        """
+        read = {one.member_id: self.parse_member_metadata(one.metadata) for one in members}
+        topics = [sorted(set(one.subscription)) for one in read.values()]
+        if any(one != topics[0] for one in topics):
+            found: dict[str, ConsumerProtocolAssignment] = super().assign(cluster, members)
+            return found
+        partitions = [
+            TopicPartition(topic, number)
+            for topic in topics[0]
+            for number in sorted(cluster.partitions_for_topic(topic) or ())
+        ]
+        claimed = {member: one.partitions for member, one in read.items()}
+        owned = _undisputed(claimed, {member: one.generation for member, one in read.items()})
+        existing = set(partitions)
+        wanted = balanced(
+            partitions, {member: [p for p in ours if p in existing] for member, ours in owned.items()}
+        )
+        owners = {partition: member for member, ours in owned.items() for partition in ours}
+        return {
+            member: self._answer([p for p in ours if owners.get(p, member) == member])
+            for member, ours in wanted.items()
+        }
+
+    def _answer(self, partitions: Sequence[TopicPartition]) -> ConsumerProtocolAssignment:
+        by_topic: dict[str, list[int]] = defaultdict(list)
+        for topic, number in partitions:
+            by_topic[topic].append(number)
+        assigned = sorted((topic, sorted(numbers)) for topic, numbers in by_topic.items())
+        return ConsumerProtocolAssignment(self.version, assigned, b"")
+
+
+def balanced(
+    partitions: Sequence[TopicPartition], owned: Mapping[str, Sequence[TopicPartition]]
+) -> dict[str, list[TopicPartition]]:
+    """Return the partitions of each member: equally many, but for one, with as few moves as possible.
+
+    Args:
+        partitions: All partitions.
+        owned: Partitions of each member until now; nobody else has one of them.
+    """
+    least, more = divmod(len(partitions), len(owned))
+    kept: dict[str, list[TopicPartition]] = {}
+    for member in sorted(owned, key=lambda one: (-len(owned[one]), one)):
+        kept[member] = sorted(owned[member])[: least + (more > 0)]
+        more -= len(kept[member]) > least
+    taken = {partition for ours in kept.values() for partition in ours}
+    waiting = [(len(ours), member) for member, ours in kept.items()]
+    heapify(waiting)
+    for partition in partitions:
+        if partition not in taken:
+            count, member = waiting[0]
+            kept[member].append(partition)
+            heapreplace(waiting, (count + 1, member))
+    return kept
+
+
+def _undisputed(
+    claimed: Mapping[str, Sequence[TopicPartition]], generations: Mapping[str, int]
+) -> dict[str, list[TopicPartition]]:
+    """Return the claims without those of members that missed a rebalance, where another claims the same."""
+    claims = Counter(partition for ours in claimed.values() for partition in ours)
+    newest: dict[TopicPartition, str] = {}
+    for member in sorted(claimed, key=lambda one: generations[one]):
+        newest |= {partition: member for partition in claimed[member] if claims[partition] > 1}
+    return {
+        member: [partition for partition in ours if newest.get(partition, member) == member]
+        for member, ours in claimed.items()
+    }
