@@ -7,6 +7,11 @@ stamps each record with the wall clock. First the topic holds records that wait,
 are read is measured. Then records come at half of this rate. The latency of a record is the wall clock when
 the COMMIT of its batch returned, minus its stamp. Snapshots fall into the measured time; its first seconds do
 not count.
+
+Broker, producer and engine share the machine. So the CPU that each of them and each thread of the engine
+takes for a record is printed, and how many cores are needed at the rate. Where that is nearly all of them,
+records wait for a core, and the latency is that of the machine. The turns of the engine that took longest are
+printed with the time of their phases.
 """
 
 from __future__ import annotations
@@ -15,22 +20,51 @@ import argparse
 import gc
 import json
 import multiprocessing
+import os
 import tempfile
+import threading
 import time
+from collections import defaultdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 if TYPE_CHECKING:
     from pipeline.engine.engine import Engine
+    from pipeline.local_kafka.broker import LocalBroker
 
 TOPIC, PARTITIONS = "latency", 4
 #: Beginning of the paced records that does not count.
 SETTLING_SECONDS = 3.0
 #: Share of the waiting records after which the rate is measured: series begin in the first ones.
 BEGINNING = 0.4
+#: Most records with one stamp, and the pause of the producer between two bursts.
+BURST, PAUSE_SECONDS = 5_000, 0.005
+#: Turns whose phases are printed.
+SLOWEST = 5
+
+
+class RecordMaker:
+    """Makes records of equal length, at a small part of the time that formatting each would take."""
+
+    def __init__(self, series: int) -> None:
+        """Format one record of each series."""
+        first = b'{"sensor":"s00000","ts":%019d,"value":00.000}' % 0
+        self._stamp, self._value = first.index(b"0" * 19), first.index(b"00.000")
+        rows = [b'{"sensor":"s%05d","ts":%019d,"value":00.000}' % (number, 0) for number in range(series)]
+        self._rows = np.array(rows).view(np.uint8).reshape(series, -1)
+        values = [b"%.3f" % (20 + number / 100) for number in range(97)]
+        self._values = np.array(values).view(np.uint8).reshape(97, -1)
+
+    def records(self, numbers: np.ndarray, stamp_ns: int) -> list[bytes]:
+        """Return the records with these numbers; the series come in turn."""
+        rows = self._rows[numbers % len(self._rows)]
+        rows[:, self._stamp : self._stamp + 19] = np.frombuffer(b"%019d" % stamp_ns, np.uint8)
+        rows[:, self._value : self._value + 6] = self._values[numbers % 97]
+        return list(rows.view(f"S{rows.shape[1]}").ravel().tolist())
 
 
 def produce(brokers: str, series: int, orders: Connection) -> None:
@@ -45,24 +79,21 @@ def produce(brokers: str, series: int, orders: Connection) -> None:
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5, "compression.type": "lz4"})
+    maker = RecordMaker(series)
     while (order := orders.recv()) is not None:
         records, rate = order
         began, sent = time.time(), 0
         while sent < records:
             now = time.time()
             due = records if not rate else min(records, int((now - began) * rate))
-            burst, stamp = min(due, sent + 5_000), int(now * 1e9)
-            for number in range(sent, burst):
-                record = b'{"sensor":"s%05d","ts":%d,"value":%.3f}' % (
-                    number % series,
-                    stamp,
-                    20 + number % 97 / 100,
-                )
-                producer.produce(TOPIC, record, partition=number % PARTITIONS)
-            sent = burst
+            burst = np.arange(sent, min(due, sent + BURST))
+            for partition in range(PARTITIONS):
+                ours = maker.records(burst[burst % PARTITIONS == partition], int(now * 1e9))
+                producer.produce_batch(TOPIC, [{"value": one} for one in ours], partition=partition)
+            sent += len(burst)
             producer.poll(0)
             if rate and sent >= due:
-                time.sleep(0.005)
+                time.sleep(PAUSE_SECONDS)
             while not rate and len(producer) > 50_000:
                 producer.poll(0.05)
         producer.flush()
@@ -87,6 +118,64 @@ class Latencies:
         """Nothing to release."""
 
 
+class Turns:
+    """Time of each turn of an engine, by phase, and the collections of garbage."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Measure from now on."""
+        self._engine = engine
+        self.seconds: list[dict[str, float]] = []
+        self._collections: list[tuple[float, str]] = []
+        gc.callbacks.append(self._note)
+
+    def _note(self, phase: str, info: dict[str, Any]) -> None:
+        self._collections.append((time.perf_counter(), phase))
+
+    def clear(self) -> None:
+        """Forget what was measured."""
+        self.seconds.clear()
+        self._collections.clear()
+
+    def take(self) -> None:
+        """Let the engine take a turn."""
+        before, began, cpu = self._phases(), time.perf_counter(), time.thread_time()
+        self._engine.turn(0.1)
+        turn, used = time.perf_counter() - began, time.thread_time() - cpu
+        phases = {name: seconds - before.get(name, 0.0) for name, seconds in self._phases().items()}
+        rest = turn - sum(phases.values())
+        self.seconds.append({"turn": turn, "cpu": used} | phases | {"rest": rest})
+
+    def slowest(self) -> list[dict[str, float]]:
+        """Return the turns that took longest beside waiting for records, in ms."""
+        order = sorted(self.seconds, key=lambda one: one["poll"] - one["turn"])
+        return [{name: round(1e3 * seconds, 1) for name, seconds in one.items()} for one in order[:SLOWEST]]
+
+    def longest_collection(self) -> float:
+        """Return the seconds of the longest collection of garbage."""
+        pairs = zip(self._collections, self._collections[1:], strict=False)
+        return max((end - start for (start, one), (end, _) in pairs if one == "start"), default=0.0)
+
+    def _phases(self) -> dict[str, float]:
+        metrics = self._engine.parts.metrics
+        names = ("poll", "score", "commit", "snapshot")
+        return {
+            name: metrics._metrics.flow.stage_seconds.labels(metrics._stream, name)._value.get()
+            for name in names
+        }
+
+
+def cpu_seconds(others: dict[str, int]) -> dict[str, float]:
+    """Return the CPU time so far of the threads of this process, and of others by their process ids."""
+    names = {one.native_id: one.name for one in threading.enumerate()}
+    used: dict[str, float] = defaultdict(float)
+    for thread in psutil.Process().threads():
+        used[names.get(thread.id, "threads of libraries")] += thread.user_time + thread.system_time
+    for name, pid in others.items():
+        times = psutil.Process(pid).cpu_times()
+        used[name] = times.user + times.system
+    return used
+
+
 def reached_rate(engine: Engine, sink: Latencies, records: int) -> float:
     """Return the records a second at which ``records`` that wait are committed."""
     while sink.records < BEGINNING * records:
@@ -98,15 +187,16 @@ def reached_rate(engine: Engine, sink: Latencies, records: int) -> float:
 
 
 def measure(
-    engine: Engine, sink: Latencies, orders: Connection, options: argparse.Namespace
+    engine: Engine, sink: Latencies, orders: Connection, options: argparse.Namespace, others: dict[str, int]
 ) -> dict[str, Any]:
-    """Return the reached rate, the rate of the paced records and their latencies.
+    """Return the reached rate, the rate of the paced records, their latencies and the CPU.
 
     Args:
         engine: The engine, which owns its partitions.
         sink: Notes the latencies.
         orders: Orders to the producer.
         options: Options of the command line.
+        others: Process ids of the producer and of the broker.
     """
     orders.send((options.waiting, 0))
     orders.recv()
@@ -115,34 +205,34 @@ def measure(
     records = int(rate * (SETTLING_SECONDS + options.seconds))
     before = sink.records
     orders.send((records, rate))
-    began, settled, turns, pauses = time.monotonic(), False, [], []
-    gc.callbacks.append(lambda phase, info: pauses.append((time.perf_counter(), info["generation"])))
+    turns, began = Turns(engine), time.monotonic()
+    settled: tuple[float, int, dict[str, float]] | None = None
     while sink.records - before < records:
-        turn_began = time.perf_counter()
-        engine.turn(0.1)
-        turns.append(time.perf_counter() - turn_began)
-        if not settled and time.monotonic() - began > SETTLING_SECONDS:
-            settled = True
+        turns.take()
+        if settled is None and time.monotonic() - began > SETTLING_SECONDS:
+            settled = time.monotonic(), sink.records, cpu_seconds(others)
             sink.seconds.clear()
             turns.clear()
-            pauses.clear()
+    assert settled is not None
+    lasted, counted = time.monotonic() - settled[0], sink.records - settled[1]
+    used = {name: s - settled[2].get(name, 0.0) for name, s in cpu_seconds(others).items()}
     took = orders.recv()
     found = np.concatenate(sink.seconds)
-    collected = [
-        (end - start, generation)
-        for (start, generation), (end, _) in zip(pauses[::2], pauses[1::2], strict=False)
-    ]
     return {
         "reached": round(reached),
         "rate": round(records / took),
         "ms": {f"p{q}": float(np.percentile(found, q)) * 1e3 for q in (50, 90, 99, 99.9)}
         | {"max": float(found.max()) * 1e3},
-        "longest_turn_ms": max(turns) * 1e3,
-        "longest_collection_ms": max((seconds for seconds, _ in collected), default=0.0) * 1e3,
+        "cpu_us_per_record": {
+            name: round(1e6 * s / counted, 2) for name, s in used.items() if s >= 0.001 * lasted
+        },
+        "cores_used": round(sum(used.values()) / lasted, 2),
+        "slowest_turns_ms": turns.slowest(),
+        "longest_collection_ms": turns.longest_collection() * 1e3,
     }
 
 
-def run(options: argparse.Namespace, folder: Path, broker: str) -> dict[str, Any]:
+def run(options: argparse.Namespace, folder: Path, broker: LocalBroker) -> dict[str, Any]:
     """Return the figures of an engine on ``broker`` with its files in ``folder``."""
     from detectors.composite.warmup import compile_kernels
     from pipeline.config.schema import Config
@@ -154,7 +244,7 @@ def run(options: argparse.Namespace, folder: Path, broker: str) -> dict[str, Any
     from storage.history.writer import HistoryWriter
 
     stream = {
-        "source": {"kafka": {"brokers": [broker], "topics": [TOPIC], "client": options.client}},
+        "source": {"kafka": {"brokers": [broker.address], "topics": [TOPIC], "client": options.client}},
         "format": {"json": {"series": "sensor", "time": "ts", "time_unit": "ns", "values": "value"}},
         "detector": options.detector,
     }
@@ -163,7 +253,7 @@ def run(options: argparse.Namespace, folder: Path, broker: str) -> dict[str, Any
     )
     sink, settings = Latencies(), config.streams["latency"]
     ours, theirs = multiprocessing.Pipe()
-    feeder = multiprocessing.Process(target=produce, args=(broker, options.series, theirs))
+    feeder = multiprocessing.Process(target=produce, args=(broker.address, options.series, theirs))
     feeder.start()
     with open_database(config) as database:
         engine = build_engine(
@@ -181,7 +271,9 @@ def run(options: argparse.Namespace, folder: Path, broker: str) -> dict[str, Any
         while len(engine.parts.ownership.positions) < PARTITIONS:
             engine.turn(0.1)
         try:
-            return measure(engine, sink, ours, options)
+            assert feeder.pid is not None
+            others = {"producer": feeder.pid, "broker": broker.status().pid}
+            return measure(engine, sink, ours, options, others)
         finally:
             ours.send(None)
             feeder.join()
@@ -209,13 +301,18 @@ def main() -> None:
             admin = KafkaAdminClient(bootstrap_servers=broker.address)
             admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
             admin.close()
-            found = run(options, Path(folder), broker.address)
+            found = run(options, Path(folder), broker)
         finally:
             broker.down()
     print(
         f"{options.detector}, {options.series:,} series: {found['reached']:,} records/s are reached; at "
         f"{found['rate']:,}/s " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in found["ms"].items())
     )
+    for name, micros in sorted(found["cpu_us_per_record"].items(), key=lambda one: -one[1]):
+        print(f"{micros:6.2f} µs of CPU a record, {micros * found['rate'] / 1e6:.2f} cores: {name}")
+    print(f"{found['cores_used']} of {os.cpu_count()} cores are used")
+    for turn in found["slowest_turns_ms"]:
+        print("slow turn, ms:", ", ".join(f"{name} {ms}" for name, ms in turn.items()))
     print(json.dumps({"benchmark": "latency", **vars(options), **found}))
 
 
