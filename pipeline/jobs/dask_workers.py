@@ -22,7 +22,7 @@ from pipeline.jobs import tasks
 from pipeline.jobs.task_types import Task
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
     from distributed.security import Security
 
 log = structlog.get_logger(__name__)
@@ -31,6 +31,9 @@ CONNECT_SECONDS = 10.0
 #: Time that a worker waits for its scheduler before it restarts, and the pause before the restart.
 SCHEDULER_TIMEOUT_SECONDS = 60.0
 RESTART_SECONDS = 2.0
+
+#: Time that a local worker has to end in order before it is killed.
+STOP_SECONDS = 0.5
 
 _LOCAL_SETTINGS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 0,
@@ -149,7 +152,22 @@ class DaskWorkers:
             silence_logs=logging.ERROR,
         )
         self._stack.enter_context(cluster)
+        self._stack.callback(_end_processes, cluster)
         return self._stack.enter_context(Client(cluster, set_as_default=False))
+
+
+def _end_processes(cluster: LocalCluster) -> None:
+    """End the worker processes of a local cluster.
+
+    They keep nothing that is needed. Dask itself would wait four seconds for each to end in order.
+    """
+    import asyncio
+
+    async def close_all() -> None:
+        nannies = [one.close(timeout=STOP_SECONDS) for one in cluster.workers.values()]
+        await asyncio.gather(*nannies, return_exceptions=True)
+
+    cluster.sync(close_all)
 
 
 def run_worker(scheduler: str, tls: Tls | None, gpu: bool, stopping: threading.Event) -> None:

@@ -13,7 +13,7 @@ from distributed import Client
 
 from pipeline.config.retraining import Cluster
 from pipeline.config.schema import Config
-from pipeline.jobs.dask_workers import DaskWorkers
+from pipeline.jobs.dask_workers import STOP_SECONDS, DaskWorkers
 from pipeline.jobs.runner_process import RunnerProcess
 from pipeline.jobs.worker_environment import runner_environment, worker_environment
 from storage.sql.database import Database
@@ -53,6 +53,28 @@ def test_only_this_process_can_use_the_local_scheduler(workers):
     for address in (scheduler, scheduler.replace("tls://", "tcp://")):
         with pytest.raises((OSError, TimeoutError, ValueError, RuntimeError, TypeError)):
             Client(address, timeout="2s", set_as_default=False)
+
+
+def test_local_workers_are_gone_at_once(monkeypatch):
+    """Dask waits four seconds for each, in which a backfill would stand still at its end."""
+    from distributed.nanny import WorkerProcess
+
+    kill, given = WorkerProcess.kill, []
+
+    async def noted(process, *, timeout, **named):
+        given.append(timeout)
+        await kill(process, timeout=timeout, **named)
+
+    monkeypatch.setattr(WorkerProcess, "kill", noted)
+    workers = DaskWorkers(Cluster(), 2)
+    workers.client().wait_for_workers(2, timeout=120)
+    processes = [
+        one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())
+    ]
+    workers.close()
+    assert given == [STOP_SECONDS] * 2
+    assert len(processes) == 2
+    assert psutil.wait_procs(processes, timeout=120)[1] == []
 
 
 def test_another_certificate_is_refused(workers):
@@ -121,7 +143,7 @@ def test_a_worker_inherits_nothing_that_opens_the_database():
 IN_A_RUNNER = """
 import os
 from pipeline.config.schema import Config
-from pipeline.jobs.dask_workers import DaskWorkers
+from pipeline.jobs.dask_workers import STOP_SECONDS, DaskWorkers
 from pipeline.jobs.worker_environment import forget_database_variables
 import psutil
 
