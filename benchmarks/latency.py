@@ -48,7 +48,7 @@ SLOWEST = 5
 
 
 class RecordMaker:
-    """Makes records of equal length, at a small part of the time that formatting each would take."""
+    """Makes records of equal length, faster than by formatting each."""
 
     def __init__(self, series: int) -> None:
         """Format one record of each series."""
@@ -165,7 +165,7 @@ class Turns:
 
 
 def cpu_seconds(others: dict[str, int]) -> dict[str, float]:
-    """Return the CPU time so far of the threads of this process, and of others by their process ids."""
+    """Return the CPU time of the threads of this process, and of others."""
     names = {one.native_id: one.name for one in threading.enumerate()}
     used: dict[str, float] = defaultdict(float)
     for thread in psutil.Process().threads():
@@ -189,7 +189,7 @@ def reached_rate(engine: Engine, sink: Latencies, records: int) -> float:
 def measure(
     engine: Engine, sink: Latencies, orders: Connection, options: argparse.Namespace, others: dict[str, int]
 ) -> dict[str, Any]:
-    """Return the reached rate, the rate of the paced records, their latencies and the CPU.
+    """Return the reached rate, the paced rate, the latencies and the CPU.
 
     Args:
         engine: The engine, which owns its partitions.

@@ -3,15 +3,15 @@
     python -m benchmarks.membership [--members 100] [--partitions 10000] [--limit-seconds 300]
 
 The engines of all members run in this process, one after the other, on an in-memory log and on a real
-PostgreSQL. A simulated coordinator rebalances the group with the assignor of the daemon: members keep what they
-have where they can, and a partition moves in two rebalances. All else is the code of the daemon: positions
+PostgreSQL. A simulated coordinator rebalances the group with the assignor of the daemon: members keep what
+they have where they can, and a partition moves in two rebalances. All else is the code of the daemon: positions
 with their fence, snapshots, commits. Phases: all start; a record for each partition is committed; each
 partition has a snapshot; a tenth of the members ends without a word, and comes back; half of them do; a storm
 in which a tenth ends and another tenth joins, ten times, before the group is settled; each member is
 restarted in order, as in an upgrade.
 
-Each phase prints its rebalances and the time of the assignor, its takeovers and the time of one, the CPU of all
-members together and of PostgreSQL, and what PostgreSQL did: transactions and bytes of its log. The account at
+Each phase prints its rebalances and the time of the assignor, its takeovers and the time of one, the CPU of
+all members together and of PostgreSQL, and what PostgreSQL did: transactions and bytes of its log. The account at
 the end must balance. No phase begins after the limit.
 """
 
@@ -76,7 +76,7 @@ class Coordinator:
         return self._targets[member]
 
     def rebalance(self) -> bool:
-        """Rebalance if members came, went or gave partitions up; return whether that was so."""
+        """Rebalance if members came, went or gave partitions up; return if so."""
         if not self._changed:
             return False
         self._changed = False
@@ -172,7 +172,7 @@ class Group:
         del self.members[:count]
 
     def restart_each(self) -> None:
-        """Restart a tenth of the members in order, one tenth after the other, and settle in between."""
+        """Restart all members in order, a tenth at a time."""
         count = max(len(self.members) // 10, 1)
         for _ in range(0, len(self.members), count):
             for engine in self.members[:count]:
@@ -271,7 +271,7 @@ def phase(group: Group, name: str, act: Callable[[], object]) -> dict[str, Any]:
 
 
 def load_of(database: Database) -> tuple[int, int, float]:
-    """Return the transactions, the bytes of the log and the CPU seconds of PostgreSQL so far."""
+    """Return transactions, bytes of the log and CPU seconds of PostgreSQL."""
     time.sleep(1.1)  # it publishes its counts once a second
     with database.read() as connection:
         row = connection.execute(_LOAD, {"name": database.url.database}).one()

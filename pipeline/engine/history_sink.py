@@ -50,7 +50,7 @@ class HistorySink:
             self._writer.hasten()  # a page of another process shows the chart of a new anomaly
 
     def begin_writing(self, partition: Partition) -> Callable[[], bool]:
-        """Begin to write what is appended; return a function that returns whether it is written."""
+        """Begin to write what is appended; return a function that tells if it is."""
         return self._writer.begin_writing(partition)
 
     def durable(self, partition: Partition, offset: int) -> None:

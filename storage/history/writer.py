@@ -176,7 +176,7 @@ class HistoryWriter:
         self._do(self._flush)
 
     def begin_writing(self, partition: Partition) -> Callable[[], bool]:
-        """Start writing the buffer of a partition, so that a ``barrier`` soon after is short.
+        """Start writing a partition's buffer, so that a ``barrier`` is short.
 
         Return a function that returns whether that is done, or need not be waited for.
         """

@@ -56,7 +56,7 @@ def test_only_this_process_can_use_the_local_scheduler(workers):
 
 
 def test_local_workers_are_gone_at_once(monkeypatch):
-    """Dask waits four seconds for each, in which a backfill would stand still at its end."""
+    """Dask waits four seconds for each, at the end of a backfill."""
     from distributed.nanny import WorkerProcess
 
     kill, given = WorkerProcess.kill, []

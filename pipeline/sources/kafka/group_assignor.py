@@ -1,9 +1,9 @@
-"""Assignment of the partitions of topics to the members of a consumer group, computed by its leader.
+"""Assignment of partitions to the members of a consumer group.
 
-The result is that of the cooperative sticky assignor of kafka-python, and so are the messages: members keep
-what they have as far as all have equally many, and a partition moves only after its owner has given it up.
-That assignor compares each partition with all others: 4 s of CPU for 10,000 partitions and 100 members, on the
-thread that sends the heartbeats of the leader.
+The leader computes it. The result is that of the cooperative sticky assignor of kafka-python, and so are the
+messages: members keep what they have as far as all have equally many, and a partition moves only after its
+owner has given it up. That assignor compares each partition with all others: 4 s of CPU for 10,000 partitions
+and 100 members, on the thread that sends the heartbeats of the leader.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kafka.structs import TopicPartition
 
 
 class GroupAssignor(CooperativeStickyAssignor):
-    """Cooperative sticky assignor whose time grows with the number of partitions, not with its square."""
+    """Cooperative sticky assignor for thousands of partitions."""
 
     def assign(self, cluster: Any, members: Sequence[Any]) -> dict[str, ConsumerProtocolAssignment]:
         """Return the assignment of each member.
@@ -63,7 +63,7 @@ class GroupAssignor(CooperativeStickyAssignor):
 def balanced(
     partitions: Sequence[TopicPartition], owned: Mapping[str, Sequence[TopicPartition]]
 ) -> dict[str, list[TopicPartition]]:
-    """Return the partitions of each member: equally many, but for one, with as few moves as possible.
+    """Return the partitions of each member: equally many, with few moves.
 
     Args:
         partitions: All partitions.
@@ -88,7 +88,7 @@ def balanced(
 def _undisputed(
     claimed: Mapping[str, Sequence[TopicPartition]], generations: Mapping[str, int]
 ) -> dict[str, list[TopicPartition]]:
-    """Return the claims without those of members that missed a rebalance, where another claims the same."""
+    """Return the claims, of several to one partition the newest."""
     claims = Counter(partition for ours in claimed.values() for partition in ours)
     newest: dict[TopicPartition, str] = {}
     for member in sorted(claimed, key=lambda one: generations[one]):

@@ -1,4 +1,4 @@
-"""A worker that starts on a busy machine is left alone, one that hangs is replaced."""
+"""A worker that starts slowly is left alone, one that hangs is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots leave the loop time for records between them, and wait for no long write."""
+"""Snapshots leave time for records, and wait for no long write."""
 
 from __future__ import annotations
 

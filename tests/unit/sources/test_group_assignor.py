@@ -41,7 +41,7 @@ class Group:
         }
 
     def settle(self) -> int:
-        """Rebalance until nothing moves, and return the number of partitions that changed their member."""
+        """Rebalance until nothing moves, and return how many partitions moved."""
         before = {p: name for name, ours in self.owned.items() for p in ours}
         for _ in range(3):
             given = self.round()
@@ -97,7 +97,7 @@ def test_members_come_and_go_and_no_more_moves_than_by_kafka_python(seed):
 
 
 def test_thousands_of_partitions():
-    """Nobody loses a partition because another member leaves, and as few as can be move back."""
+    """Nobody loses a partition when another leaves, and few move back."""
     group = Group({"t": 10_000}, 100)
     group.settle()
     group.check()
