@@ -4,15 +4,15 @@
 
 The engines of all members run in this process, one after the other, on an in-memory log and on a real
 PostgreSQL. A simulated coordinator rebalances the group with the assignor of the daemon: members keep what
-they have where they can, and a partition moves in two rebalances. All else is the code of the daemon: positions
-with their fence, snapshots, commits. Phases: all start; a record for each partition is committed; each
-partition has a snapshot; a tenth of the members ends without a word, and comes back; half of them do; a storm
-in which a tenth ends and another tenth joins, ten times, before the group is settled; each member is
+they have where they can, and a partition moves in two rebalances. All else is the code of the daemon:
+positions with their fence, snapshots, commits. Phases: all start; a record for each partition is committed;
+each partition has a snapshot; a tenth of the members ends without a word, and comes back; half of them do; a
+storm in which a tenth ends and another tenth joins, ten times, before the group is settled; each member is
 restarted in order, as in an upgrade.
 
 Each phase prints its rebalances and the time of the assignor, its takeovers and the time of one, the CPU of
-all members together and of PostgreSQL, and what PostgreSQL did: transactions and bytes of its log. The account at
-the end must balance. No phase begins after the limit.
+all members together and of PostgreSQL, and what PostgreSQL did: transactions and bytes of its log. The
+account at the end must balance. No phase begins after the limit.
 """
 
 from __future__ import annotations
