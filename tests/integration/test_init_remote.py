@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,22 @@ def scored(daemon: Running, stream: str) -> int:
 
 
 # --------------------------------------------------------------------------------------------- SQL
+
+
+def test_a_missing_file_of_sqlite_is_named_and_not_made() -> None:
+    assert "there is no such file" in problem("--from", "sqlite:///missing.db")
+    assert not Path("missing.db").exists()
+
+
+def test_a_file_of_sqlite_with_a_space_in_its_name() -> None:
+    with closing(sqlite3.connect("my plant.db")) as connection:
+        connection.execute("CREATE TABLE readings (id INTEGER PRIMARY KEY, t TEXT, sensor TEXT, v REAL)")
+        rows = [(f"2026-03-14 00:{i:02}:00", f"s{i % 2}", 20 + i % 7) for i in range(40)]
+        connection.executemany("INSERT INTO readings (t, sensor, v) VALUES (?, ?, ?)", rows)
+        connection.commit()
+    result = init("--from", "sqlite:///my plant.db")
+    assert result.exit_code == 0, result.output
+    assert "40 of 40 records are decoded" in result.output
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from typing import Any
@@ -66,6 +67,61 @@ def test_a_bad_sample_is_a_dead_letter_of_its_own_that_can_be_replayed():
     assert [json.loads(line)["m"] for line in (letter.value or b"").splitlines()] == [[bad[0]], [bad[1]]]
     fixed = (letter.value or b"").replace(b'"RUN"', b"7").replace(b'"soon"', str(T).encode())
     assert points(decode(form, fixed)) == [("p\0c", 7), ("p\0d", 1)]
+
+
+IN_ARRAYS = {"series": "dev", "time": "m.t", "values": {"v": "m.v"}}
+BY_NAME = {"series": "$name", "time": "t", "values": ["v"], "samples": "*"}
+BY_TIME = {"series": "dev", "time": "$name", "values": ["v"], "samples": "days.*"}
+IN_MEMBERS = {"series": ["dev", "$name"], "time": "t", "values": ["v"], "samples": "m.*"}
+
+
+@pytest.mark.parametrize(
+    ("form", "record", "series", "bad"),
+    [
+        (IN_ARRAYS, {"dev": "a", "m": {"t": [T, T + 1, T + 2], "v": [0, "RUN", 2]}}, ["a", "a"], 1),
+        (IN_MEMBERS, {"dev": "a", "m": {"x": [{"t": T, "v": 0}, {"t": T + 1, "v": "RUN"}]}}, ["a\0x"], 0),
+        (BY_NAME, {"x": {"t": T, "v": 0}, "y": {"t": T, "v": "RUN"}, "note": "z"}, ["x"], 0),
+        (BY_TIME, {"dev": "a", "days": {"2026-03-02": {"v": 0}, "soon": {"v": 1}}}, ["a"], 0),
+    ],
+)
+def test_arrays_beside_each_other_and_members_of_objects(form, record, series, bad):
+    """The good samples are points. The bad one is a dead letter that holds it alone, and can be replayed."""
+    found = decode(form, json.dumps(record))
+    assert found.columns.keys.flat() == series
+    assert (np.diff(found.columns.time) >= 0).all()
+    (letter,) = found.dead
+    assert letter.partial
+    again = decode(form, letter.value or b"")
+    assert points(again) == []
+    assert [one.reason for one in again.dead] == [letter.reason]
+    repaired = decode(form, (letter.value or b"").replace(b'"RUN"', b"7").replace(b"soon", b"2026-03-03"))
+    assert len(repaired.columns) == 1
+    assert repaired.dead == []
+
+
+def test_arrays_of_other_lengths_are_refused():
+    found = decode(IN_ARRAYS, json.dumps({"dev": "a", "m": {"t": [T, T + 1], "v": [1]}}))
+    assert len(found.columns) == 0
+    assert "m.v has 1 elements, m.t has 2" in found.dead[0].detail
+
+
+def test_arrays_that_stand_in_another_array():
+    form = {"series": "id", "time": "at", "values": ["v"], "samples": "sensors"}
+    record = {"at": [T, T + 60], "sensors": [{"id": "a", "v": [1, 2]}, {"id": "b", "v": [3, None]}]}
+    found = decode(form, json.dumps(record))
+    assert sorted(found.columns.keys.flat()) == ["a", "a", "b", "b"]
+    assert np.nansum(found.columns.values) == 6
+    assert found.dead == []
+
+
+def test_json_in_base64_and_a_null_parent_of_the_value():
+    inner = base64.b64encode(gzip.compress(TWO[0].encode(), mtime=0)).decode()
+    form = {"series": "data.k", "time": "data.t", "values": {"v": "data.v"}}
+    assert points(decode(form, json.dumps({"data": inner}))) == [("a", 1.0)]
+    form = {"series": "k", "time": "t", "values": {"v": "r.v"}}
+    found = decode(form, json.dumps({"k": "a", "t": T, "r": None}))
+    assert np.isnan(found.columns.values).all()
+    assert (len(found.columns), found.dead) == (1, [])
 
 
 def test_a_line_that_is_not_json_among_others():
