@@ -243,8 +243,8 @@ class SampleReader:
             if len(content) != len(times):
                 raise RefusedError(
                     "wrong_type",
-                    f"{name} has {len(content)} elements, {time} has {len(times)}; arrays beside each other have "
-                    "one element for each sample",
+                    f"{name} has {len(content)} elements, {time} has {len(times)}; arrays beside each other "
+                    "have one element for each sample",
                 )
         return len(times)
 
