@@ -76,6 +76,12 @@ class Aggregate(ConfigModel):
         description="channel → function of the value with the same name, or channel → {function: "
         "field}; these are the channels of the stream",
     )
+    silence: Duration | None = Field(
+        None,
+        description="time for which all records of a partition may be late together, such as the time between "
+        "two uploads; after a longer silence of a partition its intervals count 0 by the clock of the machine; "
+        "default: one interval, and longer once records came later than that",
+    )
 
 
 class Limit(ConfigModel):
@@ -316,6 +322,12 @@ class Stream(ConfigModel):
         from pipeline.core.trading_calendar import zone_of_calendar  # compiled code, which few streams need
 
         return zone_of_calendar(self.calendar)
+
+    @property
+    def schedule_timezone(self) -> str:
+        """Time zone of the schedule of trainings."""
+        given = "timezone" in self.retraining.model_fields_set
+        return (not given and self.local_timezone) or self.retraining.timezone
 
     @property
     def channels(self) -> tuple[str, ...]:

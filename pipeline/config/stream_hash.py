@@ -53,5 +53,7 @@ def config_hash(stream: Stream) -> str:
                 call_default_factory=True
             ):
                 del form[key]
+    if values["aggregate"] is not None and values["aggregate"]["silence"] is None:
+        del values["aggregate"]["silence"]
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

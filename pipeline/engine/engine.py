@@ -73,7 +73,7 @@ class Engine:
     _result: BatchResult | None = None  # the source of ``_pending``
     _to_acquire: dict[Partition, float] = field(default_factory=dict)  # partition → time of the next attempt
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until an operator acts
-    _ended: set[Partition] = field(default_factory=set)  # their sessions ended, and no snapshot has that yet
+    _ended: set[Partition] = field(default_factory=set)  # by silence, and no snapshot has that yet
     _unreadable: dict[Partition, str] = field(default_factory=dict)  # the source tries them again by itself
     _missing_files: bool = True  # those that are gone since the last run are not ended yet
     _held: bool = False  # reading waits until an output has written more
@@ -124,7 +124,7 @@ class Engine:
             self._check_lag_and_identity()
             if self._result is None and not self.finished:
                 self._close_idle()
-                self._end_silent_sessions()
+                self._end_silent()
         return bool(records)
 
     @property
@@ -305,7 +305,8 @@ class Engine:
             self._emit_caught_up()
             self._store_ended()
         if fresh := [new for _, new in halves if new is not None and new.partition in ownership.positions]:
-            self._stage_commit(scorer.process(fresh))
+            silent = self.parts.silence.end(one.partition for one in fresh)
+            self._stage_commit(scorer.process(fresh, silent=silent))
 
     def _replay(self, batch: list[Records | TableRecords]) -> None:
         """Score committed records again.
@@ -375,6 +376,7 @@ class Engine:
         self._count_committed(self._pending)
         self._stop_broken_partitions(self._pending)
         assert self._result is not None
+        p.snapshots.renew_each(p.scorer.take_left_files())
         self._report_series_limit(self._result)
         self._report_new_codes(self._result)
         self._emit(self._result)
@@ -411,21 +413,35 @@ class Engine:
         elif (result := self.parts.scorer.close_idle(ready)) is not None:
             self.commit_between(result)
 
-    def _end_silent_sessions(self) -> None:
-        """Commit the ends of sessions in partitions without further records."""
-        positions, silent = self.parts.ownership.positions, self.parts.silence.over(time.monotonic())
-        offsets = {p: at for p in silent if p in positions and (at := positions[p].next_offset) is not None}
-        if (result := self.parts.scorer.end_silent(offsets)) is not None:
-            self._ended |= result.outcomes.keys()
-            self.commit_between(result)
-            if self._result is None:
-                self._store_ended()
+    def _end_silent(self) -> None:
+        """Commit the ends of sessions and intervals in partitions without further records."""
+        if self._result is not None:
+            return
+        positions, scorer = self.parts.ownership.positions, self.parts.scorer
+        silent = {
+            partition: (at, seconds)
+            for partition, seconds in self.parts.silence.seconds(time.monotonic()).items()
+            if partition in positions and (at := positions[partition].next_offset) is not None
+        }
+        if (result := scorer.end_silent(silent)) is not None:
+            self._commit_ended(result)
+        for partition, (at, seconds) in silent.items():
+            # One commit each, which an output has written or not as a whole.
+            while self._result is None and (result := scorer.end_silent_interval(partition, at, seconds)):
+                self._commit_ended(result)
+
+    def _commit_ended(self, result: BatchResult) -> None:
+        """Commit what silence ended, and store the state."""
+        self._ended |= result.outcomes.keys()
+        self.commit_between(result)
+        if self._result is None:
+            self._store_ended()
 
     def _store_ended(self) -> None:
-        """Store the state of partitions whose sessions have ended without a record.
+        """Store the state of partitions whose sessions or intervals have ended without a record.
 
         No record of theirs is read before. A replay from an earlier snapshot would take it for one of the
-        session that has ended. Where it cannot be stored, the partition is acquired again.
+        session or interval that has ended. Where it cannot be stored, the partition is acquired again.
         """
         while self._ended:
             partition = self._ended.pop()
@@ -555,6 +571,7 @@ class Engine:
         self._to_acquire.pop(partition, None)
         self._stopped.discard(partition)
         self._ended.discard(partition)
+        self.parts.silence.forget(partition)
         self.parts.ownership.drop(partition)
         self.parts.snapshots.forget(partition)
         self.parts.metrics.forget(partition)
@@ -582,7 +599,7 @@ class Engine:
 
     def _observe_silence(self, found: Mapping[Partition, OffsetBounds]) -> None:
         p = self.parts
-        if self._held or self._result is not None:
+        if self._held or self._result is not None or (p.silence.together and self._to_acquire):
             p.silence.clear()
             return
         unread = self._stopped | self._unreadable.keys()

@@ -116,7 +116,7 @@ def build_engine(
             gone_files=GoneFiles(database, reader, scorer, offloaded),
             sinks=sinks,
             writers=writers,
-            silence=Silence(scorer.silence_seconds),
+            silence=Silence(scorer.ends_by_silence, together=scorer.is_file_sequence),
             max_batch=config.engine.max_batch,
         )
     )

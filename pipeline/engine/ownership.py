@@ -276,6 +276,9 @@ class Ownership:
         for partition in [p for p in self._open if not self.recovering(p)]:
             position = self.positions[partition]
             assert position.next_offset is not None
+            yield from self._scorer.replay_silent_intervals(
+                partition, position.next_offset, position.watermark_ns
+            )
             if (
                 not position.counts.buffered and self._scorer.buffered_records(partition)
             ) or self._scorer.has_ended(partition, position.watermark_ns):

@@ -1,12 +1,17 @@
-"""Silence of partitions, which ends sessions that no further record ends.
+"""Silence of partitions, which ends sessions and intervals that no further record ends.
 
 A partition is silent while it is read to its end and its log does not grow. The time counts from the last
 check that found it otherwise, so an outage of the source, or reading that waits, is no silence.
+
+A file of a followed folder ends when the next one begins, so its folder is silent while all files are, and only
+if the file that grew last has grown while it was followed: files that are written elsewhere and moved into the folder
+say nothing about the time until the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,11 +33,13 @@ class _Seen:
 class Silence:
     """Silence of the partitions of one stream.
 
-    After ``seconds`` the sessions have ended; None: they do not end so.
+    ``is_used`` is False where nothing depends on it, ``together`` where the partitions are files of a folder.
     """
 
-    seconds: float | None
+    is_used: bool
+    together: bool = False
     _seen: dict[Partition, _Seen] = field(default_factory=dict)
+    _grown: set[Partition] = field(default_factory=set)  # after they were read to their end
 
     def observe(self, offsets: Mapping[Partition, tuple[int, int]], now: float) -> None:
         """Take a check of the partitions that are read.
@@ -43,23 +50,44 @@ class Silence:
             offsets: Next offset to read and end of the log of each.
             now: Monotonic time, seconds.
         """
-        if self.seconds is None:
+        if not self.is_used:
             return
         before, self._seen = self._seen, {}
         for partition, pair in offsets.items():
+            seen = before.get(partition)
+            if seen is not None and seen.offsets != pair:
+                self._grown.add(partition)
             if pair[1] - pair[0] > MAX_UNREAD_OFFSETS:
                 continue
-            seen = before.get(partition)
             if seen is None or seen.offsets != pair:
                 seen = _Seen(pair, now)
             self._seen[partition] = seen
+        if self.together and len(self._seen) < len(offsets):
+            self.clear()
 
     def clear(self) -> None:
         """End the silence of all partitions: their logs cannot be seen."""
         self._seen.clear()
 
-    def over(self, now: float) -> list[Partition]:
-        """Return the partitions that are silent for ``seconds``."""
-        if self.seconds is None:
-            return []
-        return sorted(p for p, seen in self._seen.items() if now - seen.since >= self.seconds)
+    def end(self, partitions: Iterable[Partition]) -> dict[Partition, float]:
+        """End the silence of partitions that have records again; return its length in seconds."""
+        now, lengths = time.monotonic(), {}
+        for partition in partitions:
+            if (seen := self._seen.pop(partition, None)) is not None:
+                lengths[partition] = now - seen.since
+                self._grown.add(partition)
+        return lengths
+
+    def forget(self, partition: Partition) -> None:
+        """Forget a partition that is lost."""
+        self._seen.pop(partition, None)
+        self._grown.discard(partition)
+
+    def seconds(self, now: float) -> dict[Partition, float]:
+        """Return for how long each partition is silent."""
+        if not self.together:
+            return {partition: now - seen.since for partition, seen in sorted(self._seen.items())}
+        last = max(self._seen, key=lambda partition: self._seen[partition].since, default=None)
+        if last is None or last not in self._grown:
+            return {}
+        return dict.fromkeys(sorted(self._seen), now - self._seen[last].since)

@@ -8,7 +8,7 @@ snapshot and the offloaded series always belong together.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -115,8 +115,12 @@ class Snapshots:
 
     def renew(self) -> None:
         """Take all of them soon: the state is no longer only what the records made of it."""
+        self.renew_each(list(self._taken))
+
+    def renew_each(self, partitions: Iterable[Partition]) -> None:
+        """Take those of some partitions soon, as ``renew``."""
         due = time.monotonic() - self._every
-        self._taken = dict.fromkeys(self._taken, (due, -1))
+        self._taken.update({partition: (due, -1) for partition in partitions if partition in self._taken})
 
     def forget(self, partition: Partition) -> None:
         """The partition is not ours any more; others may write its snapshot and its stored series."""

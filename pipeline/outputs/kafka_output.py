@@ -177,8 +177,9 @@ class KafkaOutput:
                 one = self._open.get(partition)
                 if one is None or partition not in rows:
                     continue
-                at = WrittenPosition(outcome.next_offset, at_end, one.identity)
-                if at[:2] <= one.written[:2]:
+                until = (outcome.watermark_ns or 0) if at_end else 0
+                at = WrittenPosition(outcome.next_offset, at_end, one.identity, until)
+                if at.order <= one.written.order:
                     continue
                 one.queue.append(_Batch(rows[partition], at))
                 self._waiting_rows += len(rows[partition])
@@ -268,7 +269,7 @@ class KafkaOutput:
             with self._changed:
                 batches = self._beginning(one.queue)
                 at = batches[-1].at if batches else one.written
-                revised = self._beginning([again for again in one.revised if again.after[:2] <= at[:2]])
+                revised = self._beginning([again for again in one.revised if again.after.order <= at.order])
             if not batches and not revised:
                 return
             rows = [batch.rows for batch in batches] + [again.rows for again in revised]
@@ -316,9 +317,9 @@ class KafkaOutput:
 
     def _forget_written(self, one: _OpenPartition, at: WrittenPosition) -> None:
         with self._changed:
-            while one.queue and one.queue[0].at[:2] <= at[:2]:
+            while one.queue and one.queue[0].at.order <= at.order:
                 self._waiting_rows -= len(one.queue.popleft().rows)
-            one.written = max(one.written, at, key=lambda position: position[:2])
+            one.written = max(one.written, at, key=lambda position: position.order)
             self._metrics.waiting.set(self._waiting_rows)
             self._changed.notify_all()
 

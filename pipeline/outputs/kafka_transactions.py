@@ -31,6 +31,8 @@ REQUEST_TIMEOUT_MS = 10_000
 #: Time after which the broker aborts a transaction whose process is gone.
 TRANSACTION_TIMEOUT_MS = 60_000
 CLOSE_TIMEOUT_SECONDS = 5.0
+#: Watermark behind all that can be written at an offset.
+LAST_NS = (1 << 63) - 1
 
 Answer = TypeVar("Answer")
 
@@ -38,12 +40,19 @@ Answer = TypeVar("Answer")
 class WrittenPosition(NamedTuple):
     """Offset below which all verdicts are written, of the log ``identity``.
 
-    ``flushed``: the points that waited at that offset when the input ended are written, too.
+    ``flushed``: points that no record released at that offset are written, too: those that waited when the
+    input ended, and those of a silence up to the watermark ``until_ns``.
     """
 
     offset: int
     flushed: bool
     identity: str
+    until_ns: int = 0
+
+    @property
+    def order(self) -> tuple[int, bool, int]:
+        """Position among those of the same log."""
+        return self.offset, self.flushed, self.until_ns
 
 
 class TransactionalWriter:
@@ -171,15 +180,19 @@ class TransactionalWriter:
 
 def metadata_of(position: WrittenPosition) -> str:
     """Return the text that is stored beside the offset of a position."""
-    return json.dumps({"flushed": position.flushed, "identity": position.identity})
+    until = {"until": position.until_ns} if position.flushed else {}
+    return json.dumps({"flushed": position.flushed, "identity": position.identity} | until)
 
 
 def position_of(offset: int, metadata: str | None) -> WrittenPosition:
     """Return the position of a stored offset and its text."""
     try:
         known = json.loads(metadata or "{}")
-        return WrittenPosition(offset, bool(known.get("flushed")), str(known.get("identity", "")))
-    except (ValueError, AttributeError):  # somebody else's text
+        flushed = bool(known.get("flushed"))
+        # A former version wrote no watermark: there was one end at an offset.
+        until = int(known.get("until", LAST_NS)) if flushed else 0
+        return WrittenPosition(offset, flushed, str(known.get("identity", "")), until)
+    except (ValueError, TypeError, AttributeError):  # somebody else's text
         return WrittenPosition(offset, False, "")
 
 

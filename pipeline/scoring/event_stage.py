@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -67,6 +68,8 @@ class EventStage:
         assert event_time.sessions is not None
         self._sessions = event_time.sessions
         self._event_time = event_time
+        files = stream.source.files
+        self._is_file_sequence = files is not None and files.follow
         self._templates = stream.format.chosen.text is not None
         self._partitions: dict[Partition, PartitionEvents] = {}
         self._vocabulary = Vocabulary(())
@@ -115,7 +118,7 @@ class EventStage:
             events.next_end_ns = min(events.next_end_ns, int(columns.time.min()) + idle_ns)
         if watermark_ns <= events.next_end_ns:
             return admitted
-        state, slots = series.state["windows"], series.slots(partition)
+        state, slots = series.state["windows"], self._open_slots(series, partition)
         admitted = self._event_time.end_sessions(state, slots, watermark_ns, admitted)
         events.next_end_ns = self._sessions.first_end(state, slots)
         return admitted
@@ -127,8 +130,13 @@ class EventStage:
 
     def open_sessions(self, series: SeriesTable, partition: Partition) -> bool:
         """Return True if a session of the partition may end by ``idle``."""
-        state = series.state["windows"]
-        return self._sessions.idle_ns > 0 and bool(state["open"][series.slots(partition)].any())
+        return self._sessions.idle_ns > 0 and len(self._open_slots(series, partition)) > 0
+
+    def _open_slots(self, series: SeriesTable, partition: Partition) -> NDArray[np.int32]:
+        """Return the series of a partition with a session that goes on in no later file."""
+        slots = series.slots(partition)
+        slots = slots[series.state["windows"]["open"][slots]]
+        return series.last_slots(slots) if self._is_file_sequence else slots
 
     def ended_mark(self, watermark_ns: int | None) -> int | None:
         """Return the watermark after the end of the sessions without a record.

@@ -129,6 +129,25 @@ class SeriesTable:
         """Return the slots of the series in the other partitions."""
         return [index[key] for other, index in self._index.items() if other != partition and key in index]
 
+    def last_slots(self, slots: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return those of the slots whose series do not go on in another partition.
+
+        Only series of files that follow each other do.
+        """
+        windows = self.state["windows"]
+
+        def reached(slot: int) -> tuple[int, int]:
+            return int(windows["last_time"][slot]), int(windows["seq"][slot])
+
+        last = [
+            all(
+                reached(other) <= reached(slot)
+                for other in self.slots_elsewhere(self.partition(slot), self.key(slot))
+            )
+            for slot in slots.tolist()
+        ]
+        return slots[np.array(last, np.bool_)]
+
     def copy_state(self, source: int, target: int) -> None:
         """Give the series in ``target`` the state of the one in ``source``, which has the same key."""
         for name, arrays in self.state.items():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detectors.base import ConvertsDecision, ConvertsState, Detector, Points, State, Verdicts
 from pipeline.config.inputs import TEMPLATE_LABEL, TEMPLATE_TEXT_LABEL
 from pipeline.config.schema import Stream
-from pipeline.core.durations import to_nanoseconds
+from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.errors import DamagedState
 from pipeline.core.types import Anomaly, Counts, DeadLetter, EndReason, EventFinding, LateRecord, Partition
 from pipeline.decode import Columns, DeadLetterGauge, Key, make_decoder, series_name, series_names
@@ -31,6 +31,7 @@ from pipeline.scoring.series_limit import SeriesLimit
 from pipeline.scoring.series_table import LoadedPage, SeriesTable, StateLayer
 from pipeline.scoring.template_labels import TEMPLATES_KEY, TEMPLATES_VERSION, TemplateLabels
 from pipeline.sources.base import Records, TableRecords
+from pipeline.windows.aggregation import AggregationBuffer
 from pipeline.windows.event_sessions import FOREVER
 from pipeline.windows.event_time import (
     DUPLICATE,
@@ -121,6 +122,8 @@ class StreamScorer:
         #: The files of a followed folder: series go on from file to file.
         self.is_file_sequence = files is not None and files.follow
         self._continued: list[Anomaly] = []  # closed in this batch, because their series go on elsewhere
+        #: Files whose state has changed because a session goes on in a later one.
+        self._left_files: set[Partition] = set()
         self.provenance = provenance
         self.stream = stream
         self.detector = detector
@@ -147,11 +150,22 @@ class StreamScorer:
 
     # ------------------- records in, verdicts out
 
-    def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> BatchResult:
+    def process(
+        self,
+        batch: Sequence[Records | TableRecords],
+        *,
+        replay: bool = False,
+        silent: Mapping[Partition, float] | None = None,
+    ) -> BatchResult:
         """Score records, at most one batch for each partition.
 
-        With ``replay`` only the state is brought up to date: the open anomalies are the committed ones and
-        stay as they are. Raises ValueError for two batches of one partition.
+        Raises ValueError for two batches of one partition.
+
+        Args:
+            batch: The records.
+            replay: Only bring the state up to date: the open anomalies are the committed ones and stay as they
+                are.
+            silent: Length of the silence before the records, in seconds, of partitions that were silent.
         """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, PartitionOutcome] = {}
@@ -168,7 +182,10 @@ class StreamScorer:
                 columns = columns.take(self._keep(columns))
             admitted = self.limit.admit(partition, columns)
             refused = columns.records - admitted.records
-            buffer, ready[partition] = self.event_time.push(self._buffer_of(partition), admitted)
+            buffer = self._buffer_of(partition)
+            if isinstance(buffer, AggregationBuffer) and (seconds := (silent or {}).get(partition)):
+                buffer.note_arrival(admitted, int(seconds * SECOND_NS))
+            buffer, ready[partition] = self.event_time.push(buffer, admitted)
             self._buffers[partition] = buffer
             counts = Counts(
                 dead_lettered=sum(not one.partial for one in dead),
@@ -207,29 +224,61 @@ class StreamScorer:
         return self._score(ready, outcomes, replay, ended=end_sessions)
 
     @property
-    def silence_seconds(self) -> float | None:
-        """Silence of a partition that ends its sessions; None: it ends none.
+    def ends_by_silence(self) -> bool:
+        """True if a silence of a partition ends sessions of events, or intervals of counts."""
+        if self.events is not None:
+            return bool(self.events.idle_seconds)
+        return self.event_time.counts_silence
 
-        It is time of the wall clock, in seconds.
-        A followed file is silent once the next one has begun, and its series go on there.
-        """
-        if self.events is None or self.is_file_sequence or not (idle := self.events.idle_seconds):
-            return None
-        return idle + self.stream.lateness.total_seconds()
-
-    def end_silent(self, next_offsets: Mapping[Partition, int]) -> BatchResult | None:
-        """End the sessions of silent partitions.
+    def end_silent(self, silent: Mapping[Partition, tuple[int, float]]) -> BatchResult | None:
+        """End the sessions of partitions that are silent for ``idle`` and ``lateness``.
 
         Their buffered events are scored first. None if there is neither.
+
+        Args:
+            silent: Next offset of each silent partition, and the length of its silence in seconds.
         """
-        if self.events is None:
+        if self.events is None or not (idle := self.events.idle_seconds):
             return None
+        least = idle + self.stream.lateness.total_seconds()
         waiting = {
             partition: at
-            for partition, at in next_offsets.items()
-            if self.buffered_records(partition) or self.events.open_sessions(self.series, partition)
+            for partition, (at, seconds) in silent.items()
+            if seconds >= least
+            and (self.buffered_records(partition) or self.events.open_sessions(self.series, partition))
         }
         return self.flush(waiting) if waiting else None
+
+    def end_silent_interval(
+        self, partition: Partition, next_offset: int, silent_seconds: float
+    ) -> BatchResult | None:
+        """Score the next interval of an aggregate that a silence of its partition ends.
+
+        None if none is due, or if the series go on in a later file.
+        """
+        buffer = self._buffer_of(partition)
+        if not isinstance(buffer, AggregationBuffer) or not buffer.is_due(int(silent_seconds * SECOND_NS)):
+            return None
+        slots = self.series.slots(partition)
+        if self.is_file_sequence and len(self.series.last_slots(slots)) < len(slots):
+            return None
+        return self._end_interval(buffer, next_offset, replay=False)
+
+    def replay_silent_intervals(
+        self, partition: Partition, next_offset: int, watermark_ns: int | None
+    ) -> Iterator[BatchResult]:
+        """Yield the intervals that a silence had ended, up to the committed watermark."""
+        buffer = self._buffer_of(partition)
+        if not isinstance(buffer, AggregationBuffer) or watermark_ns is None:
+            return
+        while (reached := buffer.watermark_ns) is not None and reached < watermark_ns:
+            yield self._end_interval(buffer, next_offset, replay=True)
+
+    def _end_interval(self, buffer: AggregationBuffer, next_offset: int, *, replay: bool) -> BatchResult:
+        ready = {buffer.partition: buffer.end_interval()}
+        counts = Counts(buffered=buffer.records)
+        outcome = PartitionOutcome(next_offset, next_offset, counts, buffer.watermark_ns)
+        return self._score(ready, {buffer.partition: outcome}, replay)
 
     def has_ended(self, partition: Partition, watermark_ns: int | None) -> bool:
         """Return True if sessions that are open here have ended at a commit.
@@ -383,10 +432,18 @@ class StreamScorer:
             source = max(earlier, key=lambda slot: int(last_time[slot]))
             if last_time[source] > last_time[target]:
                 self.series.copy_state(source, int(target))
+            if self.events is not None:  # the session is that of the later file
+                self.series.state["windows"]["open"][earlier] = False
+                self._left_files |= {self.series.partition(slot) for slot in earlier}
             if not replay:
                 self._continued += [
                     a for slot in earlier for a in self.tracker.close(slot, EndReason.CONTINUED)
                 ]
+
+    def take_left_files(self) -> set[Partition]:
+        """Return the files whose sessions went on in later ones since the last call."""
+        left, self._left_files = self._left_files, set()
+        return left
 
     def close_idle(self, partitions: Mapping[Partition, int]) -> BatchResult | None:
         """Close the anomalies of series of followed files that are silent for ``idle_after``.

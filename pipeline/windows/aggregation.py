@@ -11,9 +11,9 @@
   it is forgotten until its next record. So a key that occurs once costs one empty point.
 - If the whole partition is silent, empty points end after MAX_EMPTY_INTERVALS in a row. A longer hole in the
   log is a gap for its series, and one record after a long outage must not create a flood of points.
+  Without further records, a daemon closes these intervals by its clock (``pipeline.windows.silent_partition``).
 
-The points depend only on the order of the records, never on the clock of this machine or on batches: a replay
-gives the same points.
+The points depend only on the order of the records, never on batches: a replay gives the same points.
 """
 
 from __future__ import annotations
@@ -28,25 +28,17 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition
 from pipeline.decode import Columns, Key, SeriesKeys
-from pipeline.windows.aggregation_kernels import (
-    KIND_NUNIQUE,
-    NEVER,
-    close_intervals,
-    finish_groups,
-    fold_points,
-    relink_groups,
-)
+from pipeline.windows import aggregation_kernels as kernels
+from pipeline.windows.aggregation_kernels import NEVER, PointIndex
 from pipeline.windows.aggregation_plan import AggregationPlan
 from pipeline.windows.distinct_count import DistinctCounter
 from pipeline.windows.partition_clock import PartitionClock
 from pipeline.windows.series_behind import SeriesBehind, falls_behind, joined_points
+from pipeline.windows.silent_partition import SilentTime
 
 MAX_EMPTY_INTERVALS = 60
 #: Forgotten series are removed once there are more of them than this, and than of the others.
 MIN_FORGOTTEN_SERIES = 1024
-
-#: Series, interval and group (−1: an empty interval) of points.
-PointIndex = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 class AggregationBuffer:
@@ -63,9 +55,10 @@ class AggregationBuffer:
         # By series: first and last interval with a record (NEVER: none is closed yet), newest open group (−1:
         # none).
         self._first, self._last, self._newest = (np.empty(0, np.int64) for _ in range(3))
-        self._groups = _groups(0, len(plan.kinds))  # with room behind the first self._n
+        self._groups = kernels.empty_groups(0, len(plan.kinds))  # with room behind the first self._n
         self._n = 0
         self._distinct = DistinctCounter()
+        self.silent_time = SilentTime(plan.silence)
 
     @property
     def records(self) -> int:
@@ -84,7 +77,7 @@ class AggregationBuffer:
     @property
     def watermark_ns(self) -> int | None:
         """Time up to which intervals are closed, None before the first record."""
-        return None if self._clock.ns is None else self._clock.ns - self._plan.lateness
+        return None if self._clock.ns is None else max(self._record_mark(), self.silent_time.closed_ns)
 
     def push(self, columns: Columns) -> tuple[AggregationBuffer, Columns]:
         """Add a batch, and return the points of the intervals that it closes.
@@ -92,8 +85,9 @@ class AggregationBuffer:
         They carry ``folded``, ``late`` and ``filtered`` of the batch.
         """
         if not len(columns):
-            return self, self._points(_nothing(), columns)
+            return self, self._points(kernels.no_points(), columns)
         every = self._plan.every
+        self.silent_time.end_silence()
         self._clock, clock = self._clock.advance(columns)
         # Intervals below this one are closed by the point.
         closed = (clock - self._plan.lateness) // every
@@ -123,7 +117,36 @@ class AggregationBuffer:
         """Close the intervals below ``stop``."""
         return self._close(stop, None, None)
 
-    # ------------------------------------------------------------ series behind
+    def is_due(self, silent_ns: int) -> bool:
+        """Return whether a silence of the partition ends its next interval, which has points."""
+        reached = self._plan.tells_silence and self.watermark_ns is not None
+        return (
+            reached
+            and self.silent_time.reached(self._record_mark(), silent_ns) >= self._end_of_next()
+            and kernels.has_points(
+                self._closed,
+                self._groups["bin"][: self._n],
+                *(self._live, MAX_EMPTY_INTERVALS, self._plan.idle, self._first, self._last),
+            )
+        )
+
+    def end_interval(self) -> Columns:
+        """Close the first open interval, because the partition is silent."""
+        self.silent_time.closed_ns = self._end_of_next()
+        return self.close_up_to(self._closed + 1)
+
+    def note_arrival(self, columns: Columns, silent_ns: int) -> None:
+        """Learn how late the first records after a silence came; call it before ``push``."""
+        if self._clock.ns is not None:
+            open_ns = self._record_mark() // self._plan.every * self._plan.every
+            self.silent_time.note_arrival(self._clock.ns, columns.time[columns.time >= open_ns], silent_ns)
+
+    def _record_mark(self) -> int:
+        assert self._clock.ns is not None
+        return self._clock.ns - self._plan.lateness
+
+    def _end_of_next(self) -> int:
+        return (self._closed + 1) * self._plan.every
 
     def _push_behind(self, columns: Columns, closed: NDArray[np.int64], late: NDArray[np.bool_]) -> Columns:
         """Add a batch with records that are late, or of series behind the others.
@@ -207,24 +230,18 @@ class AggregationBuffer:
             intervals.update(self._groups["bin"][: self._n][self._groups["code"][: self._n] == code].tolist())
         return falls_behind(interval, opened, intervals, told, self._plan)
 
-    # ------------------------------------------------------------------------------------------------ open intervals
-
     def _fold(self, columns: Columns, interval: NDArray[np.int64]) -> None:
         n = len(columns)
         codes = columns.keys.spread(self._codes(columns.keys.names))
-        if self._n + n > len(self._groups["code"]):
-            more = _groups(max(n, self._n), len(self._plan.kinds))
-            self._groups = {
-                name: np.concatenate([column[: self._n], more[name]]) for name, column in self._groups.items()
-            }
+        self._groups = kernels.with_room(self._groups, self._n, n)
         heads = np.ones(n, np.int64) if columns.head is None else columns.head.astype(np.int64)
         points = codes, interval, columns.time, columns.offsets, heads
         group_of = np.empty(n, np.int64)
         groups = tuple(self._groups.values())
-        self._n = fold_points(
+        self._n = kernels.fold_points(
             points, self._plan.sources(columns), self._plan.kinds, self._newest, groups, self._n, group_of
         )
-        for function in np.flatnonzero(self._plan.kinds == KIND_NUNIQUE).tolist():
+        for function in np.flatnonzero(self._plan.kinds == kernels.KIND_NUNIQUE).tolist():
             self._distinct.add(
                 group_of, function, columns.extra[f"distinct {self._plan.reductions[function].field}"]
             )
@@ -242,24 +259,21 @@ class AggregationBuffer:
             codes = list(map(self._index.get, names))
         return np.array(codes, np.int64)
 
-    # ------------------------------------------------------------------------------------------------ closed intervals
-
     def _close(self, stop: int, closed: NDArray[np.int64] | None, columns: Columns | None) -> Columns:
         """Close all intervals below ``stop``; ``closed`` is the first open one after each point."""
         if stop <= self._closed:
-            return self._points(_nothing(), columns)
+            return self._points(kernels.no_points(), columns)
         plan, groups = self._plan, {name: column[: self._n] for name, column in self._groups.items()}
         over = groups["bin"] < stop
         order = np.flatnonzero(over)
         order = order[np.lexsort((groups["code"][order], groups["bin"][order]))]
         step = self._closed, stop, self._live, MAX_EMPTY_INTERVALS, plan.idle, plan.tells_silence
-        m, _ = close_intervals(
-            *step, self._first.copy(), self._last.copy(), order, groups["code"], groups["bin"], *_nothing()
+        ending = order, groups["code"], groups["bin"]
+        m, _ = kernels.close_intervals(
+            *step, self._first.copy(), self._last.copy(), *ending, *kernels.no_points()
         )
         index = _, interval, group = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
-        _, self._live = close_intervals(
-            *step, self._first, self._last, order, groups["code"], groups["bin"], *index
-        )
+        _, self._live = kernels.close_intervals(*step, self._first, self._last, *ending, *index)
         out = self._points(index, columns)
         if len(silent := np.flatnonzero(group < 0)):
             # An empty interval has the offset of the record that closed it.
@@ -282,13 +296,13 @@ class AggregationBuffer:
         offsets = np.full(len(code), -1, np.int64)
         if len(real := np.flatnonzero(group >= 0)):
             g = group[real]
-            counted = self._plan.kinds == KIND_NUNIQUE
+            counted = self._plan.kinds == kernels.KIND_NUNIQUE
             if counted.any():
                 self._groups["seen"][: self._n, counted] = self._distinct.count(self._n, len(counted))[
                     :, counted
                 ]
             done = np.empty((len(g), len(self._plan.kinds)))
-            finish_groups(
+            kernels.finish_groups(
                 self._groups["rows"][g],
                 self._groups["acc"][g],
                 self._groups["seen"][g],
@@ -311,7 +325,7 @@ class AggregationBuffer:
         self._distinct.renumber(new)
         self._groups = {name: column[rows] for name, column in self._groups.items()}
         self._n = len(rows)
-        relink_groups(self._groups["code"], self._newest, self._groups["older"])
+        kernels.relink_groups(self._groups["code"], self._newest, self._groups["older"])
 
     def _clear(self) -> None:
         """Remove forgotten series.
@@ -330,8 +344,6 @@ class AggregationBuffer:
         self._first, self._last, self._newest = self._first[stay], self._last[stay], self._newest[stay]
         self._groups["code"] = new[self._groups["code"]]
 
-    # ------------------------------------------------------------------------------------------------ snapshot
-
     def to_arrays(self) -> tuple[dict[str, NDArray], list[Key]]:
         """Return plain arrays and series keys for a snapshot; ``from_arrays`` is the inverse."""
         self._distinct.clean()
@@ -341,6 +353,7 @@ class AggregationBuffer:
         clock = NEVER if self._clock.ns is None else self._clock.ns
         arrays["marks"] = np.array([clock, self._closed, self._live, self._offset], np.int64)
         arrays["clock_state"] = self._clock.to_bytes()
+        arrays["silent_time"] = self.silent_time.to_array()
         if self._behind is not None:
             own, described = self._behind.to_arrays()
             arrays |= {f"behind.{name}": array for name, array in own.items()}
@@ -355,13 +368,14 @@ class AggregationBuffer:
         new = cls(partition, plan)
         clock, new._closed, new._live, new._offset = arrays["marks"].tolist()
         new._clock = new._clock.from_bytes(None if clock == NEVER else clock, arrays.get("clock_state"))
+        new.silent_time = new.silent_time.stored(arrays.get("silent_time"))
         new._names = keys
         new._index = {name: code for code, name in enumerate(new._names)}
         new._first, new._last = arrays["first"], arrays["last"]
         new._newest = np.full(len(keys), -1, np.int64)
         new._groups = {name: arrays[f"group.{name}"] for name in new._groups}
         new._n = len(new._groups["code"])
-        relink_groups(new._groups["code"], new._newest, new._groups["older"])
+        kernels.relink_groups(new._groups["code"], new._newest, new._groups["older"])
         new._distinct = DistinctCounter((arrays["distinct.0"], arrays["distinct.1"], arrays["distinct.2"]))
         if (described := arrays.get("series_behind")) is not None:
             new._behind = SeriesBehind(lambda: _OneSeries(partition, plan))
@@ -382,18 +396,3 @@ class _OneSeries(AggregationBuffer):
 
     def _clear(self) -> None:
         """Keep the series while it is behind."""
-
-
-def _nothing() -> PointIndex:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
-
-
-def _groups(n: int, functions: int) -> dict[str, NDArray]:
-    """Allocate ``n`` groups, one per series and open interval, in the order that ``fold_points`` needs."""
-    names = ("older", "code", "bin", "offset", "heads", "rows")
-    columns: dict[str, NDArray] = {name: np.zeros(n, np.int64) for name in names}
-    return columns | {
-        "acc": np.zeros((n, functions)),
-        "seen": np.zeros((n, functions), np.int64),
-        "at": np.zeros((n, functions), np.int64),
-    }

@@ -4,12 +4,18 @@
 # ruff: noqa: ANN001, ANN201
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 #: Functions of a channel, by number. open and close are the first and the last value by time.
 KIND_ROWS, KIND_COUNT, KIND_NUNIQUE, KIND_SUM, KIND_MEAN, KIND_MIN, KIND_MAX, KIND_FIRST, KIND_LAST = range(9)
 NEVER = np.iinfo(np.int64).min
+
+#: Series, interval and group (−1: an empty interval) of points.
+PointIndex = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 @njit(cache=True)
@@ -140,3 +146,55 @@ def relink_groups(group_code, newest, older):
     newest[:] = -1
     for g in range(len(group_code)):
         older[g], newest[group_code[g]] = newest[group_code[g]], g
+
+
+@njit(cache=True)
+def has_points(closed, group_bin, last_live, hole, idle, first, last):
+    """Return whether the first open interval ``closed`` has points if no further record comes.
+
+    Args:
+        closed: The interval.
+        group_bin: Intervals of the open groups (G,).
+        last_live: Greatest interval with a record.
+        hole: Most empty intervals in a row of the partition.
+        idle: Most empty intervals in a row of a series.
+        first: First interval with a record of each series.
+        last: Its last interval with a record.
+    """
+    for g in range(len(group_bin)):
+        if group_bin[g] <= closed:
+            return True
+    if last_live == NEVER or closed - last_live > hole:
+        return False
+    for code in range(len(first)):
+        if (
+            first[code] != NEVER
+            and last[code] < closed
+            and closed - last[code] <= max_empty_points(first[code], last[code], idle)
+        ):
+            return True
+    return False
+
+
+def no_points() -> PointIndex:
+    """Return the index of no points."""
+    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+
+
+def empty_groups(n: int, functions: int) -> dict[str, NDArray[Any]]:
+    """Allocate ``n`` groups, one per series and open interval, in the order that ``fold_points`` needs."""
+    names = ("older", "code", "bin", "offset", "heads", "rows")
+    columns: dict[str, NDArray[Any]] = {name: np.zeros(n, np.int64) for name in names}
+    return columns | {
+        "acc": np.zeros((n, functions)),
+        "seen": np.zeros((n, functions), np.int64),
+        "at": np.zeros((n, functions), np.int64),
+    }
+
+
+def with_room(groups: dict[str, NDArray[Any]], used: int, n: int) -> dict[str, NDArray[Any]]:
+    """Return the first ``used`` groups with room for ``n`` further ones."""
+    if used + n <= len(groups["code"]):
+        return groups
+    more = empty_groups(max(n, used), groups["acc"].shape[1])
+    return {name: np.concatenate([column[:used], more[name]]) for name, column in groups.items()}

@@ -39,11 +39,15 @@ _ZERO_WITHOUT_RECORDS = (KIND_ROWS, KIND_COUNT, KIND_NUNIQUE, KIND_SUM)
 
 @dataclass(frozen=True, slots=True)
 class AggregationPlan:
-    """Functions and times of an aggregation; times in ns, ``idle`` in intervals."""
+    """Functions and times of an aggregation; times in ns, ``idle`` in intervals.
+
+    ``silence`` is the delay that records of a partition may have together.
+    """
 
     every: int
     lateness: int
     idle: int
+    silence: int
     reductions: tuple[Reduction, ...]
     kinds: NDArray[np.int64]
     value_fields: tuple[str, ...]
@@ -58,6 +62,7 @@ class AggregationPlan:
             every=every,
             lateness=to_nanoseconds(stream.lateness),
             idle=max(1, to_nanoseconds(stream.idle_after) // every),
+            silence=every if (given := stream.aggregate.silence) is None else to_nanoseconds(given),
             reductions=tuple(reductions),
             kinds=np.array([KIND_ROWS if r.field is None else _KINDS[r.kind] for r in reductions], np.int64),
             value_fields=tuple(stream.format.chosen.value_fields.values()),

@@ -140,6 +140,11 @@ class EventTimeProcessor:
             self.version = EVENTS_VERSION
         self._market = (calendar.sessions, calendar.opens, calendar.closes, calendar.opened)
 
+    @property
+    def counts_silence(self) -> bool:
+        """True if an interval without a record has a point."""
+        return self._plan is not None and self._plan.tells_silence
+
     # ------------------------------------------------------------------------------------------------ by partition
 
     def empty(self, partition: Partition) -> PartitionBuffer:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -108,21 +108,34 @@ def valid(segments: Iterable[AnySegment]) -> list[AnySegment]:
     """Return the segments that together hold each offset once, in order.
 
     A higher epoch supersedes a lower one; within an epoch a merged file its parts, which are deleted only
-    after it is written.
+    after it is written. Segments between two offsets hold what silence ended, each for its times.
     """
     chosen: list[AnySegment] = []
     for _, same_log in groupby(sorted(segments, key=attrgetter("folder")), attrgetter("folder")):
         kept: list[AnySegment] = []  # sorted by first
-        for segment in sorted(same_log, key=lambda s: (-s.epoch, s.first - s.next, s.first)):
-            at = bisect_left(kept, (segment.first, segment.next), key=lambda s: (s.first, s.next))
-            if not any(overlap(segment, other) for other in kept[max(0, at - 1) : at + 1]):
-                kept.insert(at, segment)
+        for segment in sorted(
+            same_log, key=lambda s: (-s.epoch, s.first - s.next, s.first, s.oldest_ns - s.newest_ns)
+        ):
+            begin = bisect_left(kept, _place(segment)[:2], key=lambda s: (s.first, s.next))
+            end = bisect_right(kept, _place(segment)[:2], key=lambda s: (s.first, s.next))
+            if not any(overlap(segment, other) for other in kept[max(0, begin - 1) : end + 1]):
+                kept.insert(bisect_left(kept, _place(segment), key=_place), segment)
         chosen += kept
     return chosen
 
 
+def _place(segment: Segment) -> tuple[int, int, int]:
+    return segment.first, segment.next, segment.oldest_ns
+
+
 def overlap(one: Segment, other: Segment) -> bool:
-    """Return True if two segments of one log hold the same offset, or have the same range."""
+    """Return True if two segments of one log hold the same offset, or the same times between two offsets."""
+    if one.first == one.next == other.first == other.next:
+        return one.oldest_ns <= other.newest_ns and other.oldest_ns <= one.newest_ns
+    if one.epoch != other.epoch:
+        later, earlier = (one, other) if one.epoch > other.epoch else (other, one)
+        if earlier.first == earlier.next:  # the later owner has read the record before, and ended the silence
+            return later.first < earlier.first <= later.next
     return (one.first < other.next and other.first < one.next) or (one.first, one.next) == (
         other.first,
         other.next,

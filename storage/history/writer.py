@@ -88,6 +88,13 @@ class _Buffer:
         self.rows += table.num_rows
         self.bytes += size
 
+    def times(self) -> tuple[int, int]:
+        """Return the oldest and newest time of the rows, wide bounds where nothing depends on them."""
+        if self.first != self.next:
+            return OLDEST_NS, NEWEST_NS
+        found = [pc.min_max(table.column("time")).as_py() for table in self.tables]
+        return min(one["min"] for one in found), max(one["max"] for one in found)
+
     def clear(self) -> None:
         self.first, self.tables, self.rows, self.bytes = self.next, [], 0, 0
 
@@ -164,9 +171,7 @@ class HistoryWriter:
         """Return the rows that are not on the disk, by the segment that they would be."""
         with self._buffer_lock:
             return {
-                Segment(
-                    one.folder, one.first, one.next, one.epoch, OLDEST_NS, NEWEST_NS, 0
-                ): one.tables.copy()
+                Segment(one.folder, one.first, one.next, one.epoch, *one.times(), 0): one.tables.copy()
                 for one in self._buffers.values()
                 if one.rows
             }

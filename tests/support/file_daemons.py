@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.config.schema import Config
-from pipeline.core.types import Fault
+from pipeline.core.types import Anomaly, Fault
 from pipeline.daemon.daemon import Daemon
 from pipeline.observability.health import Health
 from pipeline.observability.metrics import Metrics
 from pipeline.observability.watchdog import Watchdog
-from storage.results import faults
+from storage.results import anomalies, faults
 from storage.sql.database import Database
 from storage.stream_state import positions
 
@@ -58,6 +58,11 @@ class Running:
     def faults(self, name: str) -> list[Fault]:
         with self.database.read() as connection:
             return faults.query(connection, stream=name)
+
+    def found(self, name: str) -> list[Anomaly]:
+        """Return the anomalies of a stream."""
+        with self.database.read() as connection:
+            return anomalies.query(connection, stream=name)
 
     def open_faults(self, name: str) -> list[Fault]:
         return [fault for fault in self.faults(name) if fault.ended_ns is None]

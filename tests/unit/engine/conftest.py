@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +41,18 @@ def undisturbed(make, logs) -> list[tuple]:
     assert len(found) > 20
     assert {state for _, _, state, *_ in found} == {"closed"}
     return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let the checks of an engine follow each other at once, and move its clock by hand."""
+    from pipeline.engine import engine
+
+    now = [1000.0]
+    monkeypatch.setattr(engine, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
+
+    def forward(seconds: float) -> None:
+        now[0] += seconds
+
+    return forward

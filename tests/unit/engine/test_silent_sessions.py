@@ -22,21 +22,6 @@ EVENTS: list[Event] = [*cycles("a", 1), ("b", 600, "badge"), ("b", 601, "unlock"
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let the checks of an engine follow each other at once, and move its clock by hand."""
-    from pipeline.engine import engine
-
-    now = [1000.0]
-    monkeypatch.setattr(engine, "CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
-
-    def forward(seconds: float) -> None:
-        now[0] += seconds
-
-    return forward
-
-
-@pytest.fixture
 def doors(make: Callable[..., Bench], tmp_path: Path) -> Callable[..., Bench]:
     """Return the function that makes a bench of doors from events."""
     model = str(saved_door_model(tmp_path))
@@ -224,7 +209,7 @@ def test_without_idle_nothing_ends_by_the_clock(doors, clock, tmp_path):
     bench = doors(events={"end": ["lock"], "model": str(tmp_path / "doors-model")})
     bench.fill()
     engine = bench.engine()
-    assert engine.parts.silence.seconds is None
+    assert not engine.parts.silence.is_used
     read(bench, engine, len(EVENTS))
     clock(1e6)
     turns(engine)
@@ -232,13 +217,27 @@ def test_without_idle_nothing_ends_by_the_clock(doors, clock, tmp_path):
 
 
 def test_silence_counts_from_the_last_change_of_a_log():
-    silence, a, b = Silence(10.0), Partition("t", 0), Partition("t", 1)
+    silence, a, b = Silence(True), Partition("t", 0), Partition("t", 1)
     silence.observe({a: (5, 5), b: (5, 7)}, 0.0)
     silence.observe({a: (5, 6), b: (7, 7)}, 5.0)  # the mark of a transaction was written behind a record
-    assert silence.over(14.0) == []
     silence.observe({a: (5, 6), b: (7, 7)}, 14.0)
-    assert silence.over(15.0) == [a, b]
+    assert silence.seconds(15.0) == {a: 10.0, b: 10.0}
     silence.observe({b: (7, 7)}, 15.0)
-    assert silence.over(15.0) == [b]
+    assert silence.seconds(15.0) == {b: 10.0}
     silence.clear()
-    assert silence.over(100.0) == []
+    assert silence.seconds(100.0) == {}
+
+
+def test_a_folder_is_silent_after_a_file_that_was_written_while_it_was_read():
+    silence, a, b = Silence(True, together=True), Partition("a.csv", 0), Partition("b.csv", 0)
+    silence.observe({a: (5, 5)}, 0.0)
+    assert silence.seconds(50.0) == {}, "a file that was moved there"
+    silence.observe({a: (6, 6)}, 50.0)
+    assert silence.seconds(60.0) == {a: 10.0}
+    silence.observe({a: (6, 6), b: (2, 2)}, 60.0)
+    assert silence.seconds(70.0) == {}
+    silence.end([b])
+    silence.observe({a: (6, 6), b: (3, 3)}, 65.0)
+    assert silence.seconds(70.0) == {a: 5.0, b: 5.0}
+    silence.observe({a: (6, 6), b: (3, 9)}, 75.0)
+    assert silence.seconds(80.0) == {}, "one of them is not read to its end"

@@ -57,6 +57,26 @@ def test_what_a_zombie_writes_later_does_not_count():
     assert valid([segment(0, 20), segment(20, 30), segment(30, 50), *new]) == [segment(0, 20), *new]
 
 
+def between(offset, oldest, newest, epoch=1):
+    return Segment(FOLDER, offset, offset, epoch, oldest, newest, 1_700_000_000, 1)
+
+
+def test_what_silence_ended_at_one_offset_counts_for_each_of_its_times():
+    read, silent = segment(0, 20), [between(20, 100, 109), between(20, 110, 119), between(20, 120, 120)]
+    assert valid([*reversed(silent), read]) == [read, *silent]
+    merged = between(20, 100, 119)
+    assert valid([*silent, read, merged]) == [read, merged, silent[2]]
+    unwritten_too = between(20, 121, 125, epoch=2)  # of the owner that took over in the silence
+    assert valid([*silent, unwritten_too, read]) == [read, *silent, unwritten_too]
+
+
+def test_an_owner_that_reads_the_records_before_a_silence_again_replaces_it():
+    silent = [between(20, 100, 109), between(20, 110, 119)]
+    again, ended = segment(10, 20, epoch=2), between(20, 100, 115, epoch=2)
+    assert valid([segment(0, 10), segment(10, 20), *silent, again, ended]) == [segment(0, 10), again, ended]
+    assert valid([segment(0, 10), segment(10, 20), *silent, again]) == [segment(0, 10), again]
+
+
 def test_a_merged_file_counts_instead_of_its_parts():
     assert valid([segment(0, 10), segment(10, 20), segment(0, 20), segment(20, 30)]) == [
         segment(0, 20),
