@@ -23,7 +23,7 @@ class Retraining(ConfigModel):
     schedule: str | None = Field(
         "0 3 * * *", description="crontab expression: minute hour day month weekday; null: no schedule"
     )
-    timezone: str = Field("UTC", description="zone of the schedule")
+    timezone: str = Field("UTC", description="zone of the schedule (default: that of the stream, else UTC)")
     on_drift: bool = Field(True, description="also train when the stream has drifted")
     min_interval: Duration = Field(
         timedelta(hours=6), description="shortest time between a training and one after a drift"

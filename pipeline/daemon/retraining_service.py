@@ -255,7 +255,7 @@ class RetrainingService:
 
 def _schedules(config: Config) -> dict[str, Schedule]:
     return {
-        name: CronSchedule(stream.retraining.schedule, stream.retraining.timezone)
+        name: CronSchedule(stream.retraining.schedule, stream.schedule_timezone)
         for name, stream in config.streams.items()
         if stream.retraining.schedule is not None and trainable(stream)
     }

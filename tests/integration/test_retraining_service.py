@@ -8,16 +8,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from apscheduler.schedulers import base as timers
 from typer.testing import CliRunner
 
 from detectors.base import FORECASTERS
 from pipeline.cli.app import app
+from pipeline.config.schema import Config
 from pipeline.core.verdict_words import former_forecaster
 from pipeline.daemon import retraining_service as module
 from pipeline.daemon.retraining_service import RetrainingService
+from pipeline.jobs import scheduler
 from pipeline.models.registry import remove_unneeded_versions
 from pipeline.monitoring import detection_power as powering
 from pipeline.monitoring.drift_sink import DriftEvidence
@@ -169,6 +173,45 @@ def test_a_schedule_that_was_missed_is_caught_up(database, tmp_path):
     caught_up = [job for job in all_jobs(database) if job.state == "queued"]
     assert [job.trigger for job in caught_up] == ["schedule"]
     assert 0 <= now_ns - caught_up[0].due_ns <= 25 * 3600 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("now", "due", "following"),
+    [
+        ("2026-03-29 00:59:59", "2026-03-29 01:00", "2026-03-30 00:30"),  # 02:30 does not occur in spring
+        ("2026-10-25 00:29:59", "2026-10-25 00:30", "2026-10-26 01:30"),  # and twice in autumn
+    ],
+)
+def test_a_nightly_training_is_due_once_over_a_clock_change(
+    database, tmp_path, monkeypatch, now, due, following
+):
+    """The zone is that of the stream; the timers are those of a running daemon."""
+    shift = datetime.fromisoformat(f"{now}+00:00") - datetime.now(UTC)
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + shift
+
+    monkeypatch.setattr(scheduler, "datetime", Shifted)
+    monkeypatch.setattr(timers, "datetime", Shifted)
+    config = config_of(str(database.url), tmp_path, schedule="30 2 * * *")
+    tree = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    tree["streams"]["plant"]["timezone"] = "Europe/Berlin"
+    service = RetrainingService(Config.model_validate(tree), database, Metrics())
+    service._scheduler.set_schedules(module._schedules(service._config))
+    service._scheduler.start()
+    try:
+        deadline = time.monotonic() + 120
+        while not (found := all_jobs(database)):
+            assert time.monotonic() < deadline, "the training is queued"
+            time.sleep(0.05)
+        (timer,) = service._scheduler._scheduler.get_jobs()
+    finally:
+        service.stop()
+    assert [job.trigger for job in found] == ["schedule"]
+    assert datetime.fromtimestamp(found[0].due_ns / 1e9, UTC) == datetime.fromisoformat(f"{due}+00:00")
+    assert timer.next_run_time.astimezone(UTC) == datetime.fromisoformat(f"{following}+00:00")
 
 
 def test_past_points_ask_for_a_training_once_until_they_change(database, tmp_path):
