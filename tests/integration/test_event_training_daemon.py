@@ -39,7 +39,7 @@ def config_of(folder: Path, template: Path, name: str, past: list[Event]) -> Con
     )
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_past_events_train_the_first_model_of_a_daemon(tmp_path: Path, sqlite_template: Path) -> None:
     name = f"doors-{time.time_ns()}"
     past = sorted((one for door in "ab" for one in cycles(door, 60)), key=lambda one: one[1])
@@ -59,14 +59,18 @@ def test_past_events_train_the_first_model_of_a_daemon(tmp_path: Path, sqlite_te
         return job if job is not None and job.state in jobs.ENDED_STATES else None
 
     database = Database(config.database)
-    with running(config):
+    with running(config) as process:
         send(cycles("a", 2, 40_000))
         wait_for(lambda: scored() == 10, "the first events are scored")
-        job = wait_for(trained, "the training on the past ends")
+        job = wait_for(trained, "the training on the past ends", timeout=500.0)
         with database.read() as connection:
             (promotion,) = models.promotions(connection)
             before = anomalies.query(connection, stream="doors")
-        time.sleep(3)  # the daemon takes over a promotion within a second
+        scorer = process._engines["doors"].parts.scorer
+        wait_for(
+            lambda: scorer.provenance.model_version.endswith(promotion.to_version),
+            "the daemon uses the promoted model",
+        )
         send([("b", 42_000 + n, code) for n, code in enumerate(["badge", "open", "unlock", "close", "lock"])])
         send(cycles("a", 2, 43_000))
         wait_for(lambda: scored() == 25, "the wrong order is scored")
