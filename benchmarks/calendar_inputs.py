@@ -1,4 +1,4 @@
-"""A network of a stream with and without calendar inputs and lags, on recordings of weeks.
+"""A network of a stream with and without calendar inputs, on recordings.
 
     python -m benchmarks.calendar_inputs [--epochs 10] [--kind lstm]
 
@@ -34,7 +34,7 @@ INPUTS = ("", "+calendar+lags")
 
 
 def quarters(path: Path, days: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return times in ns and means of the quarters of an hour of a series that have a value."""
+    """Return times in ns and means of the quarters of an hour that have a value."""
     frame = pd.read_csv(path)
     quarter = frame["timestamp"] // 900
     means = frame["value"].groupby(quarter).mean().dropna()
@@ -58,12 +58,11 @@ def as_data(name: str, count: int, days: int) -> TrainingData:
     )  # fmt: skip
 
 
-def line(name: str, tier: str, network: str, figures: StreamFigures) -> str:
+def line(place: str, network: str, figures: StreamFigures) -> str:
     """Return one row of the table."""
-    return (
-        f"{name:4} {tier:8} {network:20} error {figures.seasonal_error:.3f} of seasonal naive, detection "
-        f"{figures.detection:.3f}, {figures.alarms} alarms, {figures.microseconds:.2f} us, {figures.state_bytes} B"
-    )
+    error, detection, alarms = figures.seasonal_error, figures.detection, figures.alarms
+    text = f"{place:13} {network:20} error {error:.3f} of seasonal naive, detection {detection:.3f}"
+    return f"{text}, {alarms} alarms, {figures.microseconds:.2f} us, {figures.state_bytes} B"
 
 
 def main() -> None:
@@ -81,12 +80,12 @@ def main() -> None:
         data = as_data(name, count, days)
         for tier in TIERS:
             spec = DetectorSpec(tier=tier, decision="usual_range")
-            print(line(name, tier, "packaged", packaged_figures(data, spec)), flush=True)
+            print(line(f"{name} {tier}", "packaged", packaged_figures(data, spec)), flush=True)
             for inputs in INPUTS:
                 network = network_named(options.kind + inputs)
                 assert network is not None
                 figures = network_figures(data, spec, network, epochs=options.epochs)
-                print(line(name, tier, options.kind + inputs, figures), flush=True)
+                print(line(f"{name} {tier}", options.kind + inputs, figures), flush=True)
 
 
 if __name__ == "__main__":

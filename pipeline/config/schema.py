@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from sqlalchemy import make_url
 
 from detectors.local_time import holiday_days
+from pipeline.config.aggregate import Aggregate
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import Endpoint
 from pipeline.config.event_settings import SESSION_RATE_RATIO, EventsConfig
@@ -59,29 +60,6 @@ __all__ = [
 ]
 
 # ---------------------------------------------------------------------------------------------------------- streams
-
-AggregateName = Literal[
-    "sum", "count", "mean", "last", "min", "max", "nunique", "open", "high", "low", "close"
-]
-
-
-class Aggregate(ConfigModel):
-    """Aggregation of irregular records or events to one point per series and interval."""
-
-    every: Duration = Field(description="length of the interval; intervals are aligned to the epoch")
-    values: dict[
-        str, AggregateName | Annotated[dict[AggregateName, str], Field(min_length=1, max_length=1)]
-    ] = Field(
-        min_length=1,
-        description="channel → function of the value with the same name, or channel → {function: "
-        "field}; these are the channels of the stream",
-    )
-    silence: Duration | None = Field(
-        None,
-        description="time for which all records of a partition may be late together, such as the time between "
-        "two uploads; after a longer silence of a partition its intervals count 0 by the clock of the machine; "
-        "default: one interval, and longer once records came later than that",
-    )
 
 
 class Limit(ConfigModel):
@@ -322,12 +300,6 @@ class Stream(ConfigModel):
         from pipeline.core.trading_calendar import zone_of_calendar  # compiled code, which few streams need
 
         return zone_of_calendar(self.calendar)
-
-    @property
-    def schedule_timezone(self) -> str:
-        """Time zone of the schedule of trainings."""
-        given = "timezone" in self.retraining.model_fields_set
-        return (not given and self.local_timezone) or self.retraining.timezone
 
     @property
     def channels(self) -> tuple[str, ...]:

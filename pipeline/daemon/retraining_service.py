@@ -255,7 +255,13 @@ class RetrainingService:
 
 def _schedules(config: Config) -> dict[str, Schedule]:
     return {
-        name: CronSchedule(stream.retraining.schedule, stream.schedule_timezone)
+        name: CronSchedule(stream.retraining.schedule, _zone_of(stream))
         for name, stream in config.streams.items()
         if stream.retraining.schedule is not None and trainable(stream)
     }
+
+
+def _zone_of(stream: Stream) -> str:
+    """Return the time zone of the schedule: its own, else that of the stream."""
+    own = stream.retraining.timezone
+    return own if "timezone" in stream.retraining.model_fields_set else stream.local_timezone or own

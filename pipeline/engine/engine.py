@@ -301,12 +301,13 @@ class Engine:
         for records in batch:
             ownership.advance_cursor(records)
         if replayed := [old for old, _ in halves if old is not None]:
+            scorer.note_silence({})
             self._replay(replayed)
             self._emit_caught_up()
             self._store_ended()
         if fresh := [new for _, new in halves if new is not None and new.partition in ownership.positions]:
-            silent = self.parts.silence.end(one.partition for one in fresh)
-            self._stage_commit(scorer.process(fresh, silent=silent))
+            scorer.note_silence(self.parts.silence.end(one.partition for one in fresh))
+            self._stage_commit(scorer.process(fresh))
 
     def _replay(self, batch: list[Records | TableRecords]) -> None:
         """Score committed records again.
@@ -414,7 +415,7 @@ class Engine:
             self.commit_between(result)
 
     def _end_silent(self) -> None:
-        """Commit the ends of sessions and intervals in partitions without further records."""
+        """Commit the ends of sessions and intervals of silent partitions."""
         if self._result is not None:
             return
         positions, scorer = self.parts.ownership.positions, self.parts.scorer
@@ -438,7 +439,7 @@ class Engine:
             self._store_ended()
 
     def _store_ended(self) -> None:
-        """Store the state of partitions whose sessions or intervals have ended without a record.
+        """Store the state of partitions in which silence ended something.
 
         No record of theirs is read before. A replay from an earlier snapshot would take it for one of the
         session or interval that has ended. Where it cannot be stored, the partition is acquired again.

@@ -1,11 +1,13 @@
-"""Silence of partitions, which ends sessions and intervals that no further record ends.
+"""Silence of partitions, which ends what no further record ends.
+
+It ends sessions of events and intervals of counts.
 
 A partition is silent while it is read to its end and its log does not grow. The time counts from the last
 check that found it otherwise, so an outage of the source, or reading that waits, is no silence.
 
-A file of a followed folder ends when the next one begins, so its folder is silent while all files are, and only
-if the file that grew last has grown while it was followed: files that are written elsewhere and moved into the folder
-say nothing about the time until the next one.
+A file of a followed folder ends when the next one begins, so its folder is silent while all files are, and
+only if the file that changed last has grown while it was followed: files that are moved into the folder say
+nothing about the time until the next one.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ class Silence:
         self._seen.clear()
 
     def end(self, partitions: Iterable[Partition]) -> dict[Partition, float]:
-        """End the silence of partitions that have records again; return its length in seconds."""
+        """End the silence of partitions with new records; return its seconds."""
         now, lengths = time.monotonic(), {}
         for partition in partitions:
             if (seen := self._seen.pop(partition, None)) is not None:

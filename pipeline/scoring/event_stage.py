@@ -133,7 +133,7 @@ class EventStage:
         return self._sessions.idle_ns > 0 and len(self._open_slots(series, partition)) > 0
 
     def _open_slots(self, series: SeriesTable, partition: Partition) -> NDArray[np.int32]:
-        """Return the series of a partition with a session that goes on in no later file."""
+        """Return the series of a partition whose session goes on in no later file."""
         slots = series.slots(partition)
         slots = slots[series.state["windows"]["open"][slots]]
         return series.last_slots(slots) if self._is_file_sequence else slots

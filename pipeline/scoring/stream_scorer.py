@@ -117,13 +117,10 @@ class StreamScorer:
             max_series: Largest number of series; records of further ones are filtered. None: no limit.
         """
         self._on_damage = on_damage
-        files = stream.source.files
-        #: Each file is a partition, and a series goes on in the file that follows.
-        #: The files of a followed folder: series go on from file to file.
-        self.is_file_sequence = files is not None and files.follow
+        #: The files of a followed folder: each is a partition, and series go on from file to file.
+        self.is_file_sequence = bool(stream.source.files and stream.source.files.follow)
         self._continued: list[Anomaly] = []  # closed in this batch, because their series go on elsewhere
-        #: Files whose state has changed because a session goes on in a later one.
-        self._left_files: set[Partition] = set()
+        self._left_files: set[Partition] = set()  # their sessions went on in later ones
         self.provenance = provenance
         self.stream = stream
         self.detector = detector
@@ -145,27 +142,17 @@ class StreamScorer:
         self._load_offloaded = load_offloaded
         self._keep = keep
         self._buffers: dict[Partition, PartitionBuffer] = {}
+        self._silence_before: Mapping[Partition, float] = {}
         self._gauges: dict[Partition, DeadLetterGauge] = {}
         self.limit = SeriesLimit(max_series, self.series, self._buffers, go_on=self.is_file_sequence)
 
     # ------------------- records in, verdicts out
 
-    def process(
-        self,
-        batch: Sequence[Records | TableRecords],
-        *,
-        replay: bool = False,
-        silent: Mapping[Partition, float] | None = None,
-    ) -> BatchResult:
+    def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> BatchResult:
         """Score records, at most one batch for each partition.
 
-        Raises ValueError for two batches of one partition.
-
-        Args:
-            batch: The records.
-            replay: Only bring the state up to date: the open anomalies are the committed ones and stay as they
-                are.
-            silent: Length of the silence before the records, in seconds, of partitions that were silent.
+        With ``replay`` only the state is brought up to date: the open anomalies are the committed ones and
+        stay as they are. Raises ValueError for two batches of one partition.
         """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, PartitionOutcome] = {}
@@ -182,9 +169,7 @@ class StreamScorer:
                 columns = columns.take(self._keep(columns))
             admitted = self.limit.admit(partition, columns)
             refused = columns.records - admitted.records
-            buffer = self._buffer_of(partition)
-            if isinstance(buffer, AggregationBuffer) and (seconds := (silent or {}).get(partition)):
-                buffer.note_arrival(admitted, int(seconds * SECOND_NS))
+            buffer = self._buffer_after_silence(partition, admitted)
             buffer, ready[partition] = self.event_time.push(buffer, admitted)
             self._buffers[partition] = buffer
             counts = Counts(
@@ -223,9 +208,20 @@ class StreamScorer:
             )
         return self._score(ready, outcomes, replay, ended=end_sessions)
 
+    def note_silence(self, seconds: Mapping[Partition, float]) -> None:
+        """Take the length of the silence that the records of the next batch end."""
+        self._silence_before = seconds
+
+    def _buffer_after_silence(self, partition: Partition, columns: Columns) -> PartitionBuffer:
+        """Return the buffer of a partition, which learns how late its next records come."""
+        buffer, seconds = self._buffer_of(partition), self._silence_before.get(partition)
+        if isinstance(buffer, AggregationBuffer) and seconds is not None:
+            buffer.note_arrival(columns, int(seconds * SECOND_NS))
+        return buffer
+
     @property
     def ends_by_silence(self) -> bool:
-        """True if a silence of a partition ends sessions of events, or intervals of counts."""
+        """True if silence of a partition ends sessions, or intervals of counts."""
         if self.events is not None:
             return bool(self.events.idle_seconds)
         return self.event_time.counts_silence

@@ -11,7 +11,7 @@
   it is forgotten until its next record. So a key that occurs once costs one empty point.
 - If the whole partition is silent, empty points end after MAX_EMPTY_INTERVALS in a row. A longer hole in the
   log is a gap for its series, and one record after a long outage must not create a flood of points.
-  Without further records, a daemon closes these intervals by its clock (``pipeline.windows.silent_partition``).
+  Without further records a daemon closes them by its clock (``pipeline.windows.silent_partition``).
 
 The points depend only on the order of the records, never on batches: a replay gives the same points.
 """
@@ -118,7 +118,7 @@ class AggregationBuffer:
         return self._close(stop, None, None)
 
     def is_due(self, silent_ns: int) -> bool:
-        """Return whether a silence of the partition ends its next interval, which has points."""
+        """Return whether silence of the partition ends its next interval."""
         reached = self._plan.tells_silence and self.watermark_ns is not None
         return (
             reached
@@ -126,7 +126,8 @@ class AggregationBuffer:
             and kernels.has_points(
                 self._closed,
                 self._groups["bin"][: self._n],
-                *(self._live, MAX_EMPTY_INTERVALS, self._plan.idle, self._first, self._last),
+                (self._live, MAX_EMPTY_INTERVALS, self._plan.idle),
+                (self._first, self._last),
             )
         )
 
@@ -136,7 +137,7 @@ class AggregationBuffer:
         return self.close_up_to(self._closed + 1)
 
     def note_arrival(self, columns: Columns, silent_ns: int) -> None:
-        """Learn how late the first records after a silence came; call it before ``push``."""
+        """Learn how late records after a silence came; call it before ``push``."""
         if self._clock.ns is not None:
             open_ns = self._record_mark() // self._plan.every * self._plan.every
             self.silent_time.note_arrival(self._clock.ns, columns.time[columns.time >= open_ns], silent_ns)

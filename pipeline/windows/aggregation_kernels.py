@@ -149,18 +149,17 @@ def relink_groups(group_code, newest, older):
 
 
 @njit(cache=True)
-def has_points(closed, group_bin, last_live, hole, idle, first, last):
-    """Return whether the first open interval ``closed`` has points if no further record comes.
+def has_points(closed, group_bin, limits, known):
+    """Return whether the first open interval has points if no record comes.
 
     Args:
         closed: The interval.
         group_bin: Intervals of the open groups (G,).
-        last_live: Greatest interval with a record.
-        hole: Most empty intervals in a row of the partition.
-        idle: Most empty intervals in a row of a series.
-        first: First interval with a record of each series.
-        last: Its last interval with a record.
+        limits: Greatest interval with a record, and most empty intervals in a row of the partition and of a
+            series.
+        known: First and last interval with a record of each series.
     """
+    (last_live, hole, idle), (first, last) = limits, known
     for g in range(len(group_bin)):
         if group_bin[g] <= closed:
             return True
@@ -182,7 +181,10 @@ def no_points() -> PointIndex:
 
 
 def empty_groups(n: int, functions: int) -> dict[str, NDArray[Any]]:
-    """Allocate ``n`` groups, one per series and open interval, in the order that ``fold_points`` needs."""
+    """Allocate ``n`` groups in the order that ``fold_points`` needs.
+
+    There is one for each series and open interval.
+    """
     names = ("older", "code", "bin", "offset", "heads", "rows")
     columns: dict[str, NDArray[Any]] = {name: np.zeros(n, np.int64) for name in names}
     return columns | {

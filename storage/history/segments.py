@@ -129,7 +129,10 @@ def _place(segment: Segment) -> tuple[int, int, int]:
 
 
 def overlap(one: Segment, other: Segment) -> bool:
-    """Return True if two segments of one log hold the same offset, or the same times between two offsets."""
+    """Return True if two segments of one log hold the same rows.
+
+    They hold the same offset, or the same times between two offsets.
+    """
     if one.first == one.next == other.first == other.next:
         return one.oldest_ns <= other.newest_ns and other.oldest_ns <= one.newest_ns
     if one.epoch != other.epoch:

@@ -89,7 +89,7 @@ class _Buffer:
         self.bytes += size
 
     def times(self) -> tuple[int, int]:
-        """Return the oldest and newest time of the rows, wide bounds where nothing depends on them."""
+        """Return bounds of the times of the rows, wide where offsets tell them apart."""
         if self.first != self.next:
             return OLDEST_NS, NEWEST_NS
         found = [pc.min_max(table.column("time")).as_py() for table in self.tables]
