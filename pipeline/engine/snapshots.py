@@ -75,8 +75,8 @@ class Snapshots:
     def take_due(self, ownership: Ownership) -> None:
         """Take the most overdue snapshot, if any is due. Raises Fenced.
 
-        All but the first of a partition are spread over time, and the recorded history is written in turns
-        before.
+        All but those that are taken at once, of a new partition or after ``renew``, are spread over time, and
+        the recorded history is written in turns before.
         """
         due = [
             p for p in ownership.positions if self._due(ownership, p) and self._age_seconds(p) >= self._every
@@ -119,8 +119,8 @@ class Snapshots:
 
     def renew_each(self, partitions: Iterable[Partition]) -> None:
         """Take those of some partitions soon, as ``renew``."""
-        due = time.monotonic() - self._every
-        self._taken.update({partition: (due, -1) for partition in partitions if partition in self._taken})
+        for partition in partitions:
+            self._taken.pop(partition, None)
 
     def forget(self, partition: Partition) -> None:
         """The partition is not ours any more; others may write its snapshot and its stored series."""
