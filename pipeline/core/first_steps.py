@@ -9,16 +9,18 @@ import math
 from collections.abc import Sequence
 
 from pipeline.core.deviation_size import fell_to_zero, value_is_outside
+from pipeline.core.shown_numbers import shown_texts
 from pipeline.core.types import Anomaly
+from pipeline.core.usual_range_text import MEAN_READINGS, MIN_CHANGES_OF_MOVEMENT
 
-_MEAN_MOVED = "Look for what changed at {began} and stayed: load, configuration or calibration."
+_MEAN_MOVED = "Look for what changed {when} and stayed: load, configuration or calibration."
 _ONLY_THE_MEAN = " The mean has moved, single values may still look normal."
-_ONE_STEP = "Look for what happened at {began}: a restart, a deployment, a lost unit or a wrong quote."
+_ONE_STEP = "Look for what happened {when}: a restart, a deployment, a lost unit or a wrong quote."
 _CHANGES = (
     "Look at {name} since {began} in the chart: a ramp, an oscillation, retries or a loose contact. Then "
     "look for what was changed then."
 )
-_VALUE = "Look for what changed at {began}: a deployment, a restart, a change of load or of a set point."
+_VALUE = "Look for what changed {when}: a deployment, a restart, a change of load or of a set point."
 _RELATION = (
     "Compare {name} with {others} since {began}: {name} no longer follows. Check how {name} is measured first, "
     "then what it measures."
@@ -35,7 +37,7 @@ FIRST_STEPS = {
     "an agent or a poller that hangs since {began}.",
     "multivariate": _RELATION,
     "relation": _RELATION,
-    "forecast": "Look for what happened at {began}: {name} left the course that its own last values led to.",
+    "forecast": "Look for what happened {when}: {name} left the course that its own last values led to.",
     "shape": "Compare the curve since {began} with that of earlier days in the chart, then look for what ran "
     "differently.",
     "novelty": _NEW_VALUE,
@@ -65,34 +67,118 @@ FIRST_STEPS = {
     "the order drifts.",
 }
 _STOPPED = (
-    "Check whether {name} has stopped at {began} or is only no longer measured: the process behind it first, then "
-    "its meter, agent or feed."
+    "Check whether {name} has stopped {when} or is only no longer measured: the process behind it first, "
+    "then its meter, agent or feed."
 )
 _ONE_READING = "One reading so far: see whether the next one is usual again. If not: "
-_DEFAULT = "Look for what happened at {began}."
+HOUR_NS = 3_600_000_000_000
+_DEFAULT = "Look for what happened {when}."
+_MOVES = "{name} is {moving}: look for what drives it since {began}, and how long it may go on."
+_SECOND_SOURCE = "Compare {name} with a second source"
+_QUOTE = f"{_SECOND_SOURCE}: a wrong quote, or news {{when}}."
+_HALT = "Check whether trading was halted at {began}; if it was not, the feed of {name} hangs."
+_NEWS = f"{_SECOND_SOURCE}, then look for news since {{began}}."
+#: Cause → advice about a price, where that differs.
+_FIRST_STEPS_OF_PRICES = {
+    "flatline": _HALT,
+    "unusual_value": _QUOTE,
+    "forecast": _QUOTE,
+    "unusual_step": _QUOTE,
+    "unusual_level": _NEWS,
+    "unusual_noise": _NEWS,
+    "relation": _NEWS,
+}
+#: Cause → advice about a count or a share of one, where that differs.
+_FIRST_STEPS_OF_COUNTS = {
+    "unusual_value": "Look for what changed {when}: a deployment, a restart, other senders or other work.",
+    "unusual_noise": "Look at {name} since {began} in the chart: retries, a job that starts and stops, or a "
+    "second sender.",
+}
+#: Multiple of the usual value from which a price is more likely a wrong number than a price.
+MIN_SHIFTED_DECIMAL = 5.0
 #: Causes of a value that can be back with the next reading.
 _CAUSES_OF_SINGLE_READINGS = frozenset({"unusual_value", "forecast"})
 #: Causes of a quantity in units of the value; an absence has an advice of its own.
 _CAUSES_OF_STOPS = frozenset({"unusual_value", "unusual_level", "forecast"})
 
 
-def first_step(anomaly: Anomaly, began: str) -> str:
+def first_step(anomaly: Anomaly, began: str, earliest: str = "") -> str:
     """Return the one thing to look at first.
 
     Args:
         anomaly: the anomaly.
         began: the begin of the deviation as text.
+        earliest: the earliest begin as text, "" where the begin is sure.
     """
     at = max(range(len(anomaly.channels)), key=lambda i: anomaly.contribution[i])
     others = [name for i, name in enumerate(anomaly.channels) if i != at and _is_as_expected(anomaly, i)]
     known = others or [name for i, name in enumerate(anomaly.channels) if i != at] or ["the others"]
-    text = _STOPPED if _has_stopped(anomaly) else FIRST_STEPS.get(anomaly.cause, _DEFAULT)
-    if text == _MEAN_MOVED and not value_is_outside(anomaly):
-        text += _ONLY_THE_MEAN
-    text = text.format(began=began, name=anomaly.channels[at], others=_joined(known))
+    when = f"between {earliest} and {began}" if earliest else f"at {began}"
+    words = {"began": began, "when": when, "name": anomaly.channels[at], "others": _joined(known)}
+    text = _template(anomaly).format(**words, moving=movement_text(anomaly))
     if anomaly.cause in _CAUSES_OF_SINGLE_READINGS and anomaly.readings == 1:
         return f"{_ONE_READING}{text[0].lower()}{text[1:]}"
     return text
+
+
+def _template(anomaly: Anomaly) -> str:
+    """Return the advice on an anomaly, with its gaps."""
+    kind = "" if anomaly.context is None else anomaly.context.kind
+    if kind == "price" and (multiple := _multiple_of_price(anomaly)):
+        return f"{_SECOND_SOURCE}: {multiple}. A shifted decimal?"
+    if movement_text(anomaly):
+        return _MOVES
+    if kind == "price" and anomaly.cause in _FIRST_STEPS_OF_PRICES:
+        return _FIRST_STEPS_OF_PRICES[anomaly.cause]
+    if _has_stopped(anomaly):
+        return _STOPPED
+    if kind == "count" and anomaly.cause in _FIRST_STEPS_OF_COUNTS:
+        return _FIRST_STEPS_OF_COUNTS[anomaly.cause]
+    text = FIRST_STEPS.get(anomaly.cause, _DEFAULT)
+    return text + _ONLY_THE_MEAN if text == _MEAN_MOVED and not value_is_outside(anomaly) else text
+
+
+def movement_text(anomaly: Anomaly) -> str:
+    """Return whether a value rises or falls and how fast, "" for neither.
+
+    A value that moves is farther from the mean of its last readings than one change, and nearer than the
+    width of its usual range: beyond that it jumped.
+    """
+    at, context = anomaly.leading_channel, anomaly.context
+    if context is None or context.value is None or context.recent_mean is None or anomaly.readings < 2:
+        return ""
+    moved = context.value - context.recent_mean
+    verb = "rising" if moved > 0 else "falling"
+    if anomaly.cause == "unusual_noise" and anomaly.every_ns > 0:
+        share = moved / abs(context.recent_mean) if anomaly.relative and context.recent_mean else moved
+        change = anomaly.observed[at]
+        if abs(share) < MIN_CHANGES_OF_MOVEMENT * change:
+            return ""
+        hourly = change * HOUR_NS / anomaly.every_ns
+        amount = f"{_two_digits(100 * hourly)} %" if anomaly.relative else _two_digits(hourly)
+        return f"{verb} by about {amount} an hour"
+    width = anomaly.upper[at] - anomaly.lower[at]
+    outwards = (moved > 0) == (anomaly.direction == "up")
+    if anomaly.cause != "unusual_value" or not outwards or not 0 < abs(moved) <= width:
+        return ""
+    side = "above" if moved > 0 else "below"
+    return f"{verb} ({_two_digits(abs(moved))} {side} the mean of its last {MEAN_READINGS} readings)"
+
+
+def _multiple_of_price(anomaly: Anomaly) -> str:
+    """Return how many times the usual a price is, "" for a price that can be one."""
+    value, usual = anomaly.observed[anomaly.leading_channel], anomaly.expected[anomaly.leading_channel]
+    if anomaly.cause not in ("unusual_value", "forecast") or not (value > 0 and usual > 0):
+        return ""
+    times = value / usual
+    if 1 / MIN_SHIFTED_DECIMAL < times < MIN_SHIFTED_DECIMAL:
+        return ""
+    (shown,) = shown_texts(value)
+    return f"{shown} is about {_two_digits(times)} times the usual"
+
+
+def _two_digits(x: float) -> str:
+    return f"{float(f'{x:.2g}'):,.15g}"
 
 
 def _has_stopped(anomaly: Anomaly) -> bool:

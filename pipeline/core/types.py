@@ -128,13 +128,31 @@ class EventFinding:
 
 
 @dataclass(slots=True)
+class FarthestReading:
+    """The reading of an anomaly that is farthest outside, where that is not its peak.
+
+    The peak is of the first unbroken run of one quantity. The numbers are those of the quantity of ``cause``,
+    as in ``Anomaly``; an end is None where there is none.
+    """
+
+    cause: str
+    observed: float
+    low: float | None
+    high: float | None
+    ratio: float
+    value: float | None
+    basis: str
+
+
+@dataclass(slots=True)
 class DeviationContext:
     """Numbers beside the usual range of an anomaly, at its peak.
 
     ``basis`` names the rows from which the range was learned, a word of ``detectors.base.BASES``. ``value``
     is the leading channel itself and ``recent_mean`` the mean of its last values, both in units of the input.
     Where the cause is a relation, ``implied`` is what the other channels imply for the leading one, and
-    ``partner`` the channel that says most about it, with its value.
+    ``partner`` the channel that says most about it, with its value. ``kind`` says what the leading channel
+    is: measurement, count or price ("": unknown). ``farthest`` is a later reading that is farther outside.
     """
 
     basis: str
@@ -143,6 +161,13 @@ class DeviationContext:
     partner: str | None = None
     partner_value: float | None = None
     implied: float | None = None
+    kind: str = ""
+    farthest: FarthestReading | None = None
+
+    def __post_init__(self) -> None:
+        """Read the farthest reading of a database row."""
+        if isinstance(self.farthest, dict):
+            self.farthest = FarthestReading(**self.farthest)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from detectors.base import Detector, DetectorSpec, Limits, states_usual_ranges
 from detectors.forecasters.network_spec import NetworkSpec, with_inputs
 from detectors.sequences.detector import NextEventDetector
 from detectors.sequences.stream_detector import EventStreamDetector
+from detectors.stages.stock_channels import price_channels
 from pipeline.config.schema import Stream
 from pipeline.config.stream_hash import config_hash
 from pipeline.models import registry
@@ -73,7 +74,15 @@ def provenance(name: str, stream: Stream, detector: Detector, version: str | Non
         model_version,
         stream.decision if states_usual_ranges(detector) else "surprise",
         relative_changes=stream.preset != "sensor",
+        kinds=_kinds(stream),
     )
+
+
+def _kinds(stream: Stream) -> tuple[str, ...]:
+    """Return what each channel is: measurement, count or price."""
+    if stream.preset != "stock":
+        return ("measurement" if stream.preset == "sensor" else "count",) * len(stream.channels)
+    return tuple("price" if price else "count" for price in price_channels(stream.channels))
 
 
 #: Rows after which an anomaly closes where only the end of its session closes it.

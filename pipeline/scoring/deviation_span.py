@@ -55,6 +55,8 @@ def extend_span(anomaly: Anomaly, scored: Scored, row: np.intp, *, same_side: bo
     if not anomaly.onset_ns or not scored.verdicts.alone[row]:
         return  # an anomaly of an earlier version has no onset
     cause = CAUSES[scored.verdicts.cause[row]]
+    if anomaly.cause == "flatline" != cause and not still_repeats(anomaly, scored, row):
+        return
     if not same_side and cause == "forecast" != anomaly.cause:
         return
     if not same_side and _is_back(anomaly, scored, row):
@@ -63,6 +65,12 @@ def extend_span(anomaly: Anomaly, scored: Scored, row: np.intp, *, same_side: bo
         return
     steps_back = not same_side and cause == "unusual_step" == anomaly.cause
     _end_at(anomaly, scored, row, before=steps_back)
+
+
+def still_repeats(anomaly: Anomaly, scored: Scored, row: np.intp) -> bool:
+    """Return True if the leading channel has the value that a standstill repeats."""
+    repeated = None if anomaly.context is None else anomaly.context.value
+    return repeated is not None and float(scored.points.values[row, anomaly.leading_channel]) == repeated
 
 
 def _is_back(anomaly: Anomaly, scored: Scored, row: np.intp) -> bool:

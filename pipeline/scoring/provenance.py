@@ -70,6 +70,7 @@ class Provenance:
     """Common fields of the anomalies of a stream.
 
     ``relative_changes``: changes and residuals are shares of the value, as in the logarithmic presets.
+    ``kinds``: what each channel is, for advice (``pipeline.core.types.DeviationContext``).
     """
 
     stream: str
@@ -80,3 +81,4 @@ class Provenance:
     model_version: str
     decision: str = "surprise"
     relative_changes: bool = False
+    kinds: tuple[str, ...] = ()

@@ -14,8 +14,8 @@ import numpy as np
 
 from detectors.base import BASES, CAUSES, FORECASTERS, Verdicts
 from pipeline.core.deviation_severity import severity_of_deviation
-from pipeline.core.types import Anomaly, DeviationContext, Severity
-from pipeline.scoring.deviation_span import extend_span
+from pipeline.core.types import Anomaly, DeviationContext, FarthestReading, Severity
+from pipeline.scoring.deviation_span import extend_span, still_repeats
 from pipeline.scoring.provenance import Provenance, Scored
 
 #: Fewest consecutive rows without a flag that close an anomaly.
@@ -62,9 +62,43 @@ def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance:
         anomaly.told_seq = seq
         if verdicts.ratio[row] > anomaly.ratio:
             _set_peak(anomaly, scored, row, cause, direction)
+    elif anomaly.cause == "flatline":
+        _count_repeated(anomaly, scored, row)
+    elif channel == int(np.argmax(anomaly.contribution)):
+        _keep_farthest(anomaly, scored, row, same_side=same_side)
+    if anomaly.context is not None and provenance.kinds:
+        anomaly.context.kind = provenance.kinds[anomaly.leading_channel]
     anomaly.relative = provenance.relative_changes and anomaly.cause in CAUSES_OF_CHANGES
     severity = severity_of_deviation(anomaly.ratio, anomaly.points)
     anomaly.severity = max(anomaly.severity, severity, key=_RANKS.__getitem__)
+
+
+def _count_repeated(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
+    """Count the rows of a standstill in which another quantity leads."""
+    at, seq = anomaly.leading_channel, int(scored.seq[row])
+    if still_repeats(anomaly, scored, row) and seq - anomaly.told_seq <= MAX_RUN_GAP_ROWS:
+        anomaly.observed[at] += seq - anomaly.told_seq
+        anomaly.told_seq = seq
+
+
+def _keep_farthest(anomaly: Anomaly, scored: Scored, row: np.intp, *, same_side: bool) -> None:
+    """Keep a row that is farther outside than the peak, but no way back.
+
+    Of changes, the mean size of the last ones may be farther outside than the first change, and a change in
+    either direction farther than that.
+    """
+    verdicts, context = scored.verdicts, anomaly.context
+    cause, ratio = CAUSES[verdicts.cause[row]], float(verdicts.ratio[row])
+    turns = anomaly.cause == "unusual_noise" or cause == "unusual_noise"
+    oscillates = turns and {cause, anomaly.cause} <= {"unusual_step", "unusual_noise"}
+    if context is None or cause == "forecast" or not (verdicts.alone[row] and (same_side or oscillates)):
+        return
+    if ratio <= max(anomaly.ratio, context.farthest.ratio if context.farthest else 0.0):
+        return
+    low, high = _finite(verdicts.usual_low[row]), _finite(verdicts.usual_high[row])
+    value = _finite(scored.points.values[row, int(verdicts.channel[row])])
+    observed, basis = float(verdicts.observed[row]), BASES[verdicts.basis[row]]
+    context.farthest = FarthestReading(cause, observed, low, high, ratio, value, basis)
 
 
 def _value_takes_over(anomaly: Anomaly, cause: str, same_side: bool, seq: int) -> bool:
@@ -104,7 +138,10 @@ def _set_peak(anomaly: Anomaly, scored: Scored, row: np.intp, cause: str, direct
     anomaly.observed[channel] = float(verdicts.observed[row])
     anomaly.lower[channel], anomaly.upper[channel] = low, high
     anomaly.expected[channel] = anomaly.expected[channel] if cause == "forecast" else _middle(low, high)
+    former = None if anomaly.context is None else anomaly.context.farthest
     anomaly.context = _context(scored, row, anomaly.channels)
+    if former is not None and former.ratio > verdicts.ratio[row]:
+        anomaly.context.farthest = former
     anomaly.contribution = [float(i == channel) for i in range(len(anomaly.channels))]
     anomaly.forecaster = FORECASTERS[verdicts.forecaster[row]]
     anomaly.cause, anomaly.direction, anomaly.ratio = cause, direction, float(verdicts.ratio[row])

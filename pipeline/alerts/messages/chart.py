@@ -7,6 +7,7 @@ that of the quantity; the prediction interval is that of the forecast of the val
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from datetime import UTC, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.alerts.messages.chart_quantity import ChartQuantity, quantity_of
 from pipeline.alerts.messages.payload import AnomalyView, Payload, moment
 from pipeline.alerts.messages.style import SEVERITY_COLOURS
-from pipeline.alerts.messages.text import leading
+from pipeline.alerts.messages.text import leading, where
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.verdict_words import CAUSES_OF_EVENTS, CAUSES_OF_VALUES
 
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 #: Spans that are read until there are enough points: sensors have them in hours, daily prices in a year.
 _SPANS_NS = tuple(to_nanoseconds(timedelta(days=d)) for d in (0.25, 2, 14, 400))
 MIN_POINTS = 60
+#: Multiple of the median from which one value would press all others flat.
+LOG_AXIS_TIMES = 20.0
 MAX_POINTS = 240
 #: Part of the chart by which the usual range is drawn before and after the anomaly, as 1 / n.
 RANGE_MARGIN_SHARE = 20
@@ -59,7 +62,10 @@ class ChartRenderer:
         except (OSError, ValueError, KeyError) as error:
             log.warning("no chart: recorded history cannot be read", stream=stream, error=str(error))
             return None
-        return None if points is None else _draw(anomaly, points, timezone or "UTC")
+        if points is None:
+            return None
+        place = where(anomaly.labels, anomaly.series)
+        return _draw(anomaly, points, timezone or "UTC", f"{stream}, {place}: {leading(anomaly).name}")
 
     def _points(self, stream: str, anomaly: AnomalyView) -> dict[str, NDArray[Any]] | None:
         channel = leading(anomaly).name
@@ -81,7 +87,7 @@ class ChartRenderer:
         }
 
 
-def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: str) -> bytes:
+def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: str, title: str) -> bytes:
     # Figure without pyplot: no global state, so any thread may draw.
     from matplotlib import dates
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -90,9 +96,10 @@ def _draw(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: str) 
     top = leading(anomaly)
     quantity = quantity_of(anomaly, top, points["time"], points["value"].astype(np.float64))
     below = quantity is not None and not quantity.of_values
-    figure = Figure(figsize=(6.0, 3.4 if below else 2.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(6.0, 3.8 if below else 3.0), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot(2, 1, 1) if below else figure.add_subplot()
+    figure.suptitle(_literal(title), fontsize=9, x=0.01, ha="left")
     time = points["time"].astype("datetime64[ns]")
     colour = SEVERITY_COLOURS.get(anomaly.severity, "#c4162a")
     begin, end = (
@@ -149,9 +156,33 @@ def _draw_values(
         usual = "limit" if anomaly.cause == "static_limit" else "usual range of the value"
         axes.hlines(ends, begin, end, color=colour, lw=1.2, ls=":", label=usual)
     flagged = points["flag"].astype(bool)
-    axes.plot(time[flagged], points["value"][flagged], "o", color=colour, ms=3.5, label="flagged")
+    outside = flagged & _outside(anomaly, points, quantity)
+    kept = flagged & ~outside
+    axes.plot(time[outside], points["value"][outside], "o", color=colour, ms=3.5, label="outside")
+    if kept.any():
+        label = "alarm kept open until normal again"
+        axes.plot(time[kept], points["value"][kept], "o", color=colour, ms=3.5, mfc="none", label=label)
     axes.set_ylabel(_literal(f"{top.name} ({top.unit})" if top.unit else top.name), fontsize=8)
     _limit(axes, points)
+
+
+def _outside(
+    anomaly: AnomalyView, points: dict[str, NDArray[Any]], quantity: ChartQuantity | None
+) -> NDArray[np.bool_]:
+    """Return the points that lie outside of what the sentence states.
+
+    Where that is no curve of the picture, they are those from the begin to the end of the deviation.
+    """
+    top = leading(anomaly)
+    if quantity is not None and len(quantity.ends) == 2:
+        return (quantity.values < min(quantity.ends)) | (quantity.values > max(quantity.ends))
+    if quantity is not None and quantity.ends:
+        return quantity.values > quantity.ends[0]
+    if anomaly.cause in CAUSES_OF_VALUES:
+        low, high = (math.nan if end is None else end for end in (top.lower, top.upper))
+        return (points["value"] < low) | (points["value"] > high)
+    begin, end = (round(moment(t).timestamp() * SECOND_NS) for t in (anomaly.start, anomaly.end))
+    return (points["time"] >= begin) & (points["time"] <= end)
 
 
 def _finish(figure: Any, shown: list[Any], dates: Any, timezone: str) -> None:
@@ -199,6 +230,11 @@ def _limit(axes: Any, points: dict[str, NDArray[Any]]) -> None:
         span = high - low
         low = min(low, max(float(np.quantile(band, 0.05)), low - span))
         high = max(high, min(float(np.quantile(band, 0.95)), high + span))
+    median = float(np.median(seen))
+    if float(seen.min()) > 0 and (high > LOG_AXIS_TIMES * median or low < median / LOG_AXIS_TIMES):
+        axes.set_yscale("log")  # one number would press all others flat
+        axes.set_ylim(float(seen.min()) / 1.5, high * 1.5)
+        return
     room = 0.06 * (high - low) or abs(high) * 0.06 or 1.0
     axes.set_ylim(low - room, high + room)
 

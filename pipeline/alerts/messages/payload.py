@@ -123,6 +123,13 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = ""
     first_step: Annotated[str, Meta(description="one thing to look at first")] = ""
     readings: Annotated[int | None, Meta(description="readings of the deviation, from start to end")] = None
+    start_uncertainty_s: Annotated[
+        float | None,
+        Meta(
+            description="seconds by which the deviation can have begun before start: the window of the mean "
+            "or of the hours that the statement is about"
+        ),
+    ] = None
     end_reason: Annotated[
         str,
         Meta(

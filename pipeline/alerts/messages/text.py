@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
@@ -297,17 +297,21 @@ def _time_line(alert: Alert) -> Line:
     start, zone = show_local_time(began, alert.timezone), alert.timezone
     one = "event" if alert.anomalies[0].cause in CAUSES_OF_EVENTS else "reading"
     if alert.open_count:
-        return Line(
-            "Since",
-            f"{start} ({duration_text(ended - began)} so far)"
-            if ended > began
-            else f"{start}, one {one} so far",
-        )
+        so_far = f" ({duration_text(ended - began)} so far)" if ended > began else f", one {one} so far"
+        return Line("Since", f"{start}{so_far}{_earlier(alert)}")
     if ended == began:
         # The decision by surprise flags an event once, however long it lasts.
         single = f", a single {one}" if alert.anomalies[0].statement else ""
         return Line("At", f"{start}{single}" if alert.count == 1 else start)
     return Line("Lasted", f"{duration_text(ended - began)}, from {show_local_span(began, ended, zone)}")
+
+
+def _earlier(alert: Alert) -> str:
+    """Return by how much one anomaly may have begun earlier."""
+    uncertain = alert.anomalies[0].start_uncertainty_s
+    if alert.count != 1 or not uncertain:
+        return ""
+    return f"; it may have begun up to {duration_text(timedelta(seconds=uncertain))} earlier"
 
 
 def _listed(alert: Alert) -> str:

@@ -36,9 +36,9 @@ from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import AlertsConfig
 from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.deviation_severity import severity_text
-from pipeline.core.durations import to_nanoseconds
+from pipeline.core.durations import SECOND_NS, to_nanoseconds
+from pipeline.core.farthest_reading import at_farthest, begin_texts, begin_window_ns
 from pipeline.core.first_steps import first_step
-from pipeline.core.iso_times import show_clock_time
 from pipeline.core.types import END_REASON_TEXTS, Anomaly
 from pipeline.core.usual_range_text import deviation_text, relation_text
 from pipeline.core.verdict_words import former_cause, former_forecaster
@@ -197,9 +197,11 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
 
     ``timezone`` is that of the times in texts, "" for UTC.
     """
-    anomaly = decode_anomaly(member.body)
+    anomaly, ended = decode_anomaly(member.body), member.state != MemberState.OPEN
+    if ended:
+        anomaly = at_farthest(anomaly)
     channels = _channels_of(anomaly, units)
-    unit, ended = units.get(anomaly.channels[anomaly.leading_channel]), member.state != MemberState.OPEN
+    unit = units.get(anomaly.channels[anomaly.leading_channel])
     statement = anomaly_statement(anomaly, unit, ended=ended)
     return AnomalyView(
         id=str(anomaly.id),
@@ -213,6 +215,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         end=stamp(anomaly.lasted_until_ns),
         points=anomaly.points,
         readings=anomaly.readings,
+        start_uncertainty_s=begin_window_ns(anomaly) / SECOND_NS or None,
         score=number(anomaly.score) or 0.0,
         surprise=number(anomaly.surprise) or 0.0,
         channels=sorted(channels, key=lambda c: -(c.contribution or 0.0))[:MAX_CHANNELS],
@@ -232,7 +235,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         statement=text.clean(statement or "", 300),
         size=deviation_text(anomaly) if anomaly.ratio else "",
         severity_reason=severity_text(anomaly, ended=ended, zone=timezone),
-        first_step=text.clean(first_step(anomaly, show_clock_time(anomaly.began_ns, timezone)), 400),
+        first_step=text.clean(first_step(anomaly, *begin_texts(anomaly, timezone)), 400),
         ratio=anomaly.ratio or None,
         relative=anomaly.relative,
         relation=text.clean(relation_text(anomaly, units), 300),

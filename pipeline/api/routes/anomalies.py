@@ -18,8 +18,9 @@ from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.config.schema import Config
 from pipeline.core.deviation_severity import severity_text
 from pipeline.core.errors import InputError
+from pipeline.core.farthest_reading import begin_texts
 from pipeline.core.first_steps import first_step
-from pipeline.core.iso_times import show_clock_time, show_time
+from pipeline.core.iso_times import show_time
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Severity
 from pipeline.core.usual_range_text import relation_text
 from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_VALUES
@@ -270,7 +271,7 @@ def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
         "cause_text": CAUSE_TEXTS.get(anomaly.cause, "no single cause"),
         "text": short_text(anomaly, units),
         "severity_reason": severity_text(anomaly, ended=anomaly.state is AnomalyState.CLOSED, zone=zone),
-        "first_step": first_step(anomaly, show_clock_time(anomaly.began_ns, zone)),
+        "first_step": first_step(anomaly, *begin_texts(anomaly, zone)),
         "channels": [
             {
                 "channel": name,

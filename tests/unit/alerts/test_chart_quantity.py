@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.axes import Axes
 
 from pipeline.alerts.messages.chart import ChartRenderer
 from pipeline.alerts.messages.chart_quantity import (
@@ -64,6 +66,26 @@ def test_each_quantity_is_named_and_drawn(cause: str, label: str, of_values: boo
 def test_a_value_needs_no_further_curve(cause: str):
     view = alert_about(anomaly(cause, 50, -12, 38)).anomalies[0]
     assert quantity_of(view, leading(view), TIMES, np.ones(200)) is None
+
+
+def test_only_readings_outside_are_filled_dots(monkeypatch: pytest.MonkeyPatch):
+    drawn: dict[str, int] = {}
+    plot = Axes.plot
+
+    def recorded(self: Axes, *args: Any, **named: Any) -> Any:
+        drawn[str(named.get("label"))] = len(args[0])
+        return plot(self, *args, **named)
+
+    monkeypatch.setattr(Axes, "plot", recorded)
+    values = np.full(200, 10.0)
+    values[190:193] = 50
+    table = pa.table(
+        {"time": TIMES, "flag": np.arange(200) >= 190}
+        | {f"{kind}:rpm": values for kind in ("value", "expected", "lower", "upper")}
+    )
+    one = replace(anomaly("unusual_value", 50, -12, 38), start_ns=191 * MINUTE_NS, end_ns=199 * MINUTE_NS)
+    ChartRenderer(lambda *_: table).draw("plant", alert_about(one).anomalies[0])
+    assert (drawn["outside"], drawn["alarm kept open until normal again"]) == (3, 7)
 
 
 @pytest.mark.parametrize("relative", [False, True])

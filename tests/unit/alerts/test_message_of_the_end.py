@@ -14,7 +14,15 @@ from pipeline.alerts.routing.composer import NotificationContext, compose
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.config.alerts import AlertsConfig
 from pipeline.core.deviation_severity import severity_text
-from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Severity
+from pipeline.core.types import (
+    Anomaly,
+    AnomalyState,
+    DeviationContext,
+    EndReason,
+    EventFinding,
+    FarthestReading,
+    Severity,
+)
 from storage.alerting.states import MemberState
 from tests.unit.alerts.test_usual_range_text import MINUTE_NS, anomaly, members_of
 
@@ -61,6 +69,32 @@ def test_a_resolved_message_says_how_long_and_how_far_and_that_it_is_over():
     assert "51 readings" in lines["Size"]
     assert "so far" not in "".join(lines.values())
     assert "First step" not in lines
+
+
+def test_the_message_of_the_end_tells_the_farthest_reading():
+    far = FarthestReading("unusual_value", 80.0, 65.9, 71.4, 7.0, 80.0, "all_hours")
+    context = DeviationContext("time_of_day", 70.7, 69.9, "load", 2.9, 69.4, farthest=far)
+    first = replace(stuck(), cause="relation", observed=[1.0, 0.872], lower=[0.0, -0.7], upper=[3.0, 0.733])
+    first = replace(first, context=context)
+    assert "where the other channels imply 69.4" in alert_about(first).title
+    ended = replace(first, state=AnomalyState.CLOSED, end_reason=EndReason.RECOVERED)
+    alert = alert_about(ended, "resolved")
+    assert alert.title == "Resolved after 50 min: plant, site=west: rpm was as high as 80, usual 65.9 to 71.4"
+    (view,) = alert.anomalies
+    assert (view.cause, view.ratio, text.leading(view).observed, view.relation) == (
+        "unusual_value",
+        7.0,
+        80,
+        "",
+    )
+    assert "beyond the usual range by 1.6 times its width" in dict(text.lines(alert))["Size"]
+
+
+def test_the_begin_of_a_mean_is_uncertain_by_its_window():
+    alert = alert_about(replace(stuck(), cause="unusual_level"))
+    assert dict(text.lines(alert))["Since"].endswith("(50 min so far); it may have begun up to 8 min earlier")
+    assert alert.anomalies[0].start_uncertainty_s == 480
+    assert alert_about(stuck()).anomalies[0].start_uncertainty_s is None
 
 
 def test_a_step_is_not_over_as_the_value_can_stay_where_it_is():

@@ -100,6 +100,54 @@ def test_the_way_back_is_never_told() -> None:
     assert (one.cause, one.direction, one.observed[0]) == ("unusual_step", "up", 20)
 
 
+def test_a_later_reading_that_is_farther_outside_is_kept_beside_the_peak() -> None:
+    (one,) = told([Row("relation", 20), *[IN] * 5, *up(90, 60), Row("unusual_value", -200)])
+    assert (one.cause, one.observed[0]) == ("relation", 20)
+    far = one.context and one.context.farthest
+    assert far is not None
+    assert (far.cause, far.observed, far.low, far.high, far.ratio, far.value) == (
+        "unusual_value",
+        90,
+        -10,
+        10,
+        9,
+        3,
+    )
+    (back,) = told([Row("unusual_step", 20), IN, Row("unusual_step", -90)])
+    assert back.context is not None
+    assert back.context.farthest is None  # the way back
+
+
+def test_an_oscillation_keeps_its_largest_mean_change() -> None:
+    rows: list[Row | None] = [Row("unusual_step", 20), IN, Row("unusual_step", -25), Row("unusual_noise", 50)]
+    (one,) = told(rows)
+    assert one.context is not None
+    assert one.context.farthest is not None
+    assert (one.context.farthest.cause, one.context.farthest.observed) == ("unusual_noise", 50)
+
+
+def test_a_standstill_counts_the_rows_in_which_another_quantity_leads() -> None:
+    rows: list[Row | None] = [
+        Row("flatline", 20),
+        Row("flatline", 21),
+        Row("relation", 30, 1),
+        Row("relation", 30, 1),
+    ]
+    (one,) = told(rows)
+    assert (one.cause, one.observed[0]) == ("flatline", 23)
+    moved = scored(rows)
+    moved.points.values[2:, 0] = 4.0
+    (one,) = tracker().advance(moved, PROVENANCE, np.array([3]))
+    assert one.observed[0] == 21
+
+
+def test_the_kind_of_the_leading_channel_is_kept() -> None:
+    known = replace(PROVENANCE, kinds=("price", "count"))
+    (one,) = tracker().advance(scored([Row(channel=1)]), known, np.array([0]))
+    assert one.context is not None
+    assert one.context.kind == "count"
+
+
 def test_changes_of_logarithmic_presets_are_relative() -> None:
     relative = replace(PROVENANCE, relative_changes=True)
     for cause, expected in (("unusual_step", True), ("relation", True), ("unusual_value", False)):
@@ -127,7 +175,8 @@ def test_another_channel_does_not_replace_the_first() -> None:
 def test_the_value_takes_over_in_the_first_rows(rows: list[Row | None], cause: str) -> None:
     (one,) = told(rows)
     assert one.cause == cause
-    assert one.observed[0] == (rows[-1].observed if cause == "unusual_value" else 50)
+    # The value is the same in all rows, so the standstill goes on.
+    assert one.observed[0] == (rows[-1].observed if cause == "unusual_value" else 50 + (cause == "flatline"))
 
 
 def test_an_anomaly_closes_after_twelve_rows_in_range() -> None:

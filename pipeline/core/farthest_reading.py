@@ -1,0 +1,76 @@
+"""Farthest reading of an anomaly, and the window of its begin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.core.iso_times import show_clock_time
+from pipeline.core.types import Anomaly
+from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS, RELATION_READINGS
+
+HOUR_NS = 3_600_000_000_000
+#: Cause of a mean → the readings that it covers.
+_WINDOW_READINGS = {
+    "unusual_level": MEAN_READINGS,
+    "unusual_noise": MEAN_READINGS,
+    "relation": RELATION_READINGS,
+}
+_CAUSES_OF_CHANGES = ("unusual_step", "unusual_noise", "relation")
+
+
+def at_farthest(anomaly: Anomaly) -> Anomaly:
+    """Return an anomaly with the numbers of its farthest reading, itself if that is the peak.
+
+    A message of the end states how far it went at most, whichever quantity led at first.
+    """
+    context = anomaly.context
+    if context is None or context.farthest is None:
+        return anomaly
+    far, at = context.farthest, anomaly.leading_channel
+    low, high = (math.nan if end is None else end for end in (far.low, far.high))
+    finite = [end for end in (low, high) if math.isfinite(end)]
+    middle = sum(finite) / len(finite) if finite else math.nan
+    beside = replace(
+        context, basis=far.basis, value=far.value, recent_mean=None, partner=None, implied=None, farthest=None
+    )
+    logarithmic = context.kind in ("count", "price")
+    return replace(
+        anomaly,
+        observed=_with(anomaly.observed, at, far.observed),
+        expected=_with(anomaly.expected, at, middle),
+        lower=_with(anomaly.lower, at, low),
+        upper=_with(anomaly.upper, at, high),
+        cause=far.cause,
+        ratio=far.ratio,
+        context=beside,
+        relative=logarithmic and far.cause in _CAUSES_OF_CHANGES,
+    )
+
+
+def _with(numbers: Sequence[float], at: int, number: float) -> list[float]:
+    """Return numbers with another one at a place."""
+    return [*numbers[:at], number, *numbers[at + 1 :]]
+
+
+def begin_window_ns(anomaly: Anomaly) -> int:
+    """Return by how much a deviation can have begun earlier than stated.
+
+    It is the window of a mean, else 0.
+    """
+    if anomaly.cause == "absence":
+        return EXTREME_HOURS * HOUR_NS
+    return _WINDOW_READINGS.get(anomaly.cause, 0) * max(anomaly.every_ns, 0) if anomaly.ratio else 0
+
+
+def begin_texts(anomaly: Anomaly, zone: str) -> tuple[str, str]:
+    """Return the stated begin of a deviation and the earliest one, "" if it is sure.
+
+    Args:
+        anomaly: the anomaly.
+        zone: time zone, "" for UTC.
+    """
+    window_ns = begin_window_ns(anomaly)
+    earliest = show_clock_time(anomaly.began_ns - window_ns, zone) if window_ns else ""
+    return show_clock_time(anomaly.began_ns, zone), earliest
