@@ -9,9 +9,7 @@ once (``score``, ``flag``, …; ``rarity`` under the decision "usual_range") and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import and_
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -161,22 +159,34 @@ def without_oldest(table: pa.Table, surplus: dict[str, int]) -> pa.Table:
 
 
 def decode(
-    file: BinaryIO,
+    file: BinaryIO | pa.NativeFile,
     *,
     series: Sequence[str] | None = None,
     since_ns: int | None = None,
     until_ns: int | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Read rows with since_ns ≤ time < until_ns; row groups without any are not read."""
-    filters = _condition(series, since_ns, until_ns)
-    if columns is not None:
-        there = set(pq.read_schema(file).names)
-        columns = [name for name in columns if name in there]
-        file.seek(0)
-    return pq.read_table(
-        file, columns=columns, filters=filters, read_dictionary=["series", "model"], use_threads=False
-    )
+    """Read rows with since_ns ≤ time < until_ns; row groups without any are not read.
+
+    Args:
+        file: The open file.
+        series: Names of series; None for all.
+        since_ns: Earliest time.
+        until_ns: Latest time, exclusive.
+        columns: Names of columns, of which some may be missing; None for all.
+    """
+    metadata = pq.read_metadata(file)
+    there = metadata.schema.names
+    texts_of_few = [name for name in ("series", "model") if name in there]
+    found = pq.ParquetFile(file, metadata=metadata, read_dictionary=texts_of_few, pre_buffer=True)
+    chosen = there if columns is None else [name for name in columns if name in there]
+    wanted = Rows(series, since_ns, until_ns)
+    groups = [n for n in range(found.num_row_groups) if wanted.may_be_in(found.metadata.row_group(n))]
+    if not groups:
+        return found.schema_arrow.empty_table().select(chosen)
+    needed = [name for name in wanted.columns if name not in chosen]
+    read = [found.read_row_group(n, columns=[*chosen, *needed], use_threads=False) for n in groups]
+    return pa.concat_tables(wanted.of(table) for table in read).select(chosen)
 
 
 def selected(
@@ -196,19 +206,52 @@ def selected(
         until_ns: Latest time, exclusive.
         columns: Names of columns, of which some may be missing; None for all.
     """
-    if (condition := _condition(series, since_ns, until_ns)) is not None:
-        table = table.filter(condition)
+    table = Rows(series, since_ns, until_ns).of(table)
     return table if columns is None else table.select([one for one in columns if one in table.column_names])
 
 
-def _condition(
-    series: Sequence[str] | None, since_ns: int | None, until_ns: int | None
-) -> pc.Expression | None:
-    """Return the condition of rows of some series and times; None for all rows."""
-    bounds = (
-        None if series is None else pc.field("series").isin(list(series)),
-        None if since_ns is None else pc.field("time") >= since_ns,
-        None if until_ns is None else pc.field("time") < until_ns,
-    )
-    given = [bound for bound in bounds if bound is not None]
-    return reduce(and_, given) if given else None
+class Rows(NamedTuple):
+    """Rows that are wanted: of some series and times; None: of all."""
+
+    series: Sequence[str] | None
+    since_ns: int | None
+    until_ns: int | None
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that decide."""
+        by_time = self.since_ns is not None or self.until_ns is not None
+        return ["series"] * (self.series is not None) + ["time"] * by_time
+
+    def may_be_in(self, group: pq.RowGroupMetaData) -> bool:
+        """Return False if the statistics of a row group exclude every wanted row."""
+        if not self.columns:
+            return True
+        statistics = {
+            column.path_in_schema: column.statistics
+            for column in map(group.column, range(group.num_columns))
+            if column.path_in_schema in self.columns
+        }
+        known = {name: one for name, one in statistics.items() if one is not None and one.has_min_max}
+        names, times = known.get("series"), known.get("time")
+        if not (
+            self.series is None or names is None or any(names.min <= s <= names.max for s in self.series)
+        ):
+            return False
+        if times is None:
+            return True
+        begins_in_time = self.until_ns is None or times.min < self.until_ns
+        return begins_in_time and (self.since_ns is None or times.max >= self.since_ns)
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """Return the wanted rows of a table."""
+        keep = np.ones(table.num_rows, bool)
+        if self.series is not None:
+            names = table.column("series").unify_dictionaries().combine_chunks()
+            known = pc.is_in(names.dictionary, value_set=texts(self.series)).to_numpy(zero_copy_only=False)
+            keep &= known[names.indices.to_numpy()]
+        if self.since_ns is not None:
+            keep &= table.column("time").to_numpy() >= self.since_ns
+        if self.until_ns is not None:
+            keep &= table.column("time").to_numpy() < self.until_ns
+        return table if keep.all() else table.filter(column(keep))

@@ -16,8 +16,10 @@ none), and ``min``, ``max``, ``expected``, ``lower`` and ``upper`` of each chann
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -183,16 +185,23 @@ def current(
 
     Args:
         files: Files of reductions.
-        segments: Valid segments.
+        segments: Valid segments, in order.
         bucket_s: Length of a bucket.
     """
     by_folder = _by_folder(segments)
     found = {}
     for file in valid([one for one in files if (one.version, one.bucket_s) == (VERSION, bucket_s)]):
-        inside = [one for one in by_folder.get(file.folder, []) if overlap(one, file)]
+        inside = _overlapping(by_folder.get(file.folder, []), file)
         if inside and all(file.first <= one.first and one.next <= file.next for one in inside):
             found[file] = inside
     return found
+
+
+def _overlapping(segments: Sequence[Segment], file: Segment) -> list[Segment]:
+    """Return the segments, of those of one log in order, that overlap a file."""
+    first = bisect_left(segments, file.first, key=attrgetter("next"))
+    last = bisect_right(segments, file.next, key=attrgetter("first"))
+    return [one for one in segments[first:last] if overlap(one, file)]
 
 
 def _by_folder(segments: Iterable[Segment]) -> dict[str, list[Segment]]:

@@ -168,6 +168,9 @@ class SegmentStore:
     def files(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield path below the root and size in bytes of every file below ``folder``."""
         below = f"{self.root}/{folder}".rstrip("/")
+        if self.is_local:
+            yield from _local_files(below, len(self.root) + 1)
+            return
         self.fs.invalidate_cache()
         found = self.fs.find(below, detail=True) if self.fs.exists(below) else {}
         for path, info in found.items():
@@ -199,12 +202,15 @@ class SegmentStore:
             raise
         self._sync_folder(folder)
 
-    def open(self, segment: Segment) -> BinaryIO:
+    def open(self, segment: Segment) -> BinaryIO | pa.NativeFile:
         """Open a segment for reading.
 
         Raises FileNotFoundError if it was merged, superseded or pruned since it was listed.
         """
-        file: BinaryIO = self.fs.open(f"{self.root}/{segment.path}", "rb")
+        path = f"{self.root}/{segment.path}"
+        if self.is_local:
+            return pa.OSFile(path)
+        file: BinaryIO = self.fs.open(path, "rb")
         return file
 
     def read(self, segment: Segment, **selected: Any) -> pa.Table:
@@ -246,3 +252,12 @@ class SegmentStore:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _local_files(below: str, cut: int) -> Iterator[tuple[str, int]]:
+    """Yield path from the character ``cut`` on, and size, of every file below a folder of this machine."""
+    for folder, _, names in os.walk(below):
+        for name in names:
+            path = f"{folder}/{name}"
+            with suppress(FileNotFoundError):  # merged or pruned meanwhile
+                yield path[cut:], os.stat(path).st_size
