@@ -69,8 +69,8 @@ def create_app(config: Config, database: Database, *, guarded: bool = False) -> 
     """
     app = build_app()
     app.state.guarded = guarded
-    app.state.context = ApiContext(config, database)
-    app.state.monitor = EventMonitor(config, database)
+    context = app.state.context = ApiContext(config, database)
+    app.state.monitor = EventMonitor(config, database, context.answers.expire)
     return app
 
 

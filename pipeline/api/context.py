@@ -8,6 +8,7 @@ import json
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,14 +39,24 @@ Row = TypeVar("Row")
 _BAD_CURSOR = "cursor: take the value of `next_cursor` of the page before, unchanged"
 
 
+@dataclass(slots=True)
+class _Answer:
+    """One answer; ``began`` is when its making began, None before it is made."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    began: float | None = None
+    value: Any = None
+
+
 class AnswerCache:
-    """Answers that all pages share."""
+    """Answers that all pages share; one that takes long holds up only those who wait for it."""
 
     def __init__(self, most: int) -> None:
         """Keep at most ``most`` answers."""
         self._lock = threading.Lock()
         self._most = most
-        self._answers: dict[str, tuple[float, Any]] = {}
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        self._expired = -math.inf
 
     def get(self, key: str, make: Callable[[], Any], seconds: float = math.inf) -> Any:
         """Return an answer; it is made once for all who wait for it.
@@ -56,12 +67,20 @@ class AnswerCache:
             seconds: greatest age of the answer.
         """
         with self._lock:
-            found = self._answers.get(key)
-            if found is None or time.monotonic() - found[0] > seconds:
-                if len(self._answers) >= self._most:
-                    self._answers.clear()
-                found = self._answers[key] = (time.monotonic(), make())
-            return found[1]
+            answer = self._answers.setdefault(key, _Answer())
+            self._answers.move_to_end(key)
+            while len(self._answers) > self._most:
+                self._answers.popitem(last=False)
+        with answer.lock:
+            now = time.monotonic()
+            if answer.began is None or now - answer.began > seconds or answer.began <= self._expired:
+                answer.value = make()
+                answer.began = now
+            return answer.value
+
+    def expire(self) -> None:
+        """Let no answer be given any more whose making has begun before."""
+        self._expired = time.monotonic()
 
 
 @dataclass(slots=True)
@@ -110,9 +129,18 @@ class ApiContext:
     def _limited_to(self, visible: frozenset[str]) -> ApiContext:
         streams = {name: one for name, one in self.config.streams.items() if name in visible}
         config = self.config.model_copy(update={"streams": streams})
-        return ApiContext(
-            config, self.database, segment_names=self.segment_names, reduced=self.reduced, visible=visible
-        )
+        return replace(self, config=config, records_meter=Meter(), visible=visible)
+
+    def shared_answer(self, name: str, make: Callable[[], Any], seconds: float) -> Any:
+        """Return an answer that all who see the same streams share.
+
+        Args:
+            name: name of the answer.
+            make: makes it.
+            seconds: greatest age of the answer.
+        """
+        seen = "" if self.visible is None else "\0".join(["", *sorted(self.visible)])
+        return self.answers.get(name + seen, make, seconds)
 
     def hash_of(self, stream: str) -> str:
         """Return the hash of the config of a stream, which is made once."""

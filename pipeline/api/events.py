@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -126,9 +126,17 @@ class EventLog:
 class EventMonitor:
     """Thread that looks for changes while someone reads, and the readers."""
 
-    def __init__(self, config: Config, database: Database) -> None:
-        """Watch ``database`` once someone reads."""
-        self._config, self._database = config, database
+    def __init__(
+        self, config: Config, database: Database, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        """Watch ``database`` once someone reads.
+
+        Args:
+            config: The configuration in force.
+            database: The database that is watched.
+            on_change: Called after changes were found, before any reader gets them.
+        """
+        self._config, self._database, self._on_change = config, database, on_change
         self._lock = threading.Lock()
         self._readers: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
         self._running = False
@@ -171,6 +179,8 @@ class EventMonitor:
                 log.warning("cannot read changes for live events", error=str(error))
                 time.sleep(RETRY_SECONDS)
             else:
+                if found or not self.log.begun:
+                    self._on_change()
                 self.log.append(found)
                 if found or not self.log.begun:
                     self.log.begun = True
@@ -229,7 +239,8 @@ class EventStream(StreamingResponse):
             if not await _wait(changed, left):
                 await _write(send, b": alive\n\n")
         place = log.next if self._last_id is None else log.place_of(self._last_id)
-        await _write(send, b"retry: 2000\nevent: ready\ndata: {}\n\n")
+        begin = log.next if place is None else place
+        await _write(send, b"retry: 2000\nevent: ready\n" + _id(log, begin) + b"data: {}\n\n")
         ends = time.monotonic() + MAX_STREAM_SECONDS
         while not left.done() and not self._monitor.stopped and time.monotonic() < ends:
             changed.clear()
@@ -246,6 +257,14 @@ class EventStream(StreamingResponse):
                     await _write(send, b"".join(wanted))
             if not await _wait(changed, left):
                 await _write(send, b": alive\n\n")
+        if place is not None and not left.done() and not self._monitor.stopped:
+            await _write(send, b"event: renew\n" + _id(log, place) + b"data: {}\n\n")
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _id(log: EventLog, place: int) -> bytes:
+    """Return the line by which a reader that comes back gets the events from ``place`` on."""
+    return f"id: {log.boot}-{place}\n".encode()
 
 
 def _reset(log: EventLog, place: int) -> bytes:

@@ -115,7 +115,7 @@ def _shared_fleet(context: ApiContext, range: Range) -> EncodedAnswer:
     def make() -> EncodedAnswer:
         return EncodedAnswer(_fleet(context, RANGES_MS[range]))
 
-    found: EncodedAnswer = context.answers.get(f"fleet {range}", make, 1.0)
+    found: EncodedAnswer = context.shared_answer(f"fleet {range}", make, 1.0)
     return found
 
 

@@ -36,7 +36,9 @@ async def stream_events(
 
     `anomaly`: opened, closed or of another severity; `alert`: of another state; `fault`: begun or ended;
     `deliveries`: messages were queued or sent; `progress`: records were read; `reset`: events were
-    missed, read the lists again. With Last-Event-ID the events that followed it are sent first.
+    missed, read the lists again; `renew`: the connection ends as planned, connect again. `ready` comes
+    first: what was read before it may lack an event. With Last-Event-ID, or the id of `ready`, the events
+    that followed it are sent first.
     """
     monitor: EventMonitor = request.app.state.monitor
     chosen = context.streams(query.stream)

@@ -60,7 +60,8 @@ class Reader:
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
-        assert self.next()[0] == "ready"
+        kind, self.begun, _ = self.next()
+        assert kind == "ready"
 
     def next(self) -> tuple[str, str, dict]:
         kind, id_, data = "", "", {}
@@ -136,6 +137,34 @@ def test_a_reader_that_comes_back_gets_what_it_missed_once(site, database):
         assert [reader.next()[2]["series"] for _ in range(2)] == ["b/1", "b/2"]
         store(database, anomaly("b/3"))
         assert reader.next()[2]["series"] == "b/3"
+
+
+def test_a_reader_that_left_before_the_first_event_gets_what_it_missed(site, database):
+    with reading(site, kind="anomaly") as reader:
+        begun = reader.begun
+    store(database, anomaly("b/1"))
+    with reading(site, begun, kind="anomaly") as reader:
+        assert reader.next()[2]["series"] == "b/1"
+
+
+def test_a_long_connection_ends_with_the_id_to_go_on_from(site, database, monkeypatch):
+    monkeypatch.setattr(events, "MAX_STREAM_SECONDS", 0.5)
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.1)
+    with reading(site, kind="anomaly") as reader:
+        kind, last, _ = reader.next()
+    assert kind == "renew"
+    store(database, anomaly("b/1"))
+    with reading(site, last, kind="anomaly") as reader:
+        assert reader.next()[2]["series"] == "b/1"
+
+
+def test_who_asks_after_an_event_gets_no_answer_from_before_it(site, database):
+    with reading(site, kind="anomaly") as reader:
+        for number in range(5):
+            fleet = httpx.get(f"{site}/api/v1/fleet", trust_env=False, timeout=120).json()
+            assert fleet["tiles"]["open_anomalies"] == number
+            store(database, anomaly(f"b/{number}"))
+            assert reader.next()[2]["series"] == f"b/{number}"
 
 
 @pytest.mark.parametrize("last", ["0123456789ab-5", "nonsense", "-", "x-99999999999999999999"])

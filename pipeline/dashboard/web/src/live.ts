@@ -16,19 +16,18 @@ let due = 0;
 let announced = -1000;
 let lastId = "";
 const pending = new Set<Topic>();
-/** A first connection after this time may have missed events since the views were read. */
-const LATE_MS = 1500;
 /** A server that starts may refuse events for so long. */
 const START_MS = 30_000;
 
-/** A lost connection, and one that is back, concerns all views: they ask at once, and show what they learn. */
+/**
+ * A lost connection, the first one and one that is back concern all views: they ask at once, and show what they learn. An event
+ * between the first answer of a view and the first connection would otherwise be seen by the next timer only.
+ */
 function setState(next: Connection): void {
   if (next === state) return;
-  const late = state === "connecting" && performance.now() > LATE_MS;
-  const concerned = next === "lost" || state === "lost" || late;
   state = next;
   states.forEach((listener) => listener(next));
-  if (concerned) announce(TOPICS);
+  announce(TOPICS);
 }
 
 /** Tell the pages at once, but at most four times a second. */
@@ -47,9 +46,11 @@ function announce(topics: Topic[]): void {
 function connect(): void {
   source?.close();
   const opened = source = new EventSource(`/api/v1/events${lastId ? `?after=${encodeURIComponent(lastId)}` : ""}`);
-  opened.addEventListener("ready", () => { delay = 1000; setState("live"); });
-  for (const topic of TOPICS) opened.addEventListener(topic, (event) => { lastId = (event as MessageEvent).lastEventId; announce([topic]); });
-  opened.addEventListener("reset", (event) => { lastId = (event as MessageEvent).lastEventId; announce(TOPICS); });
+  const on = (kind: string, act: () => void): void => opened.addEventListener(kind, (event) => { lastId = (event as MessageEvent).lastEventId; act(); });
+  on("ready", () => { delay = 1000; setState("live"); });
+  for (const topic of TOPICS) on(topic, () => announce([topic]));
+  on("reset", () => announce(TOPICS));
+  on("renew", connect); // a planned end: the next connection goes on after the last event
   opened.onerror = () => {
     if (state !== "connecting" || performance.now() > START_MS) setState("lost");
     if (opened.readyState !== EventSource.CLOSED) return; // the browser connects again by itself, with the last id
