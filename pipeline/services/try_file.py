@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import InputError
 from pipeline.services.dataframe import detect
 from storage.history.parquet import UNBOUNDED
@@ -20,6 +21,11 @@ MAX_FILE_BYTES = 20 << 20
 MAX_ROWS = 20_000
 MAX_CHANNELS = 6
 MAX_SHOWN_POINTS = 4_000
+MAX_NAMES = 200
+_KEYS_OF_A_FILE = {"detector": "light"}
+_KEYS_OF_VERDICTS = {
+    *("decision", "every", "gap", "calendar", "timezone", "holidays", "threshold", "interval", "close_after"),
+}
 _NO_NUMBERS = (
     "no column of the file holds numbers, and this page judges numbers. Events (codes, log lines) are judged "
     "by their order, which a model must learn first: in Python `forewatch.fit_events(frame, event=COLUMN)`, "
@@ -47,7 +53,8 @@ def try_file(data: bytes, query: dict[str, str]) -> dict[str, Any]:
 def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str, Any]:
     """Return the verdicts on the newest recorded points of a stream.
 
-    The answer has keys of the config of the stream that give the same.
+    A setting that the query leaves out is that of the stream. The answer has the settings, and the keys of
+    the config of the stream that give the same.
 
     Args:
         config: The configuration.
@@ -67,20 +74,36 @@ def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str
     values = {channel: table.column(f"value:{channel}").to_numpy() for channel in chosen.channels}
     time = pd.to_datetime(table.column("time").to_numpy(), utc=True)
     frame = pd.DataFrame({"time": time, "series": names} | values)
-    given = {"preset": chosen.preset, "time": "time", "series": "series"} | {
-        k: v for k, v in query.items() if v
+    own = {
+        "preset": chosen.preset,
+        "sensitivity": chosen.sensitivity or "normal",
+        "direction": chosen.direction,
+        "min_deviation": str(chosen.min_deviation),
+        "min_points": str(chosen.min_points),
     }
-    found = tried(frame.sort_values("time", kind="stable", ignore_index=True), given)
-    changed = changed_settings(given)
-    return found | {"yaml": yaml_of({"streams": {stream: {"preset": given["preset"]} | changed}})}
+    asked = {k: v for k, v in query.items() if v}
+    given = own | {"time": "time", "series": "series"} | asked
+    found = tried(frame.sort_values("time", kind="stable", ignore_index=True), given, _own_keys(chosen))
+    changed = {"preset": given["preset"]} | changed_settings(given, own)
+    if "alarm_rate" in chosen.model_fields_set:  # the page judges by a sensitivity, which replaces the rate
+        changed["sensitivity"] = given["sensitivity"]
+    return found | {"yaml": yaml_of({"streams": {stream: changed}})}
 
 
-def tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
+def _own_keys(stream: Stream) -> dict[str, Any]:
+    """Return the keys of a stream by which its recorded points are judged, beside the settings of the page."""
+    return stream.model_dump(include=_KEYS_OF_VERDICTS, exclude_unset=True) | {"detector": stream.detector}
+
+
+def tried(
+    frame: pd.DataFrame, query: dict[str, str], keys: Mapping[str, Any] = _KEYS_OF_A_FILE
+) -> dict[str, Any]:
     """Return the verdicts on a frame, and the config that gives the same.
 
     Args:
         frame: One row per point.
         query: Settings of the page.
+        keys: Further keys of a stream's config.
 
     Raises:
         InputError: a setting cannot be used.
@@ -103,12 +126,13 @@ def tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
         time=time,
         series=series or None,
         preset=_one_of(query, "preset", _PRESETS),
-        detector="light",
+        **keys,
         **settings,
     )
-    shown = str(frame[series].iloc[-1]) if series else "frame"
-    if series and query.get("show") in set(frame[series].astype(str)):
-        shown = query["show"]
+    names = frame[series].astype(str) if series else pd.Series("frame", index=frame.index)
+    flagged = found["flag"].groupby(names).sum().sort_values(ascending=False, kind="stable")
+    shown = query["show"] if query.get("show") in flagged.index else str(flagged.index[0])
+    listed = dict.fromkeys([*flagged.index[:MAX_NAMES], shown])
     return {
         "rows": rows,
         "used": len(frame),
@@ -117,11 +141,14 @@ def tried(frame: pd.DataFrame, query: dict[str, str]) -> dict[str, Any]:
         "time": time,
         "series": series,
         "values": channels,
-        "names": sorted(frame[series].astype(str).unique())[:200] if series else ["frame"],
+        "names": list(listed),
+        "flagged_of": [int(flagged[name]) for name in listed],
         "shown": shown,
-        "flagged": int(found["flag"].sum()),
+        "flagged": int(flagged.sum()),
+        "settings": {name: str(value) for name, value in settings.items()},
         "preset": _one_of(query, "preset", _PRESETS),
-        **_points(frame, found, time, series, shown, channels),
+        "detector": keys["detector"],
+        **_points(frame, found, time, names == shown, channels),
         "yaml": _yaml(query, time, series, channels),
     }
 
@@ -163,14 +190,14 @@ def _guess_time(frame: pd.DataFrame) -> str:
     raise InputError("no column looks like a time; name one of them `time`, or choose it")
 
 
-def _one_of(query: dict[str, str], name: str, words: tuple[str, ...]) -> str:
+def _one_of(query: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
     word = query.get(name) or words[1 if name == "sensitivity" else 0]
     if word not in words:
         raise InputError(f"{name}={word}: write one of {', '.join(words)}")
     return word
 
 
-def _settings(query: dict[str, str]) -> dict[str, Any]:
+def _settings(query: Mapping[str, str]) -> dict[str, Any]:
     try:
         deviation, points = float(query.get("min_deviation") or 0), int(query.get("min_points") or 1)
     except ValueError:
@@ -186,14 +213,16 @@ def _settings(query: dict[str, str]) -> dict[str, Any]:
 
 
 def _points(
-    frame: pd.DataFrame, found: pd.DataFrame, time: str, series: str, shown: str, channels: list[str]
+    frame: pd.DataFrame, found: pd.DataFrame, time: str, here: pd.Series, channels: list[str]
 ) -> dict[str, Any]:
-    """Return the newest points of the shown series, of its first channel."""
-    here = frame[series].astype(str) == shown if series else pd.Series(True, index=frame.index)
+    """Return the newest points of the shown series, which is ``here``, of its first channel."""
     at = pd.to_datetime(frame.loc[here, time], utc=True).to_numpy("datetime64[ns]").astype(np.int64)
     order = np.argsort(at, kind="stable")[-MAX_SHOWN_POINTS:]
     some, channel = found.loc[here].iloc[order], channels[0]
     suffix = "" if len(channels) == 1 else f":{channel}"
+
+    # The rows of an anomaly have the usual range of its quantity, such as a step, in place of the forecast.
+    stated = some["anomaly"].notna() if "anomaly" in some else pd.Series(False, index=some.index)
 
     def listed(values: Any) -> list[float | None]:
         return [float(v) if abs(v) < UNBOUNDED else None for v in np.asarray(values, np.float64)]
@@ -202,7 +231,7 @@ def _points(
         "time_ms": (at[order] / 1e6).tolist(),
         "observed": listed(frame.loc[here, channel].iloc[order]),
         "flags": some["flag"].to_numpy().astype(int).tolist(),
-        **{name: listed(some[f"{name}{suffix}"]) for name in ("expected", "lower", "upper")},
+        **{name: listed(some[f"{name}{suffix}"].mask(stated)) for name in ("expected", "lower", "upper")},
     }
 
 
@@ -212,21 +241,24 @@ def _yaml(query: dict[str, str], time: str, series: str, channels: list[str]) ->
         "source": {"files": {"paths": ["FOLDER/*.csv"], "follow": True}},
         "format": {"csv": {"series": [series] if series else [], "time": time, "values": channels}},
         "preset": _one_of(query, "preset", _PRESETS),
-        "detector": "light",
+        **_KEYS_OF_A_FILE,
         **changed_settings(query),
     }
     return yaml_of({"streams": {"tried": stream}})
 
 
-def changed_settings(query: dict[str, str]) -> dict[str, Any]:
-    """Return the keys of a stream's config for settings that are not defaults.
+def changed_settings(query: dict[str, str], before: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the keys of a stream's config for settings that differ from others.
+
+    Args:
+        query: Settings of the page.
+        before: The others; None for the defaults.
 
     Raises:
         InputError: a setting cannot be used.
     """
-    settings = _settings(query)
-    defaults = {"sensitivity": "normal", "direction": "both", "min_deviation": 0.0, "min_points": 1}
-    return {key: value for key, value in settings.items() if value != defaults[key]}
+    settings, others = _settings(query), _settings(before or {})
+    return {key: value for key, value in settings.items() if value != others[key]}
 
 
 def yaml_of(tree: dict[str, Any]) -> str:

@@ -5,10 +5,10 @@ import { send, useView, type Page } from "./api";
 import { SilenceCalendar } from "./calendar";
 import { ConfirmButton } from "./confirm";
 import { ageText, countText, msOf } from "./format";
-import type { Alert, Delivery, Silence } from "./incident";
+import { coverText, type Alert, type Delivery, type Silence } from "./incident";
 import { PayloadButton } from "./payload";
 import { PreviewSection } from "./preview";
-import { Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
+import { Link, More, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 
 interface Endpoint { name: string; type: string; pending: number; delivered: string | null; failing: string | null; disabled: string | null; reason: string | null }
 interface ConfigView { config: { streams: Record<string, { alerts?: unknown }> } }
@@ -33,6 +33,7 @@ export function AlertingPage(): JSX.Element {
   const endpoints = useView<Page<Endpoint>>("endpoints", {}, 15, ["deliveries"]);
   const deliveries = useView<Page<Delivery>>("deliveries", { limit: 100 }, 15, ["deliveries"]);
   const config = useView<ConfigView>("config", {}, 60);
+  const groups = new Map(alerts.data?.items.map((one) => [one.id, one.group]));
   const end = async (id: string): Promise<string> => { await send("DELETE", `silences/${id}`); return "The silence has ended."; };
   const [force, setForce] = useState(false);
   const redeliver = async (one: Delivery): Promise<string> => {
@@ -43,11 +44,11 @@ export function AlertingPage(): JSX.Element {
   return <div class="page"><h1>Alerting</h1>
     <Section title="Alerts"><Shown view={alerts}>{({ items }) => <Table label="Alerts" columns={["Severity", "Series or group", "Stream", "State", "Urgency", "Rule", "Anomalies", "Since"]} empty="No alert is stored."
       rows={items.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/alerts/${one.id}`}><Name text={one.group || "all series"} /></Link>, <Name text={one.stream} />,
-        `${one.state}${one.acknowledged_by ? `, acknowledged by ${one.acknowledged_by}` : ""}${one.suppressed_by ? `, held by ${one.suppressed_by}` : ""}`, one.urgency, <Name text={one.rule} />, countText(one.count), <When at={one.opened} />] }))} />}</Shown></Section>
+        `${one.state}${one.acknowledged_by ? `, acknowledged by ${one.acknowledged_by}` : ""}${one.suppressed_by ? `, held by ${one.suppressed_by}` : ""}`, one.urgency, <Name text={one.rule} />, countText(one.count), <When at={one.opened} />] }))} />}</Shown><More page={alerts.data} what="alerts" command="forewatch alerts list" /></Section>
     <div class="columns">
       <Section title="Silences"><Shown view={silences}>{({ items }) => <Table label="Silences" columns={["Covers", "Until", "By", ""]} empty="Nothing is silenced. On the page of an incident, “Silence this series” adds one."
-        rows={items.map((one) => ({ key: one.id, cells: [<Name text={Object.entries(one.match).map(([name, value]) => `${name}=${String(value)}`).join(", ") || (one.stream ?? "everything")} />, <When at={one.ends} />, <Name text={one.author} />,
-          <ConfirmButton label="End" title="End this silence?" run={() => end(one.id)} onDone={silences.reload} aria-label={`End the silence of ${one.author}`}><p>Alerts that it holds back and that are still open are sent now.</p></ConfirmButton>] }))} />}</Shown></Section>
+        rows={items.map((one) => ({ key: one.id, cells: [<Name text={coverText(one)} />, <When at={one.ends} />, <Name text={one.author} />,
+          <ConfirmButton label="End" title="End this silence?" run={() => end(one.id)} onDone={silences.reload} aria-label={`End the silence of ${one.author}`}><p>Alerts that it holds back and that are still open are sent now.</p></ConfirmButton>] }))} />}</Shown><More page={silences.data} what="silences" command="forewatch silences list" /></Section>
       <Section title="Endpoints"><Shown view={endpoints}>{({ items }) => <Table label="Endpoints" columns={["Name", "Type", "Health", "Waiting", "Last delivery"]} empty="The config has no endpoint: anomalies are stored, but nobody is notified."
         rows={items.map((one) => ({ key: one.name, cells: [<Name text={one.name} />, one.type, one.disabled !== null ? <span class="failed">disabled: {one.reason}</span> : one.failing !== null ? <span class="failed">fails since <When at={one.failing} /></span> : <span class="done">works</span>,
           countText(one.pending), ageText(msOf(one.delivered))] }))} />}</Shown></Section>
@@ -55,10 +56,10 @@ export function AlertingPage(): JSX.Element {
     <SilenceCalendar />
     <Shown view={config}>{({ config: { streams } }) => <PreviewSection streams={Object.keys(streams)} />}</Shown>
     <Section title="Deliveries"><Shown view={deliveries}>{({ items }) => <Table label="Deliveries" columns={["Created", "To", "Message", "State", "Attempts", "Alert", ""]} empty="No delivery is stored."
-      rows={items.map((one) => ({ key: one.id, cells: [<When at={one.created} />, <Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, countText(one.attempts), <Link to={`/alerts/${one.alert_id}`}>{one.alert_id.slice(0, 8)}</Link>,
+      rows={items.map((one) => ({ key: one.id, cells: [<When at={one.created} />, <Name text={one.endpoint} />, one.kind, `${one.state}${one.reason ? `: ${one.reason}` : ""}`, countText(one.attempts), <Link to={`/alerts/${one.alert_id}`}><Name text={groups.get(one.alert_id) || one.alert_id.slice(0, 8)} /></Link>,
         <span class="pair"><PayloadButton delivery={one} /><ConfirmButton label="Redeliver" disabled={one.state === "pending"} title="Send this message again?" class={one.state === "delivered" ? "quiet" : ""} run={() => redeliver(one)} aria-label={`Redeliver to ${one.endpoint}`} onOpen={() => setForce(false)}>
           <p>{one.kind} to <Name text={one.endpoint} />, {one.state}{one.reason ? `: ${one.reason}` : ""}.</p>
-          <label><input type="checkbox" checked={force} onChange={(event) => setForce(event.currentTarget.checked)} /> Also if its alert has delivered a newer message</label></ConfirmButton></span>] }))} />}</Shown></Section>
+          <label><input type="checkbox" checked={force} onChange={(event) => setForce(event.currentTarget.checked)} /> Also if its alert has delivered a newer message</label></ConfirmButton></span>] }))} />}</Shown><More page={deliveries.data} what="deliveries" command="forewatch deliveries list" /></Section>
     <Section title="Rules in force"><Shown view={config}>{({ config: { streams } }) => <pre tabIndex={0} aria-label="Rules">{rulesText(streams)}</pre>}</Shown></Section>
   </div>;
 }

@@ -9,6 +9,8 @@ const HIDDEN_MS = 30_000;
 const STARTING = "urn:forewatch:starting";
 /** Time between two requests after a failure, and during a start. */
 const RETRY_MS = 2000, STARTING_MS = 300;
+/** The same after an answer that a repeat will hardly change: there is no such object, or no right to see it. */
+const REFUSED_MS = 15_000;
 
 /** A failed request: `title` says what is wrong, `detail` what to do. */
 export class RequestError extends Error {
@@ -118,7 +120,7 @@ export function useView<T>(path: string | null, query: Query = {}, seconds = 15,
         const data = await get<T>(path, query, control.signal);
         if (!stopped) setState({ key, data, error: null, loading: false });
       } catch (error) {
-        retry = error instanceof RequestError && error.starting ? STARTING_MS : RETRY_MS;
+        retry = error instanceof RequestError ? (error.starting ? STARTING_MS : [403, 404, 422].includes(error.status) ? REFUSED_MS : RETRY_MS) : RETRY_MS;
         if (!stopped && error instanceof RequestError) {
           setState((old) => ({ key, data: old.key === key ? old.data : null, error, loading: false }));
         }

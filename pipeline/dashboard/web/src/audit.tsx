@@ -1,7 +1,7 @@
 /** Audit: who changed what, when and from where. */
 import type { JSX } from "preact";
 import { useView, type Page } from "./api";
-import { Name, Section, Shown, Table, When } from "./parts";
+import { More, Name, Section, Shown, Table, When } from "./parts";
 
 interface Entry { id: number; at: string; actor: string; kind: string; address: string | null; action: string; object: string; stream: string | null; detail: Record<string, unknown> }
 
@@ -17,6 +17,6 @@ export function AuditPage(): JSX.Element {
       columns={["Time", "Author", "By", "From", "Action", "Object", "Stream", "Detail"]}
       rows={items.map((one) => ({ key: String(one.id), cells: [<When at={one.at} />, <Name text={one.actor} />, one.kind, one.address ?? "", one.action,
         <Name text={one.object} />, one.stream === null ? "" : <Name text={one.stream} />, <Name text={detailText(one.detail)} long />] }))} />}</Shown></Section>
-    <p class="muted"><code>forewatch audit</code> shows the same on a terminal.</p>
+    <More page={entries.data} what="changes" command="forewatch audit" />
   </div>;
 }

@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { useView } from "./api";
 import { durationText, timeText } from "./format";
+import { coverText } from "./incident";
 import { Name, Section, Shown } from "./parts";
 
 interface Window { stream: string | null; name: string; match: Record<string, unknown>; author: string; starts: string; ends: string }
@@ -16,8 +17,7 @@ const weekday = new Intl.DateTimeFormat(undefined, { weekday: "short" });
 function rowsOf(windows: Window[]): Row[] {
   const rows = new Map<string, Row>();
   for (const one of windows) {
-    const match = Object.entries(one.match).map(([name, value]) => `${name}=${String(value)}`).join(", ");
-    const label = [one.name, match || (one.stream ?? "everything")].filter(Boolean).join(": ");
+    const label = [one.name, coverText(one)].filter(Boolean).join(": ");
     const key = one.name ? `${one.stream ?? ""}\u0000${one.name}` : `${label}\u0000${one.starts}`;
     const row = rows.get(key) ?? { key, label, title: `${label}, ${one.stream ?? "all streams"}, by ${one.author}`, windows: [] };
     row.windows.push(one);

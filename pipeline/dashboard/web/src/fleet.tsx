@@ -2,10 +2,10 @@
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, useView, type Page } from "./api";
-import { ageText, countText, durationText, numberText, timeText } from "./format";
+import { ageText, countOf, countText, durationText, numberText, timeText } from "./format";
 import type { Anomaly } from "./incident";
 import { coloursOf, drawLanes, place, ROW, type Colours, type Lane, type Span } from "./lanes";
-import { Empty, Link, Name, plain, SEVERITIES, SeverityMark, Shown } from "./parts";
+import { Empty, Link, Name, plain, SEVERITIES, SeverityMark, Shown, When } from "./parts";
 import { go, seriesAddress, setQuery } from "./route";
 
 interface StreamView {
@@ -26,7 +26,7 @@ const RANGES: [string, string][] = [["1h", "1 hour"], ["6h", "6 hours"], ["24h",
 interface Row extends Lane { stream: string; series: string | null; worst: number; count: number; newest: number; text: string; fault?: string }
 
 const NO_SPANS: Span[] = [];
-const SHOWN_OPEN = 5;
+const SHOWN_OPEN = 5, SHOWN_ENDED = 3;
 
 function matches(filter: string, stream: string, series: string, labels: Record<string, string> | undefined): boolean {
   if (!filter) return true;
@@ -59,7 +59,7 @@ function seriesRows(stream: StreamView, names: string[], filter: string, now: nu
     row.newest = Math.max(row.newest, start_ms[at]!);
     row.count++;
   }
-  for (const row of found) row.text = `${countText(row.count)} ${row.count === 1 ? "anomaly" : "anomalies"}, worst ${SEVERITIES[row.worst % 10]!}${row.worst >= 10 ? ", open" : ""}`;
+  for (const row of found) row.text = `${countOf(row.count, "anomaly", "anomalies")}, worst ${SEVERITIES[row.worst % 10]!}${row.worst >= 10 ? ", open" : ""}`;
   const kept = found.filter((row, at) => matches(filter, stream.name, row.series!, labels[at]));
   kept.sort((one, other) => other.worst - one.worst || other.newest - one.newest || (one.series! < other.series! ? -1 : 1));
   const known = new Set(series);
@@ -85,7 +85,7 @@ function rowsOf(fleet: Fleet, names: Names, filter: string): Row[] {
     const current = Math.abs(fleet.now_ms - until) < fleet.span_ms;
     const shown = current ? faults.map((one) => ({ ...one, from: one.from - (fleet.now_ms - until), to: one.to - (fleet.now_ms - until) }))
       : faults.filter((one) => one.open).map((one) => ({ ...one, from: until - fleet.span_ms / 60, to: until }));
-    const lag = stream.latest_ms === null ? "no record yet" : `event time ${ageText(stream.latest_ms, fleet.now_ms)}`;
+    const lag = stream.latest_ms === null ? "no record yet" : fleet.now_ms - stream.latest_ms < 3_600_000 ? `until ${ageText(stream.latest_ms, fleet.now_ms)}` : `until ${timeText(stream.latest_ms)}`;
     const open = stream.faults.filter((one) => one.end_ms === null);
     const unlisted = known && !filter ? known.count - known.names.length : 0;
     groups.push({ worst: worst + (open.length ? 5 : 0), rows: [
@@ -94,7 +94,7 @@ function rowsOf(fleet: Fleet, names: Names, filter: string): Row[] {
       { kind: "health", key: `${stream.name} health`, from, until, spans: shown, stream: stream.name, series: null, worst: -1, count: faults.length, newest: 0,
         ...(open[0] ? { fault: `${open[0].kind.replaceAll("_", " ")}: ${open[0].message}` } : {}),
         text: [stream.buffered ? `${countText(stream.buffered)} buffered` : "", stream.late ? `${countText(stream.late)} late` : "",
-          stream.dead_lettered ? `${countText(stream.dead_lettered)} dead letters` : ""].filter(Boolean).join(", ") || "no late record, no dead letter" },
+          stream.dead_lettered ? countOf(stream.dead_lettered, "dead letter") : ""].filter(Boolean).join(", ") || "no late record, no dead letter" },
       ...rows] });
   }
   return groups.sort((one, other) => other.worst - one.worst).flatMap((group) => group.rows);
@@ -104,14 +104,14 @@ function Tiles({ fleet }: { fleet: Fleet }): JSX.Element {
   const t = fleet.tiles;
   const current = fleet.streams.map((one) => one.behind_ms).filter((one): one is number => one !== null && one < 86_400_000);
   const tiles: [string, string, string, string?][] = [
-    ["Open anomalies", countText(t.open_anomalies), `${countText(t.open_alerts)} ${t.open_alerts === 1 ? "alert" : "alerts"} open`, t.open_anomalies ? "bad" : "good"],
+    ["Open anomalies", countText(t.open_anomalies), `${countOf(t.open_alerts, "alert")} open`, t.open_anomalies ? "bad" : "good"],
     ["Records", t.records_per_second === null ? "–" : `${numberText(t.records_per_second, 3)}/s`, t.daemon_ms === null ? "no commit yet" : `last commit ${ageText(t.daemon_ms, fleet.now_ms)}`,
       t.daemon_ms !== null && fleet.now_ms - t.daemon_ms > 120_000 ? "warn" : ""],
     ["Lag", current.length ? durationText(Math.max(...current)) : "–", current.length ? "event time behind now" : fleet.streams.some((one) => one.latest_ms !== null) ? "event times are old" : "no record yet", ""],
-    ["Messages today", countText(t.messages_today), t.budget === null ? `${countText(t.pages_today)} pages, no budget` : `${countText(t.pages_today)} of ${numberText(t.budget, 3)} pages`,
+    ["Messages in 24 h", countText(t.messages_today), t.budget === null ? `${countOf(t.pages_today, "page")}, no budget` : `${countText(t.pages_today)} of ${countOf(t.budget, "page")} of the budget`,
       t.budget !== null && t.pages_today > t.budget ? "warn" : ""],
-    ["Deliveries waiting", countText(t.deliveries_waiting), t.deliveries_waiting ? "not yet accepted" : "all sent", ""],
-    ["Faults", countText(t.open_faults), `${countText(t.dead_letters)} dead letters`, t.open_faults ? "bad" : "good"],
+    ["Deliveries waiting", countText(t.deliveries_waiting), t.deliveries_waiting ? "not yet accepted" : "none to send", ""],
+    ["Faults", countText(t.open_faults), countOf(t.dead_letters, "dead letter"), t.open_faults ? "bad" : "good"],
   ];
   return <ul class="tiles" aria-label="Summary">{tiles.map(([name, value, note, mood]) =>
     <li key={name} class={mood}><span class="label">{name}</span><b>{value}</b><span class="note">{note}</span></li>)}</ul>;
@@ -231,12 +231,14 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   </div>;
 }
 
-/** The worst open anomalies in words. */
+/** The worst open anomalies in words; where none is open, those that ended last. */
 function OpenNow({ fleet }: { fleet: Fleet }): JSX.Element | null {
   const worst = useMemo(() => fleet.streams.flatMap(({ name, lanes: { series, of, severity, start_ms, open } }) => of.flatMap((place, at): Span[] =>
     open[at] ? [{ from: start_ms[at]!, to: 0, severity: severity[at]!, open: true, stream: name, series: series[place]! }] : []))
     .sort((one, other) => other.severity - one.severity || other.from - one.from), [fleet]);
-  const shown = worst.slice(0, SHOWN_OPEN);
+  const ended = useMemo(() => (worst.length ? [] : fleet.streams.flatMap(({ name, lanes: { series, of, severity, start_ms, end_ms } }) => of.map((place, at): Span =>
+    ({ from: start_ms[at]!, to: end_ms[at]!, severity: severity[at]!, open: false, stream: name, series: series[place]! }))).sort((one, other) => other.to - one.to)), [fleet, worst]);
+  const shown = worst.length ? worst.slice(0, SHOWN_OPEN) : ended.slice(0, SHOWN_ENDED);
   const key = shown.map((one) => `${one.stream}${one.series ?? ""}${one.from}${one.severity}`).join();
   const [found, setFound] = useState<Anomaly[]>([]);
   useEffect(() => {
@@ -245,11 +247,12 @@ function OpenNow({ fleet }: { fleet: Fleet }): JSX.Element | null {
     return () => { gone = true; };
   }, [key]);
   const faults = fleet.streams.flatMap((stream) => stream.faults.filter((one) => one.end_ms === null).map((one) => ({ ...one, stream: stream.name })));
-  if (!worst.length && !faults.length) return null;
-  return <section class="card opennow" aria-label="Open now"><ul>
+  if (!shown.length && !faults.length) return null;
+  return <section class="card opennow" aria-label={worst.length ? "Open now" : "Nothing is open; ended last"}><ul>
     {faults.slice(0, 3).map((one) => <li key={one.kind + one.stream}><span class="fault"><span aria-hidden="true">⚠ </span>fault</span> <Link to="/system" data-row><Name text={one.stream} /></Link> <bdi>{one.kind.replaceAll("_", " ")}: {one.message}</bdi></li>)}
-    {found.map((one) => <li key={one.id}><SeverityMark severity={one.severity} /> <Link to={`/anomalies/${one.id}`} data-row><Name text={plain(one.series)} /></Link> <bdi>{one.text}</bdi> <span class="muted">for {durationText(Math.max(0, (fleet.streams.find((stream) => stream.name === one.stream)?.latest_ms ?? fleet.now_ms) - Date.parse(one.start)))}</span></li>)}
-    {worst.length > shown.length && <li class="muted">and {countText(worst.length - shown.length)} more open anomalies in the lanes</li>}
+    {!worst.length && found.length > 0 && <li class="muted">No anomaly is open. Ended last:</li>}
+    {found.map((one) => <li key={one.id}><SeverityMark severity={one.severity} /> <Link to={`/anomalies/${one.id}`} data-row><Name text={plain(one.series)} /></Link> <bdi>{one.text}</bdi> <span class="muted">{one.state === "closed" ? <>ended <When at={one.end} /></> : <>for {durationText(Math.max(0, (fleet.streams.find((stream) => stream.name === one.stream)?.latest_ms ?? fleet.now_ms) - Date.parse(one.start)))}</>}</span></li>)}
+    {worst.length > shown.length && <li class="muted">and {countOf(worst.length - shown.length, "more open anomaly", "more open anomalies")} in the lanes</li>}
   </ul></section>;
 }
 
@@ -299,10 +302,9 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
     <Shown view={view}>{(fleet) => <>
       {rows.length ? <>
         {!filter && fleet.streams.every((one) => one.latest_ms === null) && <div class="stale" role="status"><b>No record was scored yet.</b> <code>forewatch run CONFIG</code> reads the sources; this page then fills by itself. If it runs already, <Link to="/system">System</Link> shows what it waits for.</div>}
-        <div class="axis" aria-hidden="true"><span>{span} before</span><span>latest record</span></div>
+        <div class="axis" aria-hidden="true"><span>{span} before</span>{[5, 4, 3, 2, 1].map((sixths) => <span key={sixths}>−{durationText((fleet.span_ms * sixths) / 6)}</span>)}<span>latest record</span></div>
         <Lanes rows={rows} height={height} />
-        <p class="muted foot">{countText(rows.filter((row) => row.kind === "series").length)} series
-          {fleet.left_out ? `; ${countText(fleet.left_out)} older anomalies of this range are not drawn` : ""}</p>
+        <p class="muted foot">{countText(rows.filter((row) => row.kind === "series").length)} series{fleet.left_out ? `; of ${countOf(fleet.left_out, "stream")} only the newest 5,000 anomalies of this range are drawn` : ""}</p>
       </> : filter ? <Empty title="No series matches the filter"><p>Words are looked for in names of streams and series; <code>site=berlin</code> looks in a label.</p>
         <button type="button" onClick={() => { setFilter(""); setQuery({ filter: null }); }}>Remove the filter</button></Empty>
         : <Empty title="No series yet"><p>The database has no scored record. <code>forewatch run CONFIG</code> reads the sources; this page then fills by itself.</p></Empty>}

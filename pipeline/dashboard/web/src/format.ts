@@ -91,6 +91,11 @@ export function countText(value: number | null | undefined): string {
   return value === null || value === undefined ? "–" : whole.format(value);
 }
 
+/** A number with its noun: `1 message`, `2 messages`. */
+export function countOf(count: number, one: string, many = `${one}s`): string {
+  return `${countText(count)} ${count === 1 ? one : many}`;
+}
+
 export function bytesText(bytes: number | null | undefined): string {
   if (bytes === null || bytes === undefined) return "–";
   let size = bytes;

@@ -4,10 +4,10 @@ import { useState } from "preact/hooks";
 import { get, send, useView } from "./api";
 import { durationOf, rarityText } from "./advice";
 import { ConfirmButton, errorText } from "./confirm";
-import { ageText, bothTimes, countText, durationText, msOf, numberText } from "./format";
+import { ageText, bothTimes, countOf, countText, durationText, msOf, numberText } from "./format";
 import { later } from "./later";
 import { Empty, Fields, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
-import { seriesAddress } from "./route";
+import { seriesAddress, tryAddress } from "./route";
 import { EventStory, type EventView } from "./sequence";
 
 export interface Channel { channel: string; unit: string | null; observed: number | null; expected: number | null; lower: number | null; upper: number | null; contribution: number | null }
@@ -26,6 +26,11 @@ export interface Delivery { id: string; alert_id: string; endpoint: string; kind
 export interface Silence { id: string; stream: string | null; match: Record<string, unknown>; starts: string; ends: string; author: string; comment: string }
 interface Incident { alert: Alert | null; anomalies: Labelled[]; around: Anomaly[]; deliveries: Delivery[]; silences: Silence[]; endpoints: string[]; faults: { kind: string; message: string; started: string; ended: string | null }[] }
 
+/** What a silence covers, in words. */
+export function coverText(one: { stream: string | null; match: Record<string, unknown> }): string {
+  return Object.entries(one.match).map(([name, value]) => `${name}=${String(value).replace(/\[([*?[])\]/g, "$1")}`).join(", ") || (one.stream === null ? "everything" : `all series of ${one.stream}`);
+}
+
 /** Author of the changes that a page makes. */
 export const AUTHOR = "dashboard";
 
@@ -37,7 +42,7 @@ function Gauge({ channel, relative, cause, causeText }: { channel: Channel; rela
   const least = Math.min(low, observed), most = Math.max(high, observed), room = (most - least || 1) * 0.12;
   const at = (value: number): number => ((value - least + room) / (most - least + 2 * room)) * 100;
   const unit = relative ? " %" : cause === "flatline" ? " readings" : channel.unit ? ` ${channel.unit}` : "";
-  const text = (value: number): string => `${numberText(relative ? value * 100 : value)}${unit}`;
+  const text = (value: number): string => `${numberText(relative ? value * 100 : value, relative ? 3 : 4)}${unit}`;
   return <figure class="gauge" role="img" aria-label={`${text(observed)}, usual ${text(low)} to ${text(high)}`}>
     <div class="scale"><span class="usual" style={{ left: `${at(low)}%`, width: `${Math.max(0.4, at(high) - at(low))}%` }} /><span class="now" style={{ left: `${at(observed)}%` }} /></div>
     <div class="marks" aria-hidden="true"><b style={{ left: `${Math.min(94, Math.max(4, at(observed)))}%` }}>{text(observed)}</b></div>
@@ -98,6 +103,7 @@ function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly; 
         <label class="slider"><span>For</span><select aria-label="Duration of the silence" value={hours} onChange={(event) => setHours(Number(event.currentTarget.value))}>
           {HOURS.map(([value, name]) => <option key={value} value={value}>{name}</option>)}</select></label>{reason}</ConfirmButton>
       <button type="button" disabled={busy} onClick={() => void explain()}>Check again</button>
+      {!anomaly.event && <Link to={tryAddress(anomaly.stream, anomaly.series)} class="button">Try other settings</Link>}
     </div>
     <p role="status" class={answer ? (answer.failed ? "failed" : "done") : "hidden"}>{answer?.text.split("\n").map((line) => <span key={line}>{line}<br /></span>)}</p>
   </>;
@@ -111,7 +117,7 @@ function FaultIncident({ data }: { data: Incident }): JSX.Element {
   return <div class="page incident">
     <h1><SeverityMark severity={alert.severity} /> · Fault of the pipeline · <Name long text={alert.stream} /></h1>
     <section class="card">
-      {data.faults.length ? data.faults.map((one) => <p class="sentence" key={`${one.kind}${one.started}`}><b>{one.kind.replaceAll("_", " ")}</b>: <bdi>{one.message}</bdi> {one.ended ? <>It ended at {bothTimes(Date.parse(one.ended))}.</> : <>It lasts since {bothTimes(Date.parse(one.started))}.</>}</p>)
+      {data.faults.length ? data.faults.map((one) => <p class="sentence" key={`${one.kind}${one.started}`}><b>{one.kind.replaceAll("_", " ")}</b>: <bdi>{one.message}</bdi> {one.ended ? <>It ended at {bothTimes(Date.parse(one.ended))}.</> : <>It has lasted since {bothTimes(Date.parse(one.started))}.</>}</p>)
         : <p class="sentence">The anomalies or faults of this alert are no longer stored.</p>}
       <p>While a fault lasts, the monitoring itself is incomplete. <Link to="/system">System</Link> shows partitions, owners and all faults.</p>
     </section>
@@ -131,6 +137,10 @@ function Messages({ data }: { data: Incident }): JSX.Element {
 
 export function IncidentPage({ id }: { id: string }): JSX.Element {
   const view = useView<Incident>(`incidents/${id}`, {}, 15, ["anomaly", "alert", "deliveries"]);
+  if (view.data === null && view.error?.status === 404) {
+    return <div class="page"><h1 class="hidden">Incident</h1><Empty title="There is no such incident"><p>No alert and no anomaly has the id <code>{id}</code>. It may be older than what is kept, of another database, or of a stream that you may not see.</p>
+      <p class="actions"><Link to="/" class="button">Fleet</Link><Link to="/alerting" class="button">Alerting</Link></p></Empty></div>;
+  }
   return <>{view.data === null && <h1 class="hidden">Incident</h1>}<Shown view={view}>{(data) => {
     const anomaly = data.anomalies[0];
     if (!anomaly) return data.alert ? <FaultIncident data={data} /> : <Empty title="There is no such incident"><p><Link to="/">Open the fleet</Link></p></Empty>;
@@ -149,9 +159,9 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
         <AroundChart key={anomaly.id} anomaly={anomaly} channel={leading.channel} />
       </section>
       <Section title="What to do">
-        <p><bdi>{anomaly.first_step}</bdi>{others.length > 0 && <> {countText(others.length)} other {others.length === 1 ? "anomaly" : "anomalies"} {others.length === 1 ? "was" : "were"} there at the same time (below): look for a common cause.</>}</p>
+        <p><bdi>{anomaly.first_step}</bdi>{others.length > 0 && <> {countOf(others.length, "other anomaly was", "other anomalies were")} there at the same time (below): look for a common cause.</>}</p>
         <Actions data={data} anomaly={anomaly} reload={view.reload} />
-        {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>A silence of this stream is in force until <When at={one.ends} />, by <Name text={one.author} />.</li>)}</ul>}
+        {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>Silenced until <When at={one.ends} /> by <Name text={one.author} />: <Name text={coverText(one)} />. <Link to="/alerting">Alerting</Link> can end it.</li>)}</ul>}
       </Section>
       <div class="columns">
         <Section title="Why, and how sure">

@@ -19,7 +19,7 @@ import { SystemPage } from "./system";
 
 /** Pages with charts: their library is loaded with them. */
 const SeriesPage = later<{ query: URLSearchParams }>(() => import("./series").then((found) => found.SeriesPage));
-const TryPage = later<Record<string, never>>(() => import("./tryout").then((found) => found.TryPage));
+const TryPage = later<{ query: URLSearchParams }>(() => import("./tryout").then((found) => found.TryPage));
 
 export const PAGES: { path: string; name: string; key: string }[] = [
   { path: "/", name: "Fleet", key: "f" },
@@ -37,7 +37,7 @@ function page(path: string, query: URLSearchParams): JSX.Element {
   if (path === "/series") return <SeriesPage query={query} />;
   if (path === "/alerting") return <AlertingPage />;
   if (path === "/models") return <ModelsPage query={query} />;
-  if (path === "/try") return <TryPage />;
+  if (path === "/try") return <TryPage query={query} />;
   if (path === "/system") return <SystemPage />;
   if (path === "/audit") return <AuditPage />;
   const incident = INCIDENT.exec(path);

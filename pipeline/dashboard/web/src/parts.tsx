@@ -1,9 +1,9 @@
 /** Parts that several pages share: severity, states of loading and failure, tables, links. */
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { Loaded, RequestError } from "./api";
+import type { Loaded, Page, RequestError } from "./api";
 import { go } from "./route";
-import { msOf, offsetText, timeText } from "./format";
+import { countText, msOf, offsetText, timeText } from "./format";
 
 export type Severity = "info" | "warning" | "major" | "critical";
 export const SEVERITIES: Severity[] = ["info", "warning", "major", "critical"];
@@ -44,10 +44,16 @@ export function CopyButton({ text, primary = false }: { text: string; primary?: 
   return <span><span role="status" class="done">{result}</span> <button type="button" class={primary ? "primary" : ""} onClick={copy}>Copy</button></span>;
 }
 
+/** A message of the command line as a sentence of a page: what stands in backquotes is code. */
+export function Sentence({ text }: { text: string }): JSX.Element {
+  const whole = `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+  return <bdi>{whole.split("`").map((part, n) => (n % 2 ? <code key={n}>{part}</code> : part))}</bdi>;
+}
+
 export function ErrorBox({ error, retry }: { error: RequestError; retry?: () => void }): JSX.Element {
   return <div class="box error" role="alert">
     <h2>{error.title}</h2>
-    <p>{error.detail}</p>
+    <p><Sentence text={error.detail} /></p>
     {retry && <button type="button" onClick={retry}>Try again now</button>}
   </div>;
 }
@@ -83,6 +89,12 @@ export function Table({ label, columns, rows, empty }: {
     <thead><tr>{columns.map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
     <tbody>{rows.map((row) => <tr key={row.key} tabIndex={-1} data-row>{row.cells.map((cell, at) => <td key={at}>{cell}</td>)}</tr>)}</tbody>
   </table></div>;
+}
+
+/** Beneath a list that is longer than what is shown: where the rest is. */
+export function More({ page, what, command }: { page: Page<unknown> | null; what: string; command: string }): JSX.Element | null {
+  if (!page?.next_cursor) return null;
+  return <p class="muted">The newest {countText(page.items.length)} {what} are shown; <code>{command}</code> lists the others.</p>;
 }
 
 export function Fields({ fields }: { fields: [string, ComponentChildren][] }): JSX.Element {

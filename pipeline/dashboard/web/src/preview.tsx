@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, RequestError, send } from "./api";
-import { countText } from "./format";
+import { countOf, countText } from "./format";
 import { CopyButton, Name, Section, Table, When } from "./parts";
 
 interface Preview { anomalies: number; messages: number; pages: number; dropped: number; by_day: number[]; since: string; examples: { endpoint: string; at: string; title: string }[] }
@@ -63,7 +63,7 @@ export function PreviewSection({ streams }: { streams: string[] }): JSX.Element 
           <button type="button" disabled={!inForce || rules === inForce.rules} onClick={() => setRules(inForce!.rules)}>Rules in force</button><CopyButton text={rules} /></div>
       </div>
       <div role="status">{error ? <p class="failed" role="alert">{error.title}: {error.detail}</p> : found ? <>
-        <p><b>{countText(found.changed.messages)} messages</b>, {difference(found.now.messages, found.changed.messages)}; {countText(found.changed.pages)} of them pages ({difference(found.now.pages, found.changed.pages)}). {countText(found.changed.anomalies)} anomalies, {countText(found.changed.dropped)} in no message. Nothing was sent.</p>
+        <p><b>{countOf(found.changed.messages, "message")}</b>, {difference(found.now.messages, found.changed.messages)}; {countOf(found.changed.pages, "page")} among them ({difference(found.now.pages, found.changed.pages)}). {countOf(found.changed.anomalies, "anomaly", "anomalies")}, {countText(found.changed.dropped)} in no message. Nothing was sent.</p>
         <p class="legend"><span><span class="key before" /> rules in force</span><span><span class="key after" /> with the change</span></p>
         <Days now={found.now} changed={found.changed} since={found.changed.since} />
       </> : <p class="muted">Change the rules or the sensitivity. The anomalies of the last seven days are routed again, on a clock of their own; another sensitivity scores the newest recorded points again.</p>}</div>

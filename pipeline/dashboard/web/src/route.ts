@@ -35,3 +35,8 @@ export function setQuery(changes: Record<string, string | null>): void {
 export function seriesAddress(stream: string, series: string, more: Record<string, string> = {}): string {
   return `/series?${new URLSearchParams({ stream, series, ...more }).toString()}`;
 }
+
+/** Detection on the recorded points of a series with other settings. */
+export function tryAddress(stream: string, series: string): string {
+  return `/try?${new URLSearchParams({ stream, series }).toString()}`;
+}

@@ -8,7 +8,7 @@ import { get, useView } from "./api";
 import { axisLabels, countText, durationText, timeText, valueLabels } from "./format";
 import type { Labelled } from "./incident";
 import { Empty, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
-import { setQuery } from "./route";
+import { setQuery, tryAddress } from "./route";
 import { EventSections, type EventRow } from "./sequence";
 
 type Numbers = (number | null)[];
@@ -135,7 +135,7 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
     watcher.observe(box.current!);
     return () => { watcher.disconnect(); plot.destroy(); plotted.current = null; };
   }, structure);
-  return <div class="plot"><h3><Name text={channel} />{usual && <span class="muted"> – – usual range of the cause</span>}</h3><div ref={box} role="img" aria-label={`${channel}: ${countText(data.rows)} points from ${timeText(data.from_ms)} to ${timeText(data.to_ms)}, ${data.anomalies.length} anomalies`} /></div>;
+  return <div class="plot"><h3><Name text={channel} />{data.units[channel] && <span class="muted"> in <bdi>{data.units[channel]}</bdi></span>}{usual && <span class="muted"> – – usual range of the cause</span>}</h3><div ref={box} role="img" aria-label={`${channel}: ${countText(data.rows)} points from ${timeText(data.from_ms)} to ${timeText(data.to_ms)}, ${data.anomalies.length} anomalies`} /></div>;
 }
 
 function Strip({ name, runs, data }: { name: string; runs: Run[]; data: SeriesData }): JSX.Element | null {
@@ -199,9 +199,10 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
       <div class="choices" role="group" aria-label="Length">{SPANS.map(([name, ms]) => <button key={name} type="button" aria-pressed={data !== null && from !== null && Math.abs(data.to_ms - data.from_ms - ms) < 1000}
         onClick={() => { if (data) range(data.to_ms - ms, data.to_ms); }}>{name}</button>)}</div>
       <button type="button" aria-pressed={!from} onClick={() => setQuery({ from: null, to: null })}>Newest (live)</button>
-      <span class="muted">Compare with</span><div class="choices" role="group" aria-label="Compare with">{Object.keys(COMPARE).map((name) => <button key={name} type="button" aria-pressed={compare === name}
-        onClick={() => setQuery({ compare: compare === name ? null : name })}>{name}</button>)}</div>
-      <span class="muted">Drag over a chart to zoom; keys [ ] + −</span>
+      {!data?.events && <><span class="muted">Compare with</span><div class="choices" role="group" aria-label="Compare with">{Object.keys(COMPARE).map((name) => <button key={name} type="button" aria-pressed={compare === name}
+        onClick={() => setQuery({ compare: compare === name ? null : name })}>{name}</button>)}</div></>}
+      {data && !data.events && <Link to={tryAddress(stream, series)} class="button">Try other settings</Link>}
+      <span class="muted">{data?.events ? "Keys [ ] + −" : "Drag over a chart to zoom; keys [ ] + −"}</span>
     </div>
     <Shown view={{ ...view, data }}>{(found) => found.rows === 0
       ? <Empty title="No recorded point in this range"><p>The recorded history may be off (<code>storage.history</code>), older than <code>storage.keep_history</code>, or not yet written: points arrive here a second or two after they are scored.</p></Empty>
@@ -209,9 +210,9 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
         {found.events ? <EventSections events={found.events} limit={found.alarm_surprise ?? 0} /> : <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span><span>▒ coloured: anomaly</span></span>}>
           {found.channels.map((channel) => <Chart key={channel} data={found} channel={channel} other={other} by={by} onRange={range} />)}
           <Strip name="model" runs={found.models} data={found} />
-          <Strip name="forecaster" runs={found.forecasters.length > 40 ? [] : found.forecasters} data={found} />
+          <Strip name="forecaster" runs={found.forecasters.length > 40 ? [] : found.forecasters.map((one) => ({ ...one, name: (one.name ?? "").replaceAll("_", " ") }))} data={found} />
         </Section>}
-        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Changes"]} empty="None."
+        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Revisions"]} empty="None."
           rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When at={one.start} />,
             one.state === "open" ? "open" : durationOf(one), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
       </>}</Shown>

@@ -3,8 +3,8 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { send, useView, type Page } from "./api";
 import { ConfirmButton, errorText } from "./confirm";
-import { ageText, bytesText, countText, msOf, numberText } from "./format";
-import { Fields, Name, Section, Shown, Table, When } from "./parts";
+import { ageText, bytesText, countOf, countText, msOf, numberText } from "./format";
+import { Fields, More, Name, plain, Section, Sentence, Shown, Table, When } from "./parts";
 
 interface Partition { stream: string; topic: string; partition: number; owner: string; committed: string | null; epoch: number; next_offset: number | null; scored: number; buffered: number; late: number;
   duplicate: number; dead_lettered: number; watermark: string | null; snapshot_bytes: number | null }
@@ -20,14 +20,9 @@ function msText(ms: number | null): string {
   return ms === null ? "–" : `${numberText(ms, 3)} ms`;
 }
 
-/** A message of the command line as a sentence of a page. */
-function sentence(message: string): string {
-  return `${message.charAt(0).toUpperCase()}${message.slice(1).replace(/`([^`]*)`/g, "“$1”")}.`;
-}
-
 function DaemonSection(): JSX.Element {
   const view = useView<Daemon>("daemon", {}, 5);
-  return <Section title="Daemon"><Shown view={view}>{(found) => found.problem !== null ? <p class="muted"><bdi>{sentence(found.problem)}</bdi></p> : <>
+  return <Section title="Daemon"><Shown view={view}>{(found) => found.problem !== null ? <p class="muted"><Sentence text={found.problem} /></p> : <>
     <Fields fields={[["Memory", bytesText(found.memory_bytes)], ["Started", <When at={found.started} />]]} />
     <Table label="Commits" columns={["Stream", "Commits", "Commit takes on average", "99 of 100 take at most"]} empty="No commit yet."
       rows={found.streams.map((one) => ({ key: one.stream, cells: [<Name text={one.stream} />, countText(one.commits), msText(one.mean_ms), msText(one.p99_ms)] }))} /></>}</Shown></Section>;
@@ -42,20 +37,22 @@ function recordText(value: string | null): string {
 
 interface Replayed { considered: number; decodable: number; replayed: number; refused: Record<string, number> }
 
-/** Button that first counts which dead letters decode now. */
-function Replay({ reload }: { reload: () => void }): JSX.Element {
+/** Button that first counts which dead letters of a stream decode now. */
+function Replay({ stream, reload }: { stream: string; reload: () => void }): JSX.Element {
   const [counted, setCounted] = useState<string>("Counting …");
   const count = (): void => {
     setCounted("Counting …");
-    send<Replayed>("POST", "dead-letters/replay", { dry_run: true }).then(
-      (found) => setCounted(`${countText(found.decodable)} of ${countText(found.considered)} decode with the present config and would be written to their topic again.`), (error: unknown) => setCounted(errorText(error)));
+    send<Replayed>("POST", "dead-letters/replay", { stream, dry_run: true }).then((found) => {
+      const refused = Object.entries(found.refused).map(([reason, number]) => `${reason.replaceAll("_", " ")}: ${countText(number)}`).join(", ");
+      setCounted(`${countText(found.decodable)} of ${countText(found.considered)} ${found.decodable === 1 ? "decodes" : "decode"} with the present config.${refused ? ` The others still do not (${refused}).` : ""}`);
+    }, (error: unknown) => setCounted(errorText(error)));
   };
   const run = async (): Promise<string> => {
-    const found = await send<Replayed>("POST", "dead-letters/replay", { dry_run: false });
-    return `${countText(found.replayed)} records were written to their topic again.`;
+    const found = await send<Replayed>("POST", "dead-letters/replay", { stream, dry_run: false });
+    return found.replayed === 0 ? "No record decodes, so none was written." : `${countOf(found.replayed, "record was", "records were")} written again, and will be read as new.`;
   };
-  return <div class="actions"><ConfirmButton label="Replay" title="Replay dead letters?" run={run} onOpen={count} onDone={reload}><p role="status">{counted}</p>
-    <p>The records are read and scored as new ones; those that still do not decode stay here.</p></ConfirmButton></div>;
+  return <ConfirmButton label={`Replay ${plain(stream)}`} title={`Replay the dead letters of ${plain(stream)}?`} run={run} onOpen={count} onDone={reload}><p role="status">{counted}</p>
+    <p>Those that decode are written again to where they came from, the topic of Kafka or the spool of pushed data, and are read and scored as new ones. The others stay here.</p></ConfirmButton>;
 }
 
 export function SystemPage(): JSX.Element {
@@ -71,11 +68,12 @@ export function SystemPage(): JSX.Element {
         <When at={one.watermark} />, countText(one.next_offset), countText(one.scored), countText(one.buffered), countText(one.late), countText(one.duplicate), countText(one.dead_lettered), bytesText(one.snapshot_bytes)] }))} />}</Shown></Section>
     <DaemonSection />
     <Section title="Faults of the pipeline"><Shown view={faults}>{({ items }) => <Table label="Faults" columns={["State", "Kind", "Stream", "What is wrong, and what to do", "Since", "Until"]} empty="No fault is stored."
-      rows={items.map((one, n) => ({ key: String(n), cells: [one.ended === null ? <span class="failed">⚠ open</span> : "ended", one.kind.replaceAll("_", " "), <Name text={one.stream} />, <bdi>{one.message}</bdi>, <When at={one.started} />, <When at={one.ended} />] }))} />}</Shown></Section>
-    <Section title="Dead letters" aside={counts.data && <span class="muted">{Object.entries(counts.data).map(([reason, count]) => `${reason}: ${countText(count)}`).join(", ")}</span>}>
+      rows={items.map((one, n) => ({ key: String(n), cells: [one.ended === null ? <span class="failed">⚠ open</span> : "ended", one.kind.replaceAll("_", " "), <Name text={one.stream} />, <bdi>{one.message}</bdi>, <When at={one.started} />, <When at={one.ended} />] }))} />}</Shown><More page={faults.data} what="faults" command="forewatch faults list" /></Section>
+    <Section title="Dead letters" aside={counts.data && <span class="muted">{Object.entries(counts.data).map(([reason, count]) => `${reason.replaceAll("_", " ")}: ${countText(count)}`).join(", ")}</span>}>
       <Shown view={letters}>{({ items }) => <><Table label="Dead letters" columns={["Id", "Stream", "Reason", "Detail", "Record", "Arrived", "Replayed"]} empty="Every record could be decoded."
-        rows={items.map((one) => ({ key: String(one.id), cells: [String(one.id), <Name text={one.stream} />, one.reason, <bdi>{one.detail}</bdi>, <Name text={recordText(one.value)} />, <When at={one.created} />, <When at={one.replayed} />] }))} />
-      {items.some((one) => one.replayed === null) && <Replay reload={() => { letters.reload(); counts.reload(); }} />}</>}</Shown></Section>
+        rows={items.map((one) => ({ key: String(one.id), cells: [String(one.id), <Name text={one.stream} />, one.reason.replaceAll("_", " "), <bdi>{one.detail}</bdi>, <Name text={recordText(one.value)} />, <When at={one.created} />, <When at={one.replayed} />] }))} />
+      <More page={letters.data} what="dead letters" command="forewatch deadletters list" />
+      <div class="actions">{[...new Set(items.filter((one) => one.replayed === null).map((one) => one.stream))].sort().map((one) => <Replay key={one} stream={one} reload={() => { letters.reload(); counts.reload(); }} />)}</div></>}</Shown></Section>
     <Section title="Config in force"><Shown view={config}>{(found) => <><Fields fields={[["File", found.file ?? "none"], ["Database", found.database], ["Schema", found.database_schema ?? "none"]]} /><pre tabIndex={0} aria-label="Config">{found.yaml}</pre></>}</Shown></Section>
   </div>;
 }

@@ -4,11 +4,11 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { RequestError, upload, useView, type Page } from "./api";
-import { axisLabels, countText, valueLabels } from "./format";
-import { CopyButton, Empty, ErrorBox, Section } from "./parts";
+import { axisLabels, countOf, countText, valueLabels } from "./format";
+import { CopyButton, Empty, ErrorBox, plain, Section } from "./parts";
 
 interface Tried {
-  rows: number; used: number; columns: string[]; numeric: string[]; time: string; series: string; values: string[]; names: string[]; shown: string; flagged: number; preset: string;
+  rows: number; used: number; columns: string[]; numeric: string[]; time: string; series: string; values: string[]; names: string[]; flagged_of: number[]; shown: string; flagged: number; preset: string; detector: string; settings: Settings;
   time_ms: number[]; observed: (number | null)[]; expected: (number | null)[]; lower: (number | null)[]; upper: (number | null)[]; flags: number[]; yaml: string;
 }
 type Settings = Record<string, string>;
@@ -27,7 +27,7 @@ function Chart({ data }: { data: Tried }): JSX.Element {
     [data.time_ms.map((ms) => ms / 1000), data.upper, data.lower, data.expected, data.observed, data.observed.map((value, n) => (data.flags[n] ? value : null))], box.current!);
     return () => plot.destroy();
   }, [data]);
-  return <div ref={box} role="img" aria-label={`${data.values[0] ?? ""}: ${countText(data.time_ms.length)} points, ${data.flags.filter(Boolean).length} flagged`} />;
+  return <div class="plot" ref={box} role="img" aria-label={`${data.values[0] ?? ""}: ${countText(data.time_ms.length)} points, ${data.flags.filter(Boolean).length} flagged`} />;
 }
 
 interface Topic { topic: string; stream: string }
@@ -42,14 +42,18 @@ function TopicForm({ streams, onChoose }: { streams: string[]; onChoose: (topic:
     <button type="submit" disabled={!topic.trim()}>Read it</button></form>;
 }
 
-export function TryPage(): JSX.Element {
+/** Of a file; a stream has its own, which the first answer states. */
+const DEFAULTS: Settings = { sensitivity: "normal", direction: "both", preset: "sensor", min_deviation: "0", min_points: "1" };
+
+export function TryPage({ query }: { query: URLSearchParams }): JSX.Element {
+  const asked = query.get("stream") ?? "";
   const [file, setFile] = useState<File | null>(null);
-  const [settings, setSettings] = useState<Settings>({ sensitivity: "normal", direction: "both", preset: "sensor", min_deviation: "0", min_points: "1" });
+  const [given, setSettings] = useState<Settings>(asked ? { show: query.get("series") ?? "" } : DEFAULTS);
   const [data, setData] = useState<Tried | null>(null);
   const [error, setError] = useState<RequestError | null>(null);
   const [busy, setBusy] = useState(false);
   const [over, setOver] = useState(false);
-  const [recorded, setRecorded] = useState("");
+  const [recorded, setRecorded] = useState(asked);
   const [topic, setTopic] = useState<Topic | null>(null);
   const streams = useView<Page<{ name: string }>>("streams", {}, 60).data?.items ?? [];
   const config = useView<{ config: { streams: Record<string, { source: { kafka?: unknown } }> } }>("config", {}, 600).data;
@@ -59,27 +63,28 @@ export function TryPage(): JSX.Element {
     const control = new AbortController();
     setBusy(true);
     const timer = window.setTimeout(() => {
-      const { time, series, ...of_topic } = settings;
-      const asked = topic ? upload<Tried>("try/topic", { ...of_topic, ...topic }, new Blob(), control.signal)
-        : upload<Tried>("try", { ...of_topic, time, series, stream: file ? "" : recorded }, file ?? new Blob(), control.signal);
-      asked.then(
+      const { time, series, ...of_topic } = given;
+      const answer = topic ? upload<Tried>("try/topic", { ...of_topic, ...topic }, new Blob(), control.signal)
+        : upload<Tried>("try", { ...given, stream: file ? "" : recorded }, file ?? new Blob(), control.signal);
+      answer.then(
         (found) => { setData(found); setError(null); setBusy(false); },
         (failure: unknown) => { if (failure instanceof RequestError) { setError(failure); setBusy(false); } });
     }, 200);
     return () => { window.clearTimeout(timer); control.abort(); };
-  }, [file, recorded, topic, settings]);
+  }, [file, recorded, topic, given]);
+  const settings: Settings = { ...DEFAULTS, ...data?.settings, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value)) };
   const begin = (chosen: File | null, stream: string, of: Topic | null = null): void => {
     setData(null);
     setError(null);
-    setSettings((old) => ({ ...old, preset: stream || of ? "" : old["preset"] || "sensor", time: "", series: "", values: "", show: "" }));
+    setSettings(stream ? {} : { ...DEFAULTS, ...settings, preset: of ? "" : settings["preset"]!, time: "", series: "", values: "", show: "" });
     setFile(chosen);
     setRecorded(stream);
     setTopic(of);
   };
   const take = (chosen: File | undefined): void => { if (chosen) begin(chosen, ""); };
   const set = (name: string, value: string): void => { setSettings((old) => ({ ...old, [name]: value })); };
-  const choice = (name: string, title: string, words: string[], value = settings[name] ?? ""): JSX.Element => <label class="slider"><span>{title}</span>
-    <select value={value} onChange={(event) => set(name, event.currentTarget.value)}>{words.map((one) => <option key={one} value={one}>{one || "(none)"}</option>)}</select></label>;
+  const choice = (name: string, title: string, words: string[], value = settings[name] ?? "", shown = (word: string, _n: number): string => word): JSX.Element => <label class="slider"><span>{title}</span>
+    <select value={value} onChange={(event) => set(name, event.currentTarget.value)}>{words.map((one, n) => <option key={one} value={one}>{shown(one, n) || "(none)"}</option>)}</select></label>;
   const slider = (name: string, title: string, least: number, most: number, step: number, shown: string): JSX.Element => <label class="slider"><span>{title}</span><b>{shown}</b>
     <input type="range" min={least} max={most} step={step} value={settings[name]} onInput={(event) => set(name, event.currentTarget.value)} /></label>;
   const levels = ["low", "normal", "high"];
@@ -103,14 +108,17 @@ export function TryPage(): JSX.Element {
       {slider("min_deviation", "Smallest deviation", 0, 1, 0.01, `${Math.round(Number(settings["min_deviation"]) * 100)} %`)}
       {slider("min_points", "Points in a row", 1, 20, 1, settings["min_points"]!)}
       {choice("direction", "Direction", ["both", "up", "down"])}
-      {choice("preset", "Kind of data", ["sensor", "network", "stock"], settings["preset"] || data?.preset || "sensor")}
-      {data && <><h3>Columns</h3>{!topic && choice("time", "Time", data.columns, data.time)}{choice("values", "Value", data.numeric, data.values[0])}{data.series && choice("show", "Shown series", data.names, data.shown)}</>}
+      {choice("preset", "Kind of data", ["sensor", "network", "stock"], given["preset"] || data?.preset || "sensor")}
+      {data && <><h3>Columns</h3>{file && choice("time", "Time", data.columns, data.time)}{choice("values", "Value", data.numeric, data.values[0])}
+        {data.series && choice("show", "Shown series", data.names, data.shown, (name, n) => (data.flagged_of[n] ? `${plain(name)} (${countText(data.flagged_of[n])} flagged)` : plain(name)))}</>}
     </Section>
     <div>
       {error && <ErrorBox error={error} />}
       {!file && !recorded && !topic && <Empty title="See what forewatch would find in your data"><p>Choose a CSV or Parquet file on the left. It goes only to this server and is not kept. Columns are guessed: a time, numeric values, and a text column that names the series.</p><p>Then move the settings: the verdicts follow at once, and the config of what you see can be copied.</p></Empty>}
       {(file || recorded || topic) && !data && !error && <Empty title="Scoring …" />}
-      {data && <><Section title={`${countText(data.flagged)} of ${countText(data.used)} rows are flagged`} aside={<span class="muted" role="status">{busy ? "Scoring …" : data.used < data.rows ? `the newest ${countText(data.used)} of ${countText(data.rows)} rows` : ""}</span>}><Chart data={data} /></Section>
+      {data && <><Section title={`${countText(data.flagged)} of ${countOf(data.used, "row")} ${data.flagged === 1 ? "is" : "are"} flagged${data.names.length > 1 ? `, ${countText(data.flagged_of[data.names.indexOf(data.shown)])} of them in ${plain(data.shown)}` : ""}`}
+        aside={<span class="muted" role="status">{busy ? "Scoring …" : data.used < data.rows ? `the newest ${countText(data.used)} of ${countText(data.rows)} rows` : ""}</span>}><Chart data={data} />
+        <p class="muted">Judged by the detector {data.detector}, from the first row on: ranges that a stream has learned from earlier points are learned here anew.</p></Section>
         <Section title="The config of what you see" aside={<span><button type="button" onClick={save}>Save</button> <CopyButton text={data.yaml} primary /></span>}><pre tabIndex={0} aria-label="YAML">{data.yaml}</pre></Section></>}
     </div></div></div>;
 }

@@ -1,0 +1,77 @@
+"""Try with the recorded points of a stream: its own settings, other ones, and the YAML of the difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.config.schema import Config
+from pipeline.services.try_file import try_recorded
+from storage.results import anomalies
+from storage.sql.database import Database
+from tests.support.browsers import open_page
+from tests.unit.dashboard.conftest import JUMPING, NAMES
+
+
+def with_keys(config: Config, **keys: Any) -> Config:
+    """Return a config whose stream has further keys."""
+    stream = config.streams["plant"]
+    values = stream.model_dump(exclude_unset=True, mode="json") | keys
+    return config.model_copy(update={"streams": {"plant": type(stream).model_validate(values)}})
+
+
+def test_the_settings_are_those_of_the_stream_until_they_are_changed(filled):
+    config = with_keys(filled, sensitivity="high", direction="up", min_points=2)
+    found = try_recorded(config, "plant", {})
+    assert found["settings"] == {
+        "sensitivity": "high",
+        "direction": "up",
+        "min_deviation": "0.0",
+        "min_points": "2",
+    }
+    assert found["yaml"] == "streams:\n  plant:\n    preset: sensor\n"
+    changed = try_recorded(config, "plant", {"sensitivity": "normal", "direction": "up", "min_points": "1"})
+    assert changed["yaml"].splitlines()[3:] == ["    sensitivity: normal", "    min_points: 1"]
+
+
+def test_a_stream_with_an_alarm_rate_gets_the_sensitivity_that_the_page_shows(filled):
+    found = try_recorded(with_keys(filled, alarm_rate=0.01), "plant", {})
+    assert "sensitivity: normal" in found["yaml"]
+
+
+@pytest.mark.parametrize("detector", ["light", "standard"])
+def test_points_are_judged_by_the_detector_of_the_stream(filled, detector):
+    assert try_recorded(with_keys(filled, detector=detector), "plant", {})["detector"] == detector
+
+
+def test_the_series_with_most_flagged_rows_is_shown_first(filled):
+    found = try_recorded(filled, "plant", {})
+    assert found["shown"] == found["names"][0] in {NAMES[n] for n in JUMPING}
+    assert found["flagged_of"] == sorted(found["flagged_of"], reverse=True)
+    assert found["flagged_of"][0] > 0
+    assert try_recorded(filled, "plant", {"show": "berlin-2"})["shown"] == "berlin-2"
+
+
+def test_the_range_of_another_quantity_is_not_drawn_as_the_forecast(filled):
+    found = try_recorded(filled, "plant", {})
+    forecasts = [one for one, flag in zip(found["expected"], found["flags"], strict=True) if flag]
+    assert forecasts
+    assert set(forecasts) == {None}
+    assert all(15 < one < 35 for one in found["expected"][100:] if one is not None)
+
+
+def test_an_incident_leads_to_other_settings_of_its_series_and_their_yaml(filled, site, browser):
+    database = Database(filled.database)
+    with database.read() as connection:
+        jump = anomalies.query(connection, stream="plant", series="berlin-1")[0]
+    database.close()
+    page, errors = open_page(browser, f"{site}/anomalies/{jump.id}")
+    page.get_by_role("link", name="Try other settings").press("Enter")
+    page.get_by_role("heading", name="of them in berlin-1").wait_for()
+    assert "preset: sensor" in page.get_by_label("YAML").inner_text()
+    page.get_by_role("slider", name="Sensitivity").press("ArrowRight")
+    page.get_by_text("sensitivity: high").wait_for()
+    page.get_by_role("slider", name="Sensitivity").press("ArrowLeft")
+    page.get_by_text("sensitivity: high").wait_for(state="detached")
+    assert not errors
