@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
 from storage.results import anomalies
 from storage.sql.database import Database
-from tests.support.alerting import anomaly
+from tests.support.alerting import anomaly, closed
 from tests.support.api_servers import plant_config
 from tests.support.browsers import TIMEOUT_MS
 
@@ -61,6 +62,20 @@ def test_an_anomaly_between_the_first_answer_and_the_first_connection_is_shown(c
             page.wait_for_timeout(50)
         open_anomaly(database, "b/1")
         held[0].continue_()
+        page.locator(".opennow").get_by_text("b/1").wait_for()
+
+
+def test_an_anomaly_whose_deviation_began_before_it_was_flagged_is_shown_in_words(config, database, page):
+    one = anomaly("b/1")
+    with database.begin() as connection:
+        anomalies.upsert(connection, [replace(one, onset_ns=one.start_ns - 3600 * 10**9)])
+    with dashboard_server(config, port=0) as server:
+        page.goto(server.url)
+        page.locator(".opennow").get_by_text("b/1").wait_for()
+        closed_one = closed(replace(one, onset_ns=one.start_ns - 3600 * 10**9, revision=9))
+        with database.begin() as connection:
+            anomalies.upsert(connection, [closed_one])
+        page.locator(".opennow").get_by_text("No anomaly is open").wait_for()
         page.locator(".opennow").get_by_text("b/1").wait_for()
 
 

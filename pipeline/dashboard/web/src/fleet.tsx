@@ -126,7 +126,8 @@ function detailOf(span: Span): Promise<Anomaly | undefined> {
   let found = details.get(key);
   if (!found) {
     if (details.size > 500) details.clear();
-    const from = new Date(span.from).toISOString(), to = new Date(span.from + 1).toISOString();
+    // The list is of what was flagged, which may begin long after the deviation: the whole span is asked for.
+    const from = new Date(span.from).toISOString(), to = span.open ? null : new Date(span.to + 1).toISOString();
     found = get<Page<Anomaly>>("anomalies", { stream: span.stream, series: span.series, from, to, limit: 50 })
       .then(({ items }) => items.find((one) => one.series === span.series && Math.floor(Date.parse(one.start)) === span.from), () => undefined);
     details.set(key, found);
