@@ -22,7 +22,8 @@ HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    # With no-referrer a browser sends the forms of our own pages with the origin "null".
+    "referrer-policy": "same-origin",
     "x-frame-options": "DENY",
 }
 _NOT_BUILT = (
