@@ -47,7 +47,7 @@ def test_dead_letters_are_replayed_by_stream_and_those_that_still_fail_are_count
         page.get_by_role("button", name="Replay web").click()
         dialog = page.locator("dialog[open]")
         dialog.get_by_text(
-            "0 of 1 decode with the present config. The others still do not (not json: 1)"
+            "0 of 1 decode with the present config. The others still do not (malformed: 1)"
         ).wait_for()
         dialog.get_by_role("button", name="Replay web").click()
         dialog.get_by_text("No record decodes, so none was written.").wait_for()

@@ -46,7 +46,7 @@ def test_a_topic_is_named_on_the_page_and_its_config_runs(config, topics, tmp_pa
         page, errors = open_page(browser, f"{server.url}/try")
         page.get_by_label("or the newest records of a topic of Kafka").fill(topic)
         page.keyboard.press("Enter")
-        page.get_by_role("heading", name="of 1,500 rows are flagged").wait_for()
+        page.get_by_role("heading", name="of 1,500 rows").wait_for()
         page.get_by_label("Points in a row").fill("3")
         page.get_by_text("min_points: 3").wait_for()
         text = page.get_by_label("YAML").inner_text()

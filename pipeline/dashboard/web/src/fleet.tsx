@@ -303,7 +303,7 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
     <Shown view={view}>{(fleet) => <>
       {rows.length ? <>
         {!filter && fleet.streams.every((one) => one.latest_ms === null) && <div class="stale" role="status"><b>No record was scored yet.</b> <code>forewatch run CONFIG</code> reads the sources; this page then fills by itself. If it runs already, <Link to="/system">System</Link> shows what it waits for.</div>}
-        <div class="axis" aria-hidden="true"><span>{span} before</span>{[5, 4, 3, 2, 1].map((sixths) => <span key={sixths}>−{durationText((fleet.span_ms * sixths) / 6)}</span>)}<span>latest record</span></div>
+        <div class="axis" aria-hidden="true"><span>{span} before</span>{[5, 4, 3, 2, 1].map((sixths) => <span key={sixths} class="tick" style={{ left: `${100 - (100 * sixths) / 6}%` }}>−{durationText((fleet.span_ms * sixths) / 6)}</span>)}<span>latest record</span></div>
         <Lanes rows={rows} height={height} />
         <p class="muted foot">{countText(rows.filter((row) => row.kind === "series").length)} series{fleet.left_out ? `; of ${countOf(fleet.left_out, "stream")} only the newest 5,000 anomalies of this range are drawn` : ""}</p>
       </> : filter ? <Empty title="No series matches the filter"><p>Words are looked for in names of streams and series; <code>site=berlin</code> looks in a label.</p>
