@@ -25,7 +25,10 @@ HISTORY_FOLDER = "history"
 
 
 def demo_streams(brokers: str | None) -> dict[str, Any]:
-    """Return the streams of the config without their alerts and retraining."""
+    """Return the streams of the config without their alerts and retraining.
+
+    The simulated clock is fast: after three quarters of an hour it is ahead of the real one.
+    """
 
     def source(topic: str) -> dict[str, Any]:
         return (
@@ -40,11 +43,13 @@ def demo_streams(brokers: str | None) -> dict[str, Any]:
             },
             "preset": "sensor",
             "every": "5m",
+            "future": None,
         },
         "batches": {
             "source": source(Batches.topic),
             "format": {"json": {"series": "mixer", "time": "ts", "code": "step"}},
             "events": {"end": ["dry"], "idle": "1h"},
+            "future": None,
         },
         "edge": {
             "source": source(Network.topic),
@@ -56,6 +61,7 @@ def demo_streams(brokers: str | None) -> dict[str, Any]:
                 }
             },
             "preset": "network",
+            "future": None,
             "aggregate": {
                 "every": "5m",
                 "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}},
@@ -66,6 +72,7 @@ def demo_streams(brokers: str | None) -> dict[str, Any]:
             "format": {"json": {"series": "symbol", "time": "ts", "values": ["close", "volume"]}},
             "preset": "stock",
             "every": "5m",
+            "future": None,
         },
         "host": {
             "source": {"telemetry": {"every": "1s"}},

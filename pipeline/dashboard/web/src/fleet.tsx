@@ -85,7 +85,7 @@ function rowsOf(fleet: Fleet, names: Names, filter: string): Row[] {
     const current = Math.abs(fleet.now_ms - until) < fleet.span_ms;
     const shown = current ? faults.map((one) => ({ ...one, from: one.from - (fleet.now_ms - until), to: one.to - (fleet.now_ms - until) }))
       : faults.filter((one) => one.open).map((one) => ({ ...one, from: until - fleet.span_ms / 60, to: until }));
-    const lag = stream.latest_ms === null ? "no record yet" : fleet.now_ms - stream.latest_ms < 3_600_000 ? `until ${ageText(stream.latest_ms, fleet.now_ms)}` : `until ${timeText(stream.latest_ms)}`;
+    const lag = stream.latest_ms === null ? "no record yet" : Math.abs(fleet.now_ms - stream.latest_ms) < 3_600_000 ? `until ${ageText(stream.latest_ms, fleet.now_ms)}` : `until ${timeText(stream.latest_ms)}`;
     const open = stream.faults.filter((one) => one.end_ms === null);
     const unlisted = known && !filter ? known.count - known.names.length : 0;
     groups.push({ worst: worst + (open.length ? 5 : 0), rows: [
