@@ -49,7 +49,10 @@ class _Answer:
 
 
 class AnswerCache:
-    """Answers that all pages share; one that takes long holds up only those who wait for it."""
+    """Answers that all pages share.
+
+    One that takes long holds up only those who wait for it.
+    """
 
     def __init__(self, most: int) -> None:
         """Keep at most ``most`` answers."""

@@ -263,7 +263,7 @@ class EventStream(StreamingResponse):
 
 
 def _id(log: EventLog, place: int) -> bytes:
-    """Return the line by which a reader that comes back gets the events from ``place`` on."""
+    """Return the line of an id after which the events from ``place`` on follow."""
     return f"id: {log.boot}-{place}\n".encode()
 
 

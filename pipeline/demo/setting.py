@@ -24,11 +24,22 @@ UNITS = {
 HISTORY_FOLDER = "history"
 
 
-def demo_streams(brokers: str | None) -> dict[str, Any]:
-    """Return the streams of the config without their alerts and retraining.
+_HOST = {
+    "source": {"telemetry": {"every": "1s"}},
+    "format": {"csv": {"series": "host", "time": "time", "values": list(TELEMETRY)}},
+    "preset": "sensor",
+    "every": "1s",
+}
 
-    The simulated clock is fast: after three quarters of an hour it is ahead of the real one.
-    """
+
+def demo_streams(brokers: str | None) -> dict[str, Any]:
+    """Return the streams of the config without their alerts and retraining."""
+    simulated = _simulated_streams(brokers)
+    # The simulated clock is fast: after three quarters of an hour it is ahead of the real one.
+    return {name: one | {"future": None} for name, one in simulated.items()} | {"host": _HOST}
+
+
+def _simulated_streams(brokers: str | None) -> dict[str, Any]:
 
     def source(topic: str) -> dict[str, Any]:
         return (
@@ -43,13 +54,11 @@ def demo_streams(brokers: str | None) -> dict[str, Any]:
             },
             "preset": "sensor",
             "every": "5m",
-            "future": None,
         },
         "batches": {
             "source": source(Batches.topic),
             "format": {"json": {"series": "mixer", "time": "ts", "code": "step"}},
             "events": {"end": ["dry"], "idle": "1h"},
-            "future": None,
         },
         "edge": {
             "source": source(Network.topic),
@@ -61,7 +70,6 @@ def demo_streams(brokers: str | None) -> dict[str, Any]:
                 }
             },
             "preset": "network",
-            "future": None,
             "aggregate": {
                 "every": "5m",
                 "values": {"bytes": "sum", "packets": "sum", "flows": "count", "peers": {"nunique": "dst"}},
@@ -72,13 +80,6 @@ def demo_streams(brokers: str | None) -> dict[str, Any]:
             "format": {"json": {"series": "symbol", "time": "ts", "values": ["close", "volume"]}},
             "preset": "stock",
             "every": "5m",
-            "future": None,
-        },
-        "host": {
-            "source": {"telemetry": {"every": "1s"}},
-            "format": {"csv": {"series": "host", "time": "time", "values": list(TELEMETRY)}},
-            "preset": "sensor",
-            "every": "1s",
         },
     }
 

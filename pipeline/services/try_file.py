@@ -91,7 +91,7 @@ def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str
 
 
 def _own_keys(stream: Stream) -> dict[str, Any]:
-    """Return the keys of a stream by which its recorded points are judged, beside the settings of the page."""
+    """Return the keys of a stream that decide beside the settings of the page."""
     return stream.model_dump(include=_KEYS_OF_VERDICTS, exclude_unset=True) | {"detector": stream.detector}
 
 
@@ -109,13 +109,7 @@ def tried(
         InputError: a setting cannot be used.
     """
     rows = len(frame)
-    time = query.get("time") or _guess_time(frame)
-    if time not in frame.columns:
-        raise InputError(f"the file has no column {time}; it has {', '.join(map(str, frame.columns))}")
-    texts = [c for c in frame.columns if c != time and not pd.api.types.is_numeric_dtype(frame[c])]
-    series = query.get("series") or next((c for c in texts if frame[c].nunique() <= max(1, rows // 20)), "")
-    if series and series not in frame.columns:
-        raise InputError(f"the file has no column {series}")
+    time, series = _time_and_series(frame, query)
     numeric = [c for c in frame.select_dtypes("number").columns if c not in (time, series)]
     channels = _channels(query, numeric)
     frame = frame.tail(MAX_ROWS).reset_index(drop=True)
@@ -130,9 +124,7 @@ def tried(
         **settings,
     )
     names = frame[series].astype(str) if series else pd.Series("frame", index=frame.index)
-    flagged = found["flag"].groupby(names).sum().sort_values(ascending=False, kind="stable")
-    shown = query["show"] if query.get("show") in flagged.index else str(flagged.index[0])
-    listed = dict.fromkeys([*flagged.index[:MAX_NAMES], shown])
+    of_series = _of_series(found["flag"], names, query.get("show"))
     return {
         "rows": rows,
         "used": len(frame),
@@ -141,15 +133,38 @@ def tried(
         "time": time,
         "series": series,
         "values": channels,
-        "names": list(listed),
-        "flagged_of": [int(flagged[name]) for name in listed],
-        "shown": shown,
-        "flagged": int(flagged.sum()),
+        **of_series,
+        "flagged": int(found["flag"].sum()),
         "settings": {name: str(value) for name, value in settings.items()},
         "preset": _one_of(query, "preset", _PRESETS),
         "detector": keys["detector"],
-        **_points(frame, found, time, names == shown, channels),
+        **_points(frame, found, time, names == of_series["shown"], channels),
         "yaml": _yaml(query, time, series, channels),
+    }
+
+
+def _time_and_series(frame: pd.DataFrame, query: Mapping[str, str]) -> tuple[str, str]:
+    """Return the columns of the time and of the series, which may be empty."""
+    time = query.get("time") or _guess_time(frame)
+    if time not in frame.columns:
+        raise InputError(f"the file has no column {time}; it has {', '.join(map(str, frame.columns))}")
+    texts = [c for c in frame.columns if c != time and not pd.api.types.is_numeric_dtype(frame[c])]
+    few = max(1, len(frame) // 20)
+    series = query.get("series") or next((c for c in texts if frame[c].nunique() <= few), "")
+    if series and series not in frame.columns:
+        raise InputError(f"the file has no column {series}")
+    return time, series
+
+
+def _of_series(flags: pd.Series, names: pd.Series, wanted: str | None) -> dict[str, Any]:
+    """Return the series, those with most flagged rows first, and the shown one."""
+    flagged = flags.groupby(names).sum().sort_values(ascending=False, kind="stable")
+    shown = wanted if wanted in flagged.index else str(flagged.index[0])
+    listed = dict.fromkeys([*flagged.index[:MAX_NAMES], shown])
+    return {
+        "names": list(listed),
+        "flagged_of": [int(flagged[name]) for name in listed],
+        "shown": shown,
     }
 
 
@@ -215,7 +230,7 @@ def _settings(query: Mapping[str, str]) -> dict[str, Any]:
 def _points(
     frame: pd.DataFrame, found: pd.DataFrame, time: str, here: pd.Series, channels: list[str]
 ) -> dict[str, Any]:
-    """Return the newest points of the shown series, which is ``here``, of its first channel."""
+    """Return the newest points of the rows ``here``, of the first channel."""
     at = pd.to_datetime(frame.loc[here, time], utc=True).to_numpy("datetime64[ns]").astype(np.int64)
     order = np.argsort(at, kind="stable")[-MAX_SHOWN_POINTS:]
     some, channel = found.loc[here].iloc[order], channels[0]

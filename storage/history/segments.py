@@ -255,7 +255,7 @@ class SegmentStore:
 
 
 def _local_files(below: str, cut: int) -> Iterator[tuple[str, int]]:
-    """Yield path from the character ``cut`` on, and size, of every file below a folder of this machine."""
+    """Yield path, from the character ``cut`` on, and size of files below a folder."""
     for folder, _, names in os.walk(below):
         for name in names:
             path = f"{folder}/{name}"

@@ -65,7 +65,7 @@ def test_an_anomaly_between_the_first_answer_and_the_first_connection_is_shown(c
         page.locator(".opennow").get_by_text("b/1").wait_for()
 
 
-def test_an_anomaly_whose_deviation_began_before_it_was_flagged_is_shown_in_words(config, database, page):
+def test_an_anomaly_that_began_before_it_was_flagged_has_words(config, database, page):
     one = anomaly("b/1")
     with database.begin() as connection:
         anomalies.upsert(connection, [replace(one, onset_ns=one.start_ns - 3600 * 10**9)])
@@ -89,7 +89,8 @@ def test_a_planned_end_of_the_connection_is_no_loss_of_it(config, database, page
         page.locator(".connection.live").wait_for()
         page.evaluate(
             """() => { window.states = new Set(); const seen = document.querySelector(".connection");
-            new MutationObserver(() => window.states.add(seen.className)).observe(seen, { attributes: true }); }"""
+            const watcher = new MutationObserver(() => window.states.add(seen.className));
+            watcher.observe(seen, { attributes: true }); }"""
         )
         while len(connections) < 4:
             page.wait_for_timeout(50)
