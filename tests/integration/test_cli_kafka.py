@@ -5,6 +5,7 @@ put in again, backfill.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -176,7 +177,8 @@ class Running:
 def daemon(shell: Shell, *options: str) -> Iterator[Running]:
     port = free_port()
     path = shell.folder / "forewatch.yaml"
-    path.write_text(path.read_text().replace("http: null", f"http: {{port: {port}}}"))
+    # The second daemon of a test has a port of its own, too.
+    path.write_text(re.sub(r"http: (null|\{port: \d+\})", f"http: {{port: {port}}}", path.read_text()))
     log = shell.folder / "log"
     with log.open("w") as out:
         process = subprocess.Popen(

@@ -49,6 +49,7 @@ def anomalies_of(folder: Path) -> list[Anomaly]:
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(900)
 def test_lines_of_a_topic_are_counted_by_template_until_all_of_them_stop(tmp_path: Path, topics) -> None:
     shell, topic = Shell(tmp_path), topics.create()
     (tmp_path / "forewatch.yaml").write_text(KAFKA.format(broker=topics.broker, topic=topic))
