@@ -24,7 +24,7 @@ def _checked(check: Callable[[bytes, str], int], content: bytes, kind: str) -> i
 def source_options(name: str, config: Config, metrics: Metrics) -> dict[str, Any]:
     """Return the options of ``make_source`` for stream ``name`` in a daemon."""
     stream = config.streams[name]
-    if stream.source.files is not None:
+    if stream.source.files is not None and stream.source.files.follow:
         return {"first_time": partial(first_time_of, name, stream)}
     if stream.source.push is not None:
         options: dict[str, Any] = {"folder": config.spool_folder(name), "metrics": PushMetrics(metrics, name)}

@@ -73,7 +73,7 @@ class Engine:
     _result: BatchResult | None = None  # the source of ``_pending``
     _to_acquire: dict[Partition, float] = field(default_factory=dict)  # partition → time of the next attempt
     _stopped: set[Partition] = field(default_factory=set)  # by a fault, until an operator acts
-    _ended: set[Partition] = field(default_factory=set)  # by silence, and no snapshot has that yet
+    _ended: set[Partition] = field(default_factory=set)  # by silence or a later file; no snapshot has that
     _unreadable: dict[Partition, str] = field(default_factory=dict)  # the source tries them again by itself
     _missing_files: bool = True  # those that are gone since the last run are not ended yet
     _held: bool = False  # reading waits until an output has written more
@@ -307,7 +307,12 @@ class Engine:
             self._store_ended()
         if fresh := [new for _, new in halves if new is not None and new.partition in ownership.positions]:
             scorer.note_silence(self.parts.silence.end(one.partition for one in fresh))
-            self._stage_commit(scorer.process(fresh))
+            if scorer.is_file_sequence:
+                result = scorer.process(fresh, next_offsets=self._settled_offsets())
+                self._ended |= result.outcomes.keys() - {records.partition for records in fresh}
+            else:
+                result = scorer.process(fresh)
+            self._stage_commit(result)
 
     def _replay(self, batch: list[Records | TableRecords]) -> None:
         """Score committed records again.
@@ -401,14 +406,18 @@ class Engine:
         elif held and not self._held:
             self._resume()
 
-    def _close_idle(self) -> None:
-        """Commit the end of what waits in followed files: buffered records first, then open anomalies."""
+    def _settled_offsets(self) -> dict[Partition, int]:
+        """Return the next offset of each partition whose state is that of its position."""
         ownership = self.parts.ownership
-        ready = {
+        return {
             partition: at.next_offset
             for partition, at in ownership.positions.items()
             if at.next_offset is not None and not ownership.recovering(partition)
         }
+
+    def _close_idle(self) -> None:
+        """Commit the end of what waits in followed files: buffered records first, then open anomalies."""
+        ready = self._settled_offsets()
         if buffered := self.parts.scorer.idle_buffers(ready):
             self.commit_between(self.parts.scorer.flush(buffered))
         elif (result := self.parts.scorer.close_idle(ready)) is not None:
@@ -439,10 +448,11 @@ class Engine:
             self._store_ended()
 
     def _store_ended(self) -> None:
-        """Store the state of partitions in which silence ended something.
+        """Store the state of partitions in which silence or a later file ended something.
 
         No record of theirs is read before. A replay from an earlier snapshot would take it for one of the
-        session or interval that has ended. Where it cannot be stored, the partition is acquired again.
+        session or interval that has ended, and would score buffered records again. Where it cannot be stored,
+        the partition is acquired again.
         """
         while self._ended:
             partition = self._ended.pop()

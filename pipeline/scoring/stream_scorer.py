@@ -148,11 +148,17 @@ class StreamScorer:
 
     # ------------------- records in, verdicts out
 
-    def process(self, batch: Sequence[Records | TableRecords], *, replay: bool = False) -> BatchResult:
+    def process(
+        self,
+        batch: Sequence[Records | TableRecords],
+        *,
+        replay: bool = False,
+        next_offsets: Mapping[Partition, int] | None = None,
+    ) -> BatchResult:
         """Score records, at most one batch for each partition.
 
-        With ``replay`` only the state is brought up to date: the open anomalies are the committed ones and
-        stay as they are. Raises ValueError for two batches of one partition.
+        With ``replay`` only the state is brought up to date, and open anomalies stay. With ``next_offsets``,
+        files whose series go on in the batch end before. Raises ValueError for two batches of one partition.
         """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, PartitionOutcome] = {}
@@ -169,6 +175,8 @@ class StreamScorer:
                 columns = columns.take(self._keep(columns))
             admitted = self.limit.admit(partition, columns)
             refused = columns.records - admitted.records
+            if next_offsets and self.is_file_sequence:
+                self._end_earlier_files(admitted, next_offsets, ready, outcomes)
             buffer = self._buffer_after_silence(partition, admitted)
             buffer, ready[partition] = self.event_time.push(buffer, admitted)
             self._buffers[partition] = buffer
@@ -440,6 +448,31 @@ class StreamScorer:
         """Return the files whose sessions went on in later ones since the last call."""
         left, self._left_files = self._left_files, set()
         return left
+
+    def _end_earlier_files(
+        self,
+        columns: Columns,
+        next_offsets: Mapping[Partition, int],
+        ready: dict[Partition, Columns],
+        outcomes: dict[Partition, PartitionOutcome],
+    ) -> None:
+        """Release the buffered records of files whose series go on in these rows.
+
+        They come before the rows, whose series continue the state that they leave. A file that is later than
+        some of the rows keeps them: there is no order of the two. Intervals and sessions may go on in the
+        other file, so that they are not ended either.
+        """
+        if not len(columns) or self.stream.aggregate is not None or self.events is not None:
+            return
+        new = set(columns.keys.names).difference(self.series.keys_of(columns.partition))
+        first, lateness = int(columns.time.min()), to_nanoseconds(self.stream.lateness)
+        for partition, at in next_offsets.items():
+            buffer = self._buffer_of(partition)
+            if partition in (columns.partition, *ready) or not buffer.records:
+                continue
+            if (buffer.watermark_ns or 0) + lateness <= first and not new.isdisjoint(buffer.known_keys()):
+                self._buffers[partition], ready[partition] = self.event_time.flush(buffer)
+                outcomes[partition] = PartitionOutcome(at, at, Counts(), buffer.watermark_ns)
 
     def close_idle(self, partitions: Mapping[Partition, int]) -> BatchResult | None:
         """Close the anomalies of series of followed files that are silent for ``idle_after``.

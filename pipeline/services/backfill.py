@@ -24,7 +24,7 @@ from pipeline.config.stream_names import BACKFILL_MARK
 from pipeline.core.errors import InputError
 from pipeline.core.types import Counts
 from pipeline.database import open_database, owner_name
-from pipeline.engine.warm_start import forget_warm_start
+from pipeline.engine.warm_start import first_time_of, forget_warm_start
 from pipeline.observability.progress_bar import Progress
 from pipeline.services.backfill_run import BackfillRun, Tally
 from pipeline.sources import make_source
@@ -153,9 +153,15 @@ def _is_dead(owner: str, updated_ns: int, *, here: bool) -> bool:
 
 
 def read_files(config: Config, stream: str, inputs: Sequence[Path | str]) -> Source:
-    """Return a source of files, in the format of the stream."""
+    """Return a source of files, in the format of the stream.
+
+    Those of a stream that follows a folder come in the order of their first event times, as in a daemon.
+    """
+    settings = config.streams[stream]
     files = SourceConfig(files=FilesSourceConfig(paths=[escape(str(path)) for path in inputs]))
-    return make_source(stream, files, config.streams[stream].format)
+    follows = settings.source.files is not None and settings.source.files.follow
+    options = {"first_time": partial(first_time_of, stream, settings)} if follows else {}
+    return make_source(stream, files, settings.format, **options)
 
 
 def read_range(config: Config, stream: str, start_ns: int | None, end_ns: int | None) -> RangeSource:

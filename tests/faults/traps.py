@@ -74,7 +74,7 @@ def arm(trap: Trap) -> None:
         if poll.records:
             trap.hit()
 
-    def if_replay(scorer: Any, batch: Any, *, replay: bool = False) -> None:
+    def if_replay(scorer: Any, batch: Any, *, replay: bool = False, **named: Any) -> None:
         if replay:
             trap.hit()
 

@@ -136,7 +136,7 @@ def test_an_error_of_any_kind_stops_one_stream_for_a_while(tmp_path, sqlite_temp
     with running(tmp_path, sqlite_template, streams) as one:
         one.until(lambda: one.read("bad") == 3000)
 
-        def fail(*arguments: object) -> None:
+        def fail(*arguments: object, **named: object) -> None:
             raise ZeroDivisionError("a defect")
 
         one.daemon._engines["bad"].parts.scorer.process = fail

@@ -87,6 +87,45 @@ def test_an_anomaly_of_a_series_that_does_not_go_on_is_closed_after_idle_after(t
         assert found(one)[0].end_reason is EndReason.SILENT
 
 
+def seqs(one: Running) -> list[int]:
+    """Return the number of points that each series in memory has had."""
+    series = one.daemon._engines["plant"].parts.scorer.series
+    return sorted(int(series.state["windows"]["seq"][slot]) for slot in range(len(series)))
+
+
+def test_buffered_records_at_the_end_of_a_file_come_before_the_next_file(tmp_path, sqlite_template):
+    """They are released once the series go on, also after a restart in between."""
+    folder, changes = tmp_path / "in", {"lateness": "10s"}
+    folder.mkdir()
+    (folder / "b.csv").write_bytes(HEADER + rows("a", 0, ROWS))
+    with running(tmp_path, sqlite_template, plant(folder, **changes)) as one:
+        one.until(lambda: one.read("plant") == ROWS and one.buffered("plant") == 10)
+    (folder / "a.csv").write_bytes(HEADER + rows("a", ROWS, ROWS))
+    for _ in range(2):  # the second time nothing is left to release, and nothing is scored twice
+        with running(tmp_path, sqlite_template, plant(folder, **changes)) as one:
+            one.until(lambda: one.read("plant") == 2 * ROWS and len(seqs(one)) == 2)
+            one.until(lambda: seqs(one) == [ROWS, 2 * ROWS - 10])
+            assert one.buffered("plant") == 10
+            with one.database.read() as connection:
+                scored = sum(at.counts.scored for at in positions.all_of(connection, "plant"))
+            assert scored == 2 * ROWS - 10
+
+
+def test_a_file_beside_another_leaves_its_buffered_records(tmp_path, sqlite_template):
+    """They are not released for other series, nor for rows that are earlier."""
+    folder, changes = tmp_path / "in", {"lateness": "10s"}
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(HEADER + rows("a", 0, ROWS))
+    with running(tmp_path, sqlite_template, plant(folder, **changes)) as one:
+        one.until(lambda: one.read("plant") == ROWS and one.buffered("plant") == 10)
+        (folder / "2.csv").write_bytes(HEADER + rows("b", ROWS, ROWS))
+        one.until(lambda: one.read("plant") == 2 * ROWS)
+        assert one.buffered("plant") == 20
+        (folder / "3.csv").write_bytes(HEADER + rows("a", ROWS - 5, ROWS))
+        one.until(lambda: one.read("plant") == 3 * ROWS)
+        assert one.buffered("plant") == 30
+
+
 def test_an_anomaly_of_a_file_that_is_moved_away_is_closed(tmp_path, sqlite_template):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -97,12 +136,6 @@ def test_an_anomaly_of_a_file_that_is_moved_away_is_closed(tmp_path, sqlite_temp
         (folder / "1.csv").rename(tmp_path / "1.csv")
         one.until(lambda: [anomaly.state for anomaly in found(one)] == [AnomalyState.CLOSED])
         assert found(one)[0].end_reason is EndReason.FILE_REMOVED
-
-
-def seqs(one: Running) -> list[int]:
-    """Return the number of points that each series in memory has had."""
-    series = one.daemon._engines["plant"].parts.scorer.series
-    return sorted(int(series.state["windows"]["seq"][slot]) for slot in range(len(series)))
 
 
 def test_a_file_that_is_moved_away_before_the_next_one_begins_hands_its_series_on(tmp_path, sqlite_template):

@@ -2,9 +2,9 @@
 
 Each row is a record with its number as offset.
 
-Without ``follow`` the source reads the files that exist at the first poll, in the order of their names, and
-finishes. With it, new files and appended rows are read, too. A file whose content is replaced is assigned
-again with another identity.
+Without ``follow`` the source reads the files that exist at the first poll, in the order of their names or of
+their first event times, and finishes. With it, new files and appended rows are read, too. A file whose
+content is replaced is assigned again with another identity.
 
 A file that cannot be read does not stop the others. It is tried again, at growing intervals and when it
 changes. With ``follow`` it is in ``Poll.unreadable`` until it is read again. Without, ``poll`` raises the error.
@@ -82,7 +82,7 @@ class FilesSource:
             config: Paths, and whether to follow them.
             form: Delimiter and header of CSV; it also tells columns of labels from columns of numbers.
             first_time: Returns the first event time of a file, None if it is not known. With it, the rows that a
-                followed file has when it is found are read after those of all files that begin earlier.
+                file has when it is found are read after those of all files that begin earlier.
         """
         self._first_time = first_time
         self._patterns = [os.path.expanduser(path) for path in config.paths]
@@ -216,6 +216,9 @@ class FilesSource:
                 self._refused[partition] = str(refused)
                 if not self._follow:
                     self._errors.append(refused)
+        if not self._follow:  # one after the other is read
+            poll.assigned.sort(key=lambda partition: self._open[partition].begins)
+            self._open = {partition: self._open[partition] for partition in poll.assigned}
         return poll
 
     def _scan_file(self, partition: Partition, poll: Poll) -> None:
@@ -250,7 +253,7 @@ class FilesSource:
             self._report_incomplete(partition, stat)
 
     def _begins(self, partition: Partition) -> tuple[int, str]:
-        time = self._first_time(partition.topic) if self._first_time is not None and self._follow else None
+        time = self._first_time(partition.topic) if self._first_time is not None else None
         return 0 if time is None else time, partition.topic
 
     def _report_incomplete(self, partition: Partition, stat: tuple[int, int]) -> None:
@@ -303,7 +306,7 @@ class FilesSource:
 
         A file that is paused or cannot be read does not hold up those that begin later.
         """
-        if not self._follow or self._first_time is None:
+        if self._first_time is None:
             return None
         waiting = [s for s in self._open.values() if not (s.caught_up or s.paused or s.error)]
         return min(waiting, key=lambda state: state.begins, default=None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from sqlalchemy import func, select
 
 from pipeline.config.schema import Config
@@ -74,3 +75,35 @@ def test_series_go_on_from_file_to_file_within_a_batch(tmp_path, sqlite_template
         table = pd.read_parquet(scores).astype({"series": str}).sort_values(["series", "timestamp"])
         found.append(table[["series", "timestamp", "score", "flag", "expected"]].reset_index(drop=True))
     pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
+def _scores(folder: Path, template: Path, files: list[Path], **changes: Any) -> pd.DataFrame:
+    """Backfill files of a followed folder, and return the verdicts."""
+    folder.mkdir()
+    config = config_of(folder, template, follow=True, **changes)
+    scores = folder / "scores.parquet"
+    report = run_backfill(config, "plant", files, None, None, scores, Silent())
+    assert report.counts.scored == report.counts.read()
+    table = pd.read_parquet(scores).astype({"series": str}).sort_values(["series", "timestamp"])
+    return table[["series", "timestamp", "score", "flag", "expected"]].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("lateness", ["0s", "30s"])
+@pytest.mark.parametrize("per_file", [200, 40_000], ids=["small", "longer than a batch"])
+def test_files_whose_names_are_not_in_order_are_read_by_time(tmp_path, sqlite_template, lateness, per_file):
+    """The verdicts are those of one file, also with records buffered at its end."""
+    rows = [
+        record(name, n, 20 + 3 * np.sin(n / 7) + (n % 5))
+        for n in range(3 * per_file // 2)
+        for name in ("a", "b")
+    ]
+    whole = csv_file(tmp_path / "whole.csv", rows)
+    parts = [
+        csv_file(tmp_path / f"{name}.csv", rows[per_file * n : per_file * (n + 1)])
+        for n, name in enumerate("cab")
+    ]
+    changes = {"lateness": lateness, "detector": "light"}
+    one, many = (
+        _scores(tmp_path / str(len(files)), sqlite_template, files, **changes) for files in ([whole], parts)
+    )
+    pd.testing.assert_frame_equal(one, many, check_exact=True)
