@@ -106,10 +106,13 @@ def run_demo(*, kafka: bool, seed: int, seconds: float | None, say: Say) -> Demo
 
 def _announce(say: Say, address: str, path: Path) -> None:
     say(f"[demo] alerts are sent as signed webhooks to {address}; this process receives and prints them")
+    command = command_path(sys.argv[0])
     say(
         f"[demo] running; press i to inject a fault, q to quit; in another terminal: "
-        f"{command_path(sys.argv[0])} anomalies list -c {path}"
+        f"{command} anomalies list -c {path}"
     )
+    if (activate := Path(command).with_name("activate")).is_file():
+        say(f"[demo] messages name commands by forewatch alone; this makes it known: source {activate}")
 
 
 @contextmanager
