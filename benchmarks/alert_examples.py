@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.batch_faults import EDITS, FaultyBatches
 from benchmarks.demo_verdicts import event_detector
 from benchmarks.fault_shapes import EVERY_S, FAULT_ROW, PER_DAY, START_S, Source, edge, market, plant
 from detectors import build
@@ -34,7 +35,6 @@ from pipeline.alerts.routing.rules import StreamRules
 from pipeline.config.schema import Stream
 from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.demo.setting import demo_streams
-from pipeline.demo.simulate import Batches
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
@@ -43,13 +43,24 @@ from storage.alerting.states import AlertKind, MemberState
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "examples-of-alerts.md"
 PICTURES = PAGE.parent / "pictures"
+#: Rows between two faults of batches.
+BATCH_FAULT_ROWS = 150
 #: Faults of the page, by stream.
 SHOWN_FAULTS = {
-    "plant": ("spike", "drift", "slow drift", "stuck value", "no shift", "over its limit"),
-    "edge": ("flood", "silence", "fewer peers"),
-    "market": ("bad tick", "volatility burst", "trend", "stuck quote"),
-    "batches": ("cooling after draining", "batch without rinsing", "batch that stops"),
-}
+    "plant": (
+        "spike", "drift", "slow drift", "stuck value", "no shift", "over its limit", "level shift", "burst",
+        "broken relation", "dead channel",
+    ),
+    "edge": (
+        "flood", "silence", "fewer peers", "port scan", "level shift", "stuck value", "drift", "transfer",
+        "lost link", "flows without bytes",
+    ),
+    "market": (
+        "bad tick", "volatility burst", "trend", "stuck quote", "price jump", "flash crash", "volume burst",
+        "negative price", "no volume", "split",
+    ),
+    "batches": tuple(EDITS),
+}  # fmt: skip
 PAGE_HEAD = """# Examples of alerts
 
 Messages about plain faults in simulated series, as they are sent at the first reading of at least severity
@@ -149,15 +160,15 @@ def follow(
 
 def batches() -> tuple[list[Example], Recorder, Stream]:
     """Return the alerts of wrong orders of the steps of batches."""
-    world = Batches(1)
+    world = FaultyBatches(1)
     stream = Stream.model_validate(demo_streams(None)[world.stream] | {"timezone": "Europe/Berlin"})
     detector = event_detector(world, stream)
     scorer = StreamScorer(provenance(world.stream, stream, detector), stream, detector)
-    turns = {FAULT_ROW + 150 * i for i in range(9)}
+    turns = {FAULT_ROW + BATCH_FAULT_ROWS * i for i in range(len(world.faults))}
     kinds: list[tuple[int, str, str]] = []
 
     def ticks() -> Iterator[list[bytes]]:
-        for row in range(FAULT_ROW + 9 * 150):
+        for row in range(FAULT_ROW + len(turns) * BATCH_FAULT_ROWS):
             if row in turns:
                 world.inject()
                 kinds.append((START_S + row * EVERY_S, *(world.fault or ("", ""))))

@@ -184,7 +184,16 @@ def edge() -> Source:
         "drift", office(next(one)), 80, flows=lambda x, rng: np.round(x * (1 + 0.05 * np.arange(len(x))))
     )
     source.fault("fewer peers", office(next(one)), 24, peers=lambda x, rng: np.minimum(x, 1))
+    _add_link_faults(source, [office(next(one)), office(next(one), 4), office(next(one), 4)])
     return source  # fmt: skip
+
+
+def _add_link_faults(source: Source, offices: list[dict[str, Values]]) -> None:
+    """Add a transfer of one office, and two faults of the links of larger ones."""
+    source.fault("transfer", offices[0], 6, bytes=lambda x, rng: x + 4e9)
+    lost = dict.fromkeys(("bytes", "flows", "peers"), lambda x, rng: np.round(0.02 * x))
+    source.fault("lost link", offices[1], 36, **lost)
+    source.fault("flows without bytes", offices[2], 24, bytes=lambda x, rng: 40.0 + 0 * x)
 
 
 def market() -> Source:
