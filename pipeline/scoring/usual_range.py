@@ -84,13 +84,11 @@ def _count_repeated(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
 def _keep_farthest(anomaly: Anomaly, scored: Scored, row: np.intp, *, same_side: bool) -> None:
     """Keep a row that is farther outside than the peak, but no way back.
 
-    Of changes, the mean size of the last ones may be farther outside than the first change, and a change in
-    either direction farther than that.
+    Of an oscillation, the mean size of the last changes may be farther outside than the first change.
     """
     verdicts, context = scored.verdicts, anomaly.context
     cause, ratio = CAUSES[verdicts.cause[row]], float(verdicts.ratio[row])
-    turns = anomaly.cause == "unusual_noise" or cause == "unusual_noise"
-    oscillates = turns and {cause, anomaly.cause} <= {"unusual_step", "unusual_noise"}
+    oscillates = (anomaly.cause, cause) == ("unusual_step", "unusual_noise")
     if context is None or cause == "forecast" or not (verdicts.alone[row] and (same_side or oscillates)):
         return
     if ratio <= max(anomaly.ratio, context.farthest.ratio if context.farthest else 0.0):

@@ -160,7 +160,7 @@ def _draw_values(
     kept = flagged & ~outside
     axes.plot(time[outside], points["value"][outside], "o", color=colour, ms=3.5, label="outside")
     if kept.any():
-        label = "alarm kept open until normal again"
+        label = "alarm kept open"  # a longer one would leave the picture
         axes.plot(time[kept], points["value"][kept], "o", color=colour, ms=3.5, mfc="none", label=label)
     axes.set_ylabel(_literal(f"{top.name} ({top.unit})" if top.unit else top.name), fontsize=8)
     _limit(axes, points)
@@ -230,10 +230,10 @@ def _limit(axes: Any, points: dict[str, NDArray[Any]]) -> None:
         span = high - low
         low = min(low, max(float(np.quantile(band, 0.05)), low - span))
         high = max(high, min(float(np.quantile(band, 0.95)), high + span))
-    median = float(np.median(seen))
-    if float(seen.min()) > 0 and (high > LOG_AXIS_TIMES * median or low < median / LOG_AXIS_TIMES):
+    least, most, median = float(seen.min()), float(seen.max()), float(np.median(seen))
+    if least > 0 and (most > LOG_AXIS_TIMES * median or least < median / LOG_AXIS_TIMES):
         axes.set_yscale("log")  # one number would press all others flat
-        axes.set_ylim(float(seen.min()) / 1.5, high * 1.5)
+        axes.set_ylim(least / 1.5, most * 1.5)
         return
     room = 0.06 * (high - low) or abs(high) * 0.06 or 1.0
     axes.set_ylim(low - room, high + room)

@@ -85,7 +85,7 @@ def test_only_readings_outside_are_filled_dots(monkeypatch: pytest.MonkeyPatch):
     )
     one = replace(anomaly("unusual_value", 50, -12, 38), start_ns=191 * MINUTE_NS, end_ns=199 * MINUTE_NS)
     ChartRenderer(lambda *_: table).draw("plant", alert_about(one).anomalies[0])
-    assert (drawn["outside"], drawn["alarm kept open until normal again"]) == (3, 7)
+    assert (drawn["outside"], drawn["alarm kept open"]) == (3, 7)
 
 
 @pytest.mark.parametrize("relative", [False, True])
