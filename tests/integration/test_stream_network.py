@@ -17,6 +17,7 @@ import pytest
 
 from detectors import Points, build
 from detectors.base import FORECASTERS
+from detectors.local_time import local_ns
 from pipeline.config.schema import Config
 from pipeline.daemon.daemon import daemon
 from pipeline.jobs.runner import Runner
@@ -31,6 +32,8 @@ from tests.integration.test_retraining_jobs import ThreadWorkers, queue, stored,
 from tests.support.trainings import BEGIN, MINUTE, config_of, henon, write_history
 
 SERIES, LEARNT, ALL = 4, 1100, 1400
+#: Hours, since a calendar is learned from weeks.
+STEP = 60 * MINUTE
 
 
 def with_forecaster(config: Config, forecaster: dict[str, Any], **keys: Any) -> Config:
@@ -41,8 +44,11 @@ def with_forecaster(config: Config, forecaster: dict[str, Any], **keys: Any) -> 
 
 
 def values() -> np.ndarray:
+    """Return Hénon's map with a shift on working days from 6 to 18 o'clock in Berlin (ALL, SERIES)."""
     rng = np.random.default_rng(3)
-    return np.stack([henon(rng, (-1.0) ** i, ALL) for i in range(SERIES)], 1)
+    wall = local_ns("Europe/Berlin", BEGIN + np.arange(ALL) * STEP) // STEP
+    shift = ((wall // 24 + 3) % 7 < 5) & (wall % 24 >= 6) & (wall % 24 < 18)
+    return np.stack([henon(rng, (-1.0) ** i, ALL) + 4.0 * shift for i in range(SERIES)], 1)
 
 
 def append(path: Path, first: int, last: int) -> None:
@@ -51,7 +57,7 @@ def append(path: Path, first: int, last: int) -> None:
         if not first:
             file.write("ts,sensor,temperature\n")
         for row, line in enumerate(values()[first:last].tolist(), first):
-            stamp = (BEGIN + row * MINUTE) // 10**9
+            stamp = (BEGIN + row * STEP) // 10**9
             file.writelines(f"{stamp},press-{number},{x!r}\n" for number, x in enumerate(line))
 
 
@@ -97,8 +103,8 @@ def reference(config: Config, weights: registry.Weights) -> dict[str, np.ndarray
     spec = detector_spec(config.streams["plant"])
     before, after = build(spec), build(spec, weights)
     slot = np.tile(np.arange(SERIES, dtype=np.int32), ALL)
-    time_ns = np.repeat(BEGIN + np.arange(ALL, dtype=np.int64) * MINUTE, SERIES)
-    every, missed = np.full(len(slot), MINUTE, np.int64), np.zeros(len(slot), np.int32)
+    time_ns = np.repeat(BEGIN + np.arange(ALL, dtype=np.int64) * STEP, SERIES)
+    every, missed = np.full(len(slot), STEP, np.int64), np.zeros(len(slot), np.int32)
     x, cut = values().reshape(-1, 1), LEARNT * SERIES
     state = before.initial(SERIES)
     before.register_series(state, np.arange(SERIES, dtype=np.int32), [f"press-{i}" for i in range(SERIES)])
@@ -110,16 +116,22 @@ def reference(config: Config, weights: registry.Weights) -> dict[str, np.ndarray
     return {name: getattr(verdicts, name).reshape(-1) for name in ("score", "surprise", "expected", "flag")}
 
 
-@pytest.mark.timeout(280)
-def test_a_gru_is_trained_promoted_and_scores_the_same_after_a_kill(
-    tmp_path: Path, sqlite_template: Path
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("tier", "kind", "state_bytes"),
+    [("standard", "gru", 4 * 24 + 8 * 96 * 4 + 24), ("strong", "lstm", 2 * 4 * 24 + 8 * 96 * 4 + 24)],
+)
+def test_a_network_with_a_calendar_is_trained_promoted_and_scores_the_same_after_a_kill(
+    tmp_path: Path, sqlite_template: Path, tier: str, kind: str, state_bytes: int
 ) -> None:
     (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
     url, log = f"sqlite:///{tmp_path}/forewatch.db", tmp_path / "plant.csv"
     config = with_forecaster(
-        config_of(url, tmp_path, epochs=8),
-        {"kind": "gru", "hidden": 24, "inputs": ["lags"]},
+        config_of(url, tmp_path, tier, epochs=12, history="90d"),
+        {"kind": kind, "hidden": 24, "inputs": ["calendar", "lags"]},
+        every="1h",
         timezone="Europe/Berlin",
+        holidays="DE",
         source={"files": {"paths": [str(log)], "follow": True}},
         format={"csv": {"series": ["sensor"], "time": "ts", "values": ["temperature"]}},
     )
@@ -130,17 +142,17 @@ def test_a_gru_is_trained_promoted_and_scores_the_same_after_a_kill(
     runner = Runner(config, database, "a", ThreadWorkers())
     turn_until(runner, lambda: stored(database, number).state in jobs.ENDED_STATES)
     job = stored(database, number)
-    assert (job.state, job.result["forecaster"]) == ("succeeded", "gru"), (job.reason, job.traceback)
+    assert (job.state, job.result["forecaster"]) == ("succeeded", kind), (job.reason, job.traceback)
     champion = champion_of(database, "plant", config.streams["plant"])
     assert champion.version == job.result["version"], job.reason
     with database.read() as connection:
         model = models.get(connection, champion.version)
     assert "forecast error" in model.evidence["backtest"]["text"]
     manifest = registry.manifest_of(model.path, model.sha256)
-    assert manifest["network"]["kind"] == "gru"
-    assert manifest["network"]["inputs"] == "lags"
+    assert manifest["network"]["kind"] == kind
+    assert manifest["network"]["inputs"] == "calendar,lags"
     assert manifest["network"]["zone"] == "Europe/Berlin"
-    assert manifest["network"]["state_bytes"] == 4 * 24 + 8 * 96 * 4 + 24
+    assert manifest["network"]["state_bytes"] == state_bytes
 
     run_and_kill(file, database, lambda: append(log, LEARNT, 1250), (LEARNT + 60) * SERIES)
     append(log, 1250, ALL)
