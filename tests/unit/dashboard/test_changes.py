@@ -19,9 +19,9 @@ from storage.alerting.states import AlertState
 from storage.model_store import jobs, models
 from storage.model_store.models import ModelVersion
 from storage.sql.database import Database
-from tests.support.alerting import NOON, RouterBench
+from tests.support.alerting import NOON, RouterBench, anomaly, closed
 from tests.support.api_servers import plant_config
-from tests.support.browsers import open_page
+from tests.support.browsers import open_page, wait_for_count
 
 WEIGHTS = Path(__file__).parents[3] / "detectors" / "weights" / "shared_lstm.safetensors"
 
@@ -91,6 +91,26 @@ def test_the_page_of_an_alert_about_a_fault_says_what_to_do(config, database, br
         page, errors = open_page(browser, f"{server.url}/alerts/{alert.alert_id}")
         page.wait_for_selector(".sentence")
         assert "source down: the broker is away: start it" in page.inner_text(".sentence")
+        assert not errors
+
+
+def test_an_open_alert_stands_before_newer_ones_that_have_closed(config, database, browser):
+    bench = RouterBench(database)
+    bench.happen(anomaly("b/open"))
+    bench.settle()
+    short = anomaly("b/closed", start_ns=NOON + 10**12, end_ns=NOON + 10**12)
+    bench.happen(short)
+    bench.settle()
+    bench.happen(closed(short))
+    bench.settle()
+    with database.read() as connection:
+        found = alerts.query(connection, states=list(AlertState))
+    assert [one.state for one in sorted(found, key=lambda one: one.opened_ns)] == ["open", "closed"]
+    with dashboard_server(config, port=0) as server:
+        page, errors = open_page(browser, f"{server.url}/alerting")
+        rows = page.get_by_role("region", name="Alerts").locator("tbody tr")
+        wait_for_count(rows, 2)
+        assert ["b/open" in rows.nth(0).inner_text(), "b/closed" in rows.nth(1).inner_text()] == [True, True]
         assert not errors
 
 

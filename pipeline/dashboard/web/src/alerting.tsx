@@ -28,12 +28,14 @@ function rulesText(streams: ConfigView["config"]["streams"]): string {
 }
 
 export function AlertingPage(): JSX.Element {
-  const alerts = useView<Page<Alert>>("alerts?state=waiting&state=open&state=closed&limit=100", {}, 30, ["alert"]);
+  // What is open is there however many newer ones have closed.
+  const open = useView<Page<Alert>>("alerts?state=waiting&state=open&limit=200", {}, 30, ["alert"]);
+  const closed = useView<Page<Alert>>("alerts?state=closed&limit=100", {}, 30, ["alert"]);
   const silences = useView<Page<Silence>>("silences", { limit: 100 }, 15, ["alert"]);
   const endpoints = useView<Page<Endpoint>>("endpoints", {}, 15, ["deliveries"]);
   const deliveries = useView<Page<Delivery>>("deliveries", { limit: 100 }, 15, ["deliveries"]);
   const config = useView<ConfigView>("config", {}, 60);
-  const groups = new Map(alerts.data?.items.map((one) => [one.id, one.group]));
+  const groups = new Map([...(open.data?.items ?? []), ...(closed.data?.items ?? [])].map((one) => [one.id, one.group]));
   const end = async (id: string): Promise<string> => { await send("DELETE", `silences/${id}`); return "The silence has ended."; };
   const [force, setForce] = useState(false);
   const redeliver = async (one: Delivery): Promise<string> => {
@@ -42,9 +44,9 @@ export function AlertingPage(): JSX.Element {
     return `The message is queued again for ${one.endpoint}. It keeps its id, so that a receiver can drop a repeat.`;
   };
   return <div class="page"><h1>Alerting</h1>
-    <Section title="Alerts"><Shown view={alerts}>{({ items }) => <Table label="Alerts" columns={["Severity", "Series or group", "Stream", "State", "Urgency", "Rule", "Anomalies", "Since"]} empty="No alert is stored."
-      rows={items.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/alerts/${one.id}`}><Name text={one.group || "all series"} /></Link>, <Name text={one.stream} />,
-        `${one.state}${one.acknowledged_by ? `, acknowledged by ${one.acknowledged_by}` : ""}${one.suppressed_by ? `, held by ${one.suppressed_by}` : ""}`, one.urgency, <Name text={one.rule} />, countText(one.count), <When at={one.opened} />] }))} />}</Shown><More page={alerts.data} what="alerts" command="forewatch alerts list" /></Section>
+    <Section title="Alerts"><Shown view={open}>{(now) => <Shown view={closed}>{(past) => <Table label="Alerts" columns={["Severity", "Series or group", "Stream", "State", "Urgency", "Rule", "Anomalies", "Since"]} empty="No alert is stored."
+      rows={[...now.items, ...past.items].map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/alerts/${one.id}`}><Name text={one.group || "all series"} /></Link>, <Name text={one.stream} />,
+        `${one.state}${one.acknowledged_by ? `, acknowledged by ${one.acknowledged_by}` : ""}${one.suppressed_by ? `, held by ${one.suppressed_by}` : ""}`, one.urgency, <Name text={one.rule} />, countText(one.count), <When at={one.opened} />] }))} />}</Shown>}</Shown><More page={open.data} what="open alerts" command="forewatch alerts list" /><More page={closed.data} what="closed alerts" command="forewatch alerts list" /></Section>
     <div class="columns">
       <Section title="Silences"><Shown view={silences}>{({ items }) => <Table label="Silences" columns={["Covers", "Until", "By", ""]} empty="Nothing is silenced. On the page of an incident, “Silence this series” adds one."
         rows={items.map((one) => ({ key: one.id, cells: [<Name text={coverText(one)} />, <When at={one.ends} />, <Name text={one.author} />,
