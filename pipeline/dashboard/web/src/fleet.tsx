@@ -187,9 +187,11 @@ function Lanes({ rows, height }: { rows: Row[]; height: number }): JSX.Element {
   };
   useLayoutEffect(measure, [rows]);
   useEffect(() => {
+    const element = box.current;
+    if (!element) return undefined; // the page was left before this ran
     const redraw = (): void => { colours.current = null; measure(); };
     const watcher = new ResizeObserver(redraw);
-    watcher.observe(box.current!);
+    watcher.observe(element);
     window.addEventListener("theme", redraw);
     return () => { watcher.disconnect(); window.removeEventListener("theme", redraw); };
   }, []);

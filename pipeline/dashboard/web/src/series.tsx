@@ -105,6 +105,8 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
     });
   }, [columns]);
   useEffect(() => {
+    const element = box.current;
+    if (!element) return undefined; // the page was left before this ran
     const unit = data.units[channel];
     const lines: uPlot.Series[] = [
       {},
@@ -120,7 +122,7 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
     }
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
     const plot = plotted.current = new uPlot({
-      width: box.current!.clientWidth, height: height ?? (data.channels.length > 2 ? 190 : 270),
+      width: element.clientWidth, height: height ?? (data.channels.length > 2 ? 190 : 270),
       cursor: { drag: { x: true, y: false, setScale: false }, sync: { key: "series" } },
       scales: { x: { min: data.from_ms / 1000, max: data.to_ms / 1000 } },
       axes: [{ ...axis, values: axisLabels, space: 80 }, { ...axis, values: valueLabels, size: 62 }],
@@ -130,9 +132,9 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
         drawAxes: [(self) => drawMarks(self, shown.current)],
         setSelect: [(self) => { if (self.select.width > 6) onRange(self.posToVal(self.select.left, "x") * 1000, self.posToVal(self.select.left + self.select.width, "x") * 1000); }],
       },
-    }, columns, box.current!);
-    const watcher = new ResizeObserver(() => plot.setSize({ width: box.current!.clientWidth, height: plot.height }));
-    watcher.observe(box.current!);
+    }, columns, element);
+    const watcher = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height: plot.height }));
+    watcher.observe(element);
     return () => { watcher.disconnect(); plot.destroy(); plotted.current = null; };
   }, structure);
   return <div class="plot"><h3><Name text={channel} />{data.units[channel] && <span class="muted"> in <bdi>{data.units[channel]}</bdi></span>}{usual && <span class="muted"> – – usual range of the cause</span>}</h3><div ref={box} role="img" aria-label={`${channel}: ${countText(data.rows)} points from ${timeText(data.from_ms)} to ${timeText(data.to_ms)}, ${data.anomalies.length} anomalies`} /></div>;

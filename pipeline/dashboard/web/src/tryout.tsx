@@ -18,13 +18,15 @@ function colour(name: string): string { return getComputedStyle(document.documen
 function Chart({ data }: { data: Tried }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
+    const element = box.current;
+    if (!element) return undefined; // the page was left before this ran
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
-    const plot = new uPlot({ width: box.current!.clientWidth, height: 340, axes: [{ ...axis, values: axisLabels, space: 80 }, { ...axis, values: valueLabels, size: 62 }],
+    const plot = new uPlot({ width: element.clientWidth, height: 340, axes: [{ ...axis, values: axisLabels, space: 80 }, { ...axis, values: valueLabels, size: 62 }],
       series: [{}, { label: "upper", stroke: "transparent", points: { show: false } }, { label: "lower", stroke: "transparent", points: { show: false } }, { label: "expected", stroke: colour("--expected"), dash: [4, 3], points: { show: false } },
         { label: data.values[0]!, stroke: colour("--observed"), width: 1.5, points: { show: false } },
         { label: "flagged", stroke: colour("--critical"), paths: () => null, points: { show: true, size: 7, fill: colour("--critical") } }],
       bands: [{ series: [1, 2], fill: colour("--interval") }] },
-    [data.time_ms.map((ms) => ms / 1000), data.upper, data.lower, data.expected, data.observed, data.observed.map((value, n) => (data.flags[n] ? value : null))], box.current!);
+    [data.time_ms.map((ms) => ms / 1000), data.upper, data.lower, data.expected, data.observed, data.observed.map((value, n) => (data.flags[n] ? value : null))], element);
     return () => plot.destroy();
   }, [data]);
   return <div class="plot" ref={box} role="img" aria-label={`${data.values[0] ?? ""}: ${countText(data.time_ms.length)} points, ${data.flags.filter(Boolean).length} flagged`} />;
