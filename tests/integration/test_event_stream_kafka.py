@@ -52,7 +52,7 @@ def test_a_wrong_order_arrives_as_an_alert_in_words(tmp_path: Path, topics) -> N
     assert anomaly["event"]["likely"][0] == "unlock"
     assert anomaly["cause"] == "unexpected_event"
     text = shell.run("anomalies", "explain", anomaly["id"]).stdout
-    assert "expected “unlock”" in text
+    assert "usual here: “unlock”" in text
     assert "Events before: badge" in text
     assert "the verdict still holds" in text
 
