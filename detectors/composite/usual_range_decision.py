@@ -91,9 +91,13 @@ class UsualRangeDecision:
         lead = leading.lead
         side = np.where(violated, of_channel(stated.side, lead), of_channel(found.side, lead))
         _separate(verdicts, side)
-        sure = of_channel(found.quantity, lead) == q.Q_FORECAST  # a limit by rows has no error of extremes
+        quantity = of_channel(found.quantity, lead)
+        sure = quantity == q.Q_FORECAST  # a limit by rows has no error of extremes
+        lasts = (quantity != q.Q_HIGHEST) & (quantity != q.Q_LOWEST)
         run = state["decision.run"]
-        flag, verdicts.run_outside = _confirm(run, points.slot, verdicts.ratio, sure, self.spec.min_points)
+        flag, verdicts.run_outside = _confirm(
+            run, points.slot, verdicts.ratio, (sure, lasts), self.spec.min_points
+        )
         verdicts.flag, verdicts.alone = flag | violated, of_channel(found.alone, lead) | violated
         _share_contribution(ratio, verdicts)
         self._state_relation(found, batch, anchor, lead, verdicts)
@@ -217,19 +221,22 @@ def _share_contribution(ratio: Floats, verdicts: Verdicts) -> None:
 
 
 @kernel
-def _confirm(state, slot, ratio, sure, least):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _confirm(state, slot, ratio, kinds, least):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the rows that end ``least`` or more consecutive rows outside and are not marginal.
 
     The second result is the number of those rows.
 
     ``state`` holds the run of rows outside, and in its lowest bits the rows for which a marginal row still
-    belongs to the alarm before it. ``sure`` marks the rows whose ratio is not that of a range of extremes.
+    belongs to the alarm before it. ``kinds`` marks the rows whose ratio is not that of a range of extremes, and
+    those that rows on end confirm: an extreme of hours repeats itself.
     """
+    sure, lasts = kinds
     flag, runs = np.zeros(len(slot), np.bool_), np.zeros(len(slot), np.int32)
     for i in range(len(slot)):
         run, still = state[slot[i]] >> ALARM_BITS, state[slot[i]] & ALARM_ROWS
         run = min(run + 1, MAX_RUN) if ratio[i] > 1 else 0
-        confirmed = sure[i] or ratio[i] >= CONFIRMED_RATIO or run >= CONFIRMED_ROWS or still > 0
+        by_run = run >= CONFIRMED_ROWS and lasts[i]
+        confirmed = sure[i] or ratio[i] >= CONFIRMED_RATIO or by_run or still > 0
         flag[i] = ratio[i] > 1 and confirmed and run >= least
         still = ALARM_ROWS if flag[i] else max(still - 1, 0)
         state[slot[i]], runs[i] = run << ALARM_BITS | still, run

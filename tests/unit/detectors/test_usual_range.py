@@ -267,9 +267,12 @@ def test_a_residual_at_the_usual_time_is_unusual_if_it_is_much_larger():
 def test_a_marginal_row_is_an_alarm_only_if_it_lasts_or_follows_one():
     state = np.zeros(1, np.int16)
     ratio = np.array([1.1, 0, 1.1, 1.1, 1.1, 1.1, 1.1, 0, 2.0, 0, 1.1, 0], np.float32)
-    flag, runs = _confirm(state, np.zeros(12, np.int32), ratio, np.zeros(12, np.bool_), 1)
+    slot, no, yes = np.zeros(12, np.int32), np.zeros(12, np.bool_), np.ones(12, np.bool_)
+    flag, runs = _confirm(state.copy(), slot, ratio, (no, yes), 1)
     assert np.flatnonzero(flag).tolist() == [6, 8, 10]
     assert runs.tolist() == [1, 0, 1, 2, 3, 4, 5, 0, 1, 0, 1, 0]
+    flag, _ = _confirm(state.copy(), slot, ratio, (no, no), 1)
+    assert np.flatnonzero(flag).tolist() == [8, 10], "the extreme of hours repeats itself"
 
 
 def test_the_sensitivity_follows_alarm_rate_and_channels():
