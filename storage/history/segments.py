@@ -255,9 +255,10 @@ class SegmentStore:
 
 
 def _local_files(below: str, cut: int) -> Iterator[tuple[str, int]]:
-    """Yield path, from the character ``cut`` on, and size of files below a folder."""
-    for folder, _, names in os.walk(below):
-        for name in names:
+    """Yield path, from the character ``cut`` on, and size of files below a folder, in order of their names."""
+    for folder, inner, names in os.walk(below):
+        inner.sort()
+        for name in sorted(names):
             path = f"{folder}/{name}"
             with suppress(FileNotFoundError):  # merged or pruned meanwhile
                 yield path[cut:], os.stat(path).st_size

@@ -218,7 +218,7 @@ def test_mail_with_starttls_a_login_and_a_picture(authority: Authority, tmp_path
     first, second = (letter.message for letter in server.letters)
     assert server.letters[0].secure
     assert server.letters[0].user == "watch"
-    assert "temperature 93.1" in first["Subject"]
+    assert "temperature is 93.1" in first["Subject"]
     assert first["References"] == second["References"]
     kinds = [part.get_content_type() for part in first.walk()]
     assert kinds == ["multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png"]

@@ -48,13 +48,13 @@ def test_the_last_message_about_an_alert_and_its_picture(site):
     bench.settle()
     page = client.get(f"/alerts/{one.id}")
     assert page.status_code == 200
-    assert "Major: temperature 93.1" in page.text
+    assert "temperature is 93.1" in page.text
     assert f'src="/alerts/{one.id}.png"' in page.text
     picture = client.get(f"/alerts/{one.id}.png")
     assert (picture.content, picture.headers["content-type"]) == (PNG, "image/png")
     bench.happen(closed(one))
     bench.settle()
-    assert "Resolved: temperature" in client.get(f"/alerts/{one.id}").text
+    assert "temperature was 93.1" in client.get(f"/alerts/{one.id}").text
 
 
 def test_without_history_there_is_no_picture_and_a_wrong_address_is_nothing(site):

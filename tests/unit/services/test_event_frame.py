@@ -39,7 +39,7 @@ def test_a_wrong_order_is_told_and_nothing_else(model):
     assert frame.loc[alarms.index[0], "code"] == "close"
     assert first["cause"] == "unexpected_event"
     assert first["statement"].startswith("“close” came after “badge”, as it does ")
-    assert "expected “unlock” (>99 %)" in first["statement"]
+    assert "usual here: “unlock” (more than 99 % of cases)" in first["statement"]
     wrong = frame.index[(frame["ts"].diff() > pd.Timedelta("1min")).cumsum() == 17]
     assert set(alarms.index) <= set(wrong)
 
@@ -50,7 +50,7 @@ def test_a_session_that_ends_too_early(model):
     assert verdicts["flag"].tolist() == [False] * (len(frame) - 2) + [True]
     assert verdicts["cause"].iloc[-1] == "missing_event"
     assert "the session ended" in verdicts["statement"].iloc[-1]
-    assert "expected “lock” (>99 %)" in verdicts["statement"].iloc[-1]
+    assert "“lock” (more than 99 % of cases) was due" in verdicts["statement"].iloc[-1]
 
 
 def test_new_empty_and_missing_codes_are_unknown(model):
