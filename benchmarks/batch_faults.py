@@ -5,11 +5,10 @@ They share no code with the model of events. The steps of an ordinary batch are 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ClassVar
 
-from pipeline.demo.simulate import PAUSE, Batches, Record
+from pipeline.demo.simulate import PAUSE, Batches
 
 Steps = list[str]
 #: Ticks of a batch that stops, longer than `idle`.
@@ -56,22 +55,7 @@ class FaultyBatches(Batches):
 
     faults: ClassVar = dict.fromkeys(EDITS, 36)
 
-    def records(self, time_s: int, index: int, target: str, fault: str) -> Iterator[Record]:
-        """Yield the next step of the batch in a mixer, none in a pause.
-
-        Args:
-            time_s: Simulated time.
-            index: Index of the mixer.
-            target: Name of the mixer.
-            fault: Kind of its current fault, "" for none.
-        """
-        steps = self._steps[target]
-        if not steps:
-            steps += self._recipe()
-            if fault and self._faulty < self._injected:
-                steps[:] = EDITS[fault](steps)
-                self._faulty = self._injected
-        step = steps.pop(0)
-        if step != PAUSE:
-            record = {"mixer": target, "ts": time_s + 10 * index, "step": step}
-            yield target.encode(), json.dumps(record).encode()
+    def _apply_fault(self, steps: Steps, fault: str, *, begins: bool) -> bool:
+        if begins:
+            steps[:] = EDITS[fault](steps)
+        return begins

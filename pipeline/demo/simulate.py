@@ -228,9 +228,10 @@ class Batches(World):
             fault: Kind of its current fault, "" for none.
         """
         steps = self._steps[target]
-        if not steps:
+        begins = not steps
+        if begins:
             steps += self._recipe()
-        if fault and self._faulty < self._injected and _apply_fault(steps, fault):
+        if fault and self._faulty < self._injected and self._apply_fault(steps, fault, begins=begins):
             self._faulty = self._injected
         step = steps.pop(0)
         if step != PAUSE:
@@ -244,23 +245,21 @@ class Batches(World):
         start = [*pause, "fill", *water, "heat", "add catalyst", "stir", "sample", *adjusted]
         return [*start, "cool", "drain", "rinse", "dry"]
 
+    def _apply_fault(self, steps: list[str], fault: str, *, begins: bool) -> bool:
+        """Change the rest of a batch; return False if it is too late for that."""
+        if fault == "cooling after draining" and "cool" in steps:
+            at = steps.index("cool")
+            steps[at : at + 2] = "drain", "cool"
+        elif fault == "batch without rinsing" and "rinse" in steps:
+            steps.remove("rinse")
+        elif fault == "batch that stops" and "add catalyst" in steps:
+            steps[steps.index("add catalyst") + 1 :] = [PAUSE] * self.faults[fault]
+        else:
+            return False
+        return True
+
 
 #: Tick of a mixer without an event.
 PAUSE = ""
-
-
-def _apply_fault(steps: list[str], fault: str) -> bool:
-    """Change the rest of a batch; return False if it is too late for that."""
-    if fault == "cooling after draining" and "cool" in steps:
-        at = steps.index("cool")
-        steps[at : at + 2] = "drain", "cool"
-    elif fault == "batch without rinsing" and "rinse" in steps:
-        steps.remove("rinse")
-    elif fault == "batch that stops" and "add catalyst" in steps:
-        steps[steps.index("add catalyst") + 1 :] = [PAUSE] * Batches.faults[fault]
-    else:
-        return False
-    return True
-
 
 WORLDS: tuple[type[World], ...] = (Plant, Batches, Network, Market)

@@ -20,6 +20,7 @@ from pipeline.dashboard.assets import is_built
 from storage.alerting import deliveries, outbox
 from storage.sql.database import Database
 from storage.stream_state import positions
+from tests.support.api_servers import plant_config
 from tests.support.browsers import open_browser
 
 HOSTILE = (
@@ -102,6 +103,19 @@ def run_until_read(config: Config, records: int) -> None:
         stopping.set()
         thread.join()
     assert done, "the daemon has not read and routed all records"
+
+
+@pytest.fixture
+def config(tmp_path: Path, sqlite_template: Path) -> Config:
+    (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
+    return plant_config(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
+
+
+@pytest.fixture
+def database(config: Config) -> Iterator[Database]:
+    opened = Database(config.database)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="package")

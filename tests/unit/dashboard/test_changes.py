@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from safetensors.numpy import load_file
 
 from detectors.forecasters import lstm_features
 from pipeline.api.server import dashboard_server
-from pipeline.config.schema import Config
 from pipeline.core.types import Fault, FaultKind
 from pipeline.models import registry
 from storage.access import audit
@@ -20,23 +17,9 @@ from storage.model_store import jobs, models
 from storage.model_store.models import ModelVersion
 from storage.sql.database import Database
 from tests.support.alerting import NOON, RouterBench, anomaly, closed
-from tests.support.api_servers import plant_config
 from tests.support.browsers import open_page, wait_for_count
 
 WEIGHTS = Path(__file__).parents[3] / "detectors" / "weights" / "shared_lstm.safetensors"
-
-
-@pytest.fixture
-def config(tmp_path: Path, sqlite_template: Path) -> Config:
-    (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
-    return plant_config(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
-
-
-@pytest.fixture
-def database(config: Config) -> Iterator[Database]:
-    opened = Database(config.database)
-    yield opened
-    opened.close()
 
 
 def stored_version(database: Database, folder: Path) -> str:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from pipeline.api import events
 from pipeline.api.server import dashboard_server
-from pipeline.config.schema import Config
 from storage.results import anomalies
 from storage.sql.database import Database
 from tests.support.alerting import anomaly, closed
-from tests.support.api_servers import plant_config
 from tests.support.browsers import TIMEOUT_MS
 
 #: Timers by which views ask again without an event never end.
@@ -22,19 +19,6 @@ WITHOUT_POLLING = """
 const begin = window.setTimeout;
 window.setTimeout = (act, ms, ...more) => (ms >= 5000 ? 0 : begin(act, ms, ...more));
 """
-
-
-@pytest.fixture
-def config(tmp_path: Path, sqlite_template: Path) -> Config:
-    (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
-    return plant_config(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
-
-
-@pytest.fixture
-def database(config: Config) -> Iterator[Database]:
-    opened = Database(config.database)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
 from pipeline.core.types import DeadLetter, Partition
 from storage.results import dead_letters
-from storage.sql.database import Database
 from tests.support.alerting import NOON
 from tests.support.api_servers import config_of
 from tests.support.browsers import open_page
@@ -22,13 +20,6 @@ def config(tmp_path: Path, sqlite_template: Path) -> Config:
     """Return a config of the streams ``plant`` and ``web``."""
     (tmp_path / "forewatch.db").write_bytes(sqlite_template.read_bytes())
     return config_of(f"sqlite:///{tmp_path}/forewatch.db", tmp_path)
-
-
-@pytest.fixture
-def database(config: Config) -> Iterator[Database]:
-    opened = Database(config.database)
-    yield opened
-    opened.close()
 
 
 def letter(stream: str, offset: int, value: bytes) -> DeadLetter:

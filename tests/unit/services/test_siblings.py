@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from base64 import b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +25,8 @@ from pipeline.decode import make_decoder
 from pipeline.engine.warm_start import read_all
 from pipeline.services.config_wizard import import_file
 from pipeline.sources import make_source
+from tests.unit.services.test_exports import BEGIN, ROWS, at, epoch, iso, value
 
-BEGIN = datetime(2026, 3, 14, tzinfo=UTC)
-ROWS = 40
 MEAN = 20.391
 
 
@@ -42,22 +39,6 @@ class Sibling(NamedTuple):
     step: int = 60
     mean: float | None = MEAN
     points: int = ROWS
-
-
-def at(row: int, step: int = 60) -> datetime:
-    return BEGIN + timedelta(seconds=step * row)
-
-
-def iso(row: int) -> str:
-    return at(row).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def epoch(row: int, step: int = 60) -> int:
-    return int(at(row, step).timestamp())
-
-
-def value(row: int) -> float:
-    return round(20 + 3 * math.sin(row / 5), 2)
 
 
 def values(scale: float = 1.0) -> list[float]:
