@@ -129,7 +129,6 @@ class RemoteWriteOutput:
         self._labels = lru_cache(_LABELS_CACHED)(partial(labels_of, scorer.stream))
         self._series = lru_cache(_LABELS_CACHED)(self._series_of)
         self._samples_of_row = 2 + 4 * len(scorer.provenance.channels)
-        self._replayed: dict[Partition, int] = {}
         self._queue: deque[VerdictRows] = deque()
         self._waiting = 0  # rows
         self._problem = ""
@@ -149,18 +148,20 @@ class RemoteWriteOutput:
         return self._problem
 
     def open(self, position: Position, offset: int) -> None:
-        """Start a newly owned partition; what is replayed was sent, or is lost."""
-        self._replayed[position.partition] = position.next_offset or 0
+        """Start a newly owned partition, of which nothing is stored."""
 
     def written(self, partition: Partition) -> int:
-        """Return the offset below which nothing is sent."""
-        return self._replayed.get(partition, 0)
+        """Return 0: no batch has to be cut."""
+        return 0
 
     def append(self, result: BatchResult) -> None:
-        """Queue the chosen points of a batch; over the limit the oldest ones are dropped."""
+        """Queue the chosen points of a batch; over the limit the oldest ones are dropped.
+
+        What is replayed was sent, or is lost; it only tells which series are written now.
+        """
         before = self._window.refused
-        for partition, rows in self._selection.of(result):
-            if result.outcomes[partition].next_offset > self.written(partition):
+        for _, rows in self._selection.of(result):
+            if not result.replayed:
                 self._put(rows)
         for _, rows in self._selection.revised(result) if self._config.revisions else ():
             self._put(rows)
@@ -172,7 +173,6 @@ class RemoteWriteOutput:
 
     def drop(self, partition: Partition) -> None:
         """Forget a lost partition."""
-        self._replayed.pop(partition, None)
         self._window.drop(partition)
 
     def close(self) -> None:

@@ -81,6 +81,7 @@ class BatchResult:
 
     ``scored`` holds the points of all partitions, ``rows`` the rows of each. ``revised`` holds earlier points
     that late ones let be scored again. ``seconds`` is the CPU time of this thread in the detector.
+    ``replayed``: it was committed before, by this process or another one.
     """
 
     outcomes: dict[Partition, PartitionOutcome]
@@ -90,6 +91,7 @@ class BatchResult:
     anomalies: list[Anomaly] = field(default_factory=list)
     revised: dict[Partition, RevisedPoints] = field(default_factory=dict)
     seconds: float = 0.0
+    replayed: bool = False
 
 
 class StreamScorer:
@@ -307,7 +309,7 @@ class StreamScorer:
         *,
         ended: bool = False,
     ) -> BatchResult:
-        result = BatchResult(outcomes, self.provenance.model_version)
+        result = BatchResult(outcomes, self.provenance.model_version, replayed=replay)
         scored = [
             part
             for some in self._in_turn(ready)

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.outputs import RemoteWriteConfig
 from pipeline.core.errors import StorageUnavailable
 from pipeline.engine.engine import Engine
+from pipeline.observability.metrics import Metrics, OutputMetrics
+from pipeline.outputs.remote_write import RemoteWriteOutput
 from storage.stream_state import snapshots
 from tests.faults.feed import START_MS, Log
 from tests.support.engines import Bench, Tally
+from tests.support.receiver import Receiver, answer
+from tests.support.remote_write_decoder import decoded
+from tests.support.verdict_topics import wait_until
 from tests.unit.engine.test_silent_sessions import as_stored, read, turns
 
 MINUTE_MS = START_MS - START_MS % 60_000
@@ -232,3 +238,32 @@ def test_a_state_of_before_goes_on(counts, clock, monkeypatch):
     silence(engine, clock, 300)
     assert bench.position().watermark_ns > (MINUTE_MS + LIVE * 60_000) * 10**6
     assert len(bench.anomalies()) == 1
+
+
+def test_after_a_takeover_rows_by_the_clock_are_sent_too(counts, clock):
+    """Rows that no record has caused have the offset at which the new owner began."""
+    bench = counts(lines(range(LIVE)))
+    engine = bench.engine()
+    read(bench, engine, 2 * LIVE)
+    turns(engine)
+    engine.parts.snapshots.take_all(engine.parts.ownership)
+    with Receiver(answer(204, b"")) as receiver:
+        config = RemoteWriteConfig(url=receiver.url, series="all")
+        counters = OutputMetrics(Metrics(), "plant", "graphs")
+        successor = bench.engine(
+            make_outputs=lambda scorer: [RemoteWriteOutput("graphs", config, scorer, counters)]
+        )
+        turns(successor, 20)
+        assert receiver.received == [], "what its predecessor sent is not sent again"
+        silence(successor, clock, 300)
+        (output,) = successor.parts.writers.outputs
+        wait_until(lambda: not output._waiting, "everything is sent")
+    sent = [
+        (value, (at - MINUTE_MS) // 60_000)
+        for request in receiver.received
+        for labels, pairs in decoded(request.body)
+        if labels["__name__"] == "forewatch_verdict_value"
+        for value, at in pairs
+    ]
+    assert sent[:3] == [(2.0, LIVE - 1), (0.0, LIVE), (0.0, LIVE + 1)]
+    assert bench.position().next_offset == 2 * LIVE
