@@ -130,6 +130,7 @@ class Client:
         severity: Literal["info", "warning", "major", "critical"] | None = None,
         since: Time | None = None,
         until: Time | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Iterator[Item]:
         """Return anomalies that overlap a time range, the newest first.
 
@@ -139,9 +140,11 @@ class Client:
             severity: The lowest one.
             since: Earliest time.
             until: Latest time, exclusive.
+            labels: Labels of the series, all of which it has.
         """
         query = {"stream": stream, "series": series, "severity": severity, "from": since, "to": until}
-        return self.pages("/anomalies", **query)
+        wanted = [f"{name}={value}" for name, value in (labels or {}).items()]
+        return self.pages("/anomalies", **query, label=wanted or None)
 
     def anomaly(self, anomaly_id: str) -> Item:
         """Return one anomaly with its label."""
@@ -166,6 +169,20 @@ class Client:
         headers = {} if if_match is None else {"if-match": if_match}
         body = {"label": label, "comment": comment}
         found: Item = self.request("PUT", f"/anomalies/{anomaly_id}/label", json=body, headers=headers)
+        return found
+
+    def labels(self, stream: str | None = None) -> Iterator[Item]:
+        """Return the labels that people gave anomalies, the newest first."""
+        return self.pages("/labels", stream=stream)
+
+    def check_config(self, text: str) -> Item:
+        """Check a config, and return its problems and warnings.
+
+        Args:
+            text: The YAML.
+        """
+        headers = {"content-type": "application/yaml"}
+        found: Item = self.request("POST", "/config/check", content=text.encode(), headers=headers)
         return found
 
     def alerts(self, stream: str | None = None, state: str | None = None) -> Iterator[Item]:

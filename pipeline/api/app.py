@@ -19,12 +19,15 @@ from pipeline.api.routes import (
     alerts,
     anomalies,
     chart,
+    config_check,
     daemon,
     dead_letters,
     deliveries,
+    drift,
     endpoints,
     fleet,
     incidents,
+    labels,
     live_events,
     operations,
     preview,
@@ -39,7 +42,7 @@ from storage.sql.database import Database
 
 _ROUTES = (
     *(fleet, operations, daemon, dead_letters, series, chart, anomalies, incidents, alerts, deliveries),
-    *(endpoints, preview, silences, training, tryout, live_events, access),
+    *(endpoints, preview, silences, training, drift, labels, tryout, config_check, live_events, access),
 )
 _DESCRIPTION = (
     "What the command line shows and changes. Times are ISO 8601 in UTC. Errors are "

@@ -158,7 +158,7 @@ class EventMonitor:
         """Add a reader; ``changed`` is set when there are events."""
         with self._lock:
             self._readers[id(changed)] = (asyncio.get_running_loop(), changed)
-            if self._running:
+            if self._running or self.stopped:
                 return
             self._running, self.log = True, EventLog()
             changes = ChangeReader(self._config, self._database)
@@ -234,7 +234,7 @@ class EventStream(StreamingResponse):
 
     async def _send_events(self, changed: asyncio.Event, left: asyncio.Future[None], send: Send) -> None:
         log = self._monitor.log
-        while not log.begun and not left.done():
+        while not (log.begun or left.done() or self._monitor.stopped):
             changed.clear()
             if not await _wait(changed, left):
                 await _write(send, b": alive\n\n")
@@ -259,6 +259,7 @@ class EventStream(StreamingResponse):
                 await _write(send, b": alive\n\n")
         if place is not None and not left.done() and not self._monitor.stopped:
             await _write(send, b"event: renew\n" + _id(log, place) + b"data: {}\n\n")
+        if not left.done():
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

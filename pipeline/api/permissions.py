@@ -15,6 +15,7 @@ from pipeline.api.guard import principal_of
 SCOPES = {
     ("GET", "/audit"): Scope.ADMIN,
     ("POST", "/alerts/{alert_id}/acknowledge"): Scope.OPERATOR,
+    ("POST", "/config/check"): Scope.ADMIN,
     ("POST", "/dead-letters/replay"): Scope.OPERATOR,
     ("POST", "/deliveries/{delivery_id}/redeliver"): Scope.OPERATOR,
     ("POST", "/jobs/{job_id}/cancel"): Scope.OPERATOR,

@@ -16,7 +16,7 @@ from pipeline.config.diagnostics import explain
 from pipeline.config.problems import Key, KeyPath, Problem
 from pipeline.config.schema import Config
 from pipeline.config.validation import broken_rules
-from pipeline.config.yaml_file import ConfigFileError, plain_values, read_tree
+from pipeline.config.yaml_file import ConfigFileError, parse_tree, plain_values, read_tree
 from pipeline.core.secret_text import hide_in_urls
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,23 @@ def load_config(path: Path | str) -> Config:
         ConfigFileError: The file has errors; all of them are listed in the order of the lines.
     """
     file = Path(path)
-    tree = read_tree(file)
+    return _config_of(file, read_tree(file))
+
+
+def config_of_text(file: Path, text: str) -> Config:
+    """Check a config that is no file yet.
+
+    Args:
+        file: Where it will be: paths in it are relative to its folder.
+        text: The YAML.
+
+    Raises:
+        ConfigFileError: The text has errors; all of them are listed in the order of the lines.
+    """
+    return _config_of(file, parse_tree(file, text))
+
+
+def _config_of(file: Path, tree: dict[Key, Any]) -> Config:
     plain = plain_values(tree)
     renamed = rename_deprecated_keys(plain)
     lines = _Lines(tree, renamed)

@@ -33,6 +33,10 @@ class Problem:
         text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
         return text.removeprefix(".")
 
+    def as_dict(self) -> dict[str, str | int]:
+        """Return plain JSON."""
+        return {"line": self.line, "key": self.key, "what": self.what, "remedy": self.remedy}
+
     def show(self, file: Path) -> str:
         place = f"{file}:{self.line}" if self.line else str(file)
         return ": ".join(part for part in (place, self.key, f"{self.what} — {self.remedy}") if part)

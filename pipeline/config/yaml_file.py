@@ -30,7 +30,7 @@ def read_tree(file: Path) -> dict[Key, Any]:
     Raises:
         ConfigFileError: The file cannot be read, or it is no YAML mapping.
     """
-    return _parse(file, _read(file))
+    return parse_tree(file, _read(file))
 
 
 def _read(file: Path) -> str:
@@ -52,7 +52,12 @@ class _Constructor(RoundTripConstructor):
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", _Constructor.construct_yaml_str)
 
 
-def _parse(file: Path, text: str) -> dict[Key, Any]:
+def parse_tree(file: Path, text: str) -> dict[Key, Any]:
+    """Return the mapping that a YAML text holds; ``file`` is its name in errors.
+
+    Raises:
+        ConfigFileError: The text is no YAML mapping.
+    """
     yaml = YAML(typ="rt")
     yaml.Constructor = _Constructor
     try:

@@ -11,6 +11,7 @@ from pipeline.config.serve import Http
 from pipeline.core.errors import ForewatchError
 
 TIMEOUT_SECONDS = 1.0
+LAG_METRIC = "forewatch_lag_records"
 MAX_PAGE_BYTES = 32 << 20
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -52,6 +53,8 @@ class DaemonFigures:
     memory_bytes: float = 0.0
     started_s: float | None = None
     commits: dict[str, CommitTimes] = field(default_factory=dict)
+    #: stream → records of its log that are not committed yet
+    lag_records: dict[str, float] = field(default_factory=dict)
 
 
 def read_daemon_figures(http_config: Http | None) -> DaemonFigures:
@@ -87,7 +90,8 @@ def figures_of(lines: Iterable[str]) -> DaemonFigures:
     from prometheus_client.parser import text_string_to_metric_families
 
     found = DaemonFigures()
-    wanted = [one for one in lines if one.startswith(("process_", "forewatch_commit_seconds"))]
+    prefixes = ("process_", "forewatch_commit_seconds", LAG_METRIC)
+    wanted = [one for one in lines if one.startswith(prefixes)]
     for family in text_string_to_metric_families("\n".join(wanted) + "\n"):
         for sample in family.samples:
             name, value = sample.name, float(sample.value)
@@ -95,6 +99,9 @@ def figures_of(lines: Iterable[str]) -> DaemonFigures:
                 found.memory_bytes += value
             elif name == "process_start_time_seconds":
                 found.started_s = min(value, found.started_s or value)
+            elif name == LAG_METRIC:
+                stream = sample.labels["stream"]
+                found.lag_records[stream] = found.lag_records.get(stream, 0.0) + value
             elif name.startswith("forewatch_commit_seconds"):
                 _add(
                     found.commits.setdefault(sample.labels["stream"], CommitTimes()),

@@ -34,6 +34,8 @@ _NO_NUMBERS = (
 _SENSITIVITIES = ("low", "normal", "high")
 _DIRECTIONS = ("both", "up", "down")
 _PRESETS = ("sensor", "network", "stock")
+#: Word of the page for ``holidays: null``, also where a stream has some.
+NO_HOLIDAYS = "none"
 _TIME_NAMES = ("time", "timestamp", "ts", "date", "datetime", "t")
 
 
@@ -80,6 +82,8 @@ def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str
         "direction": chosen.direction,
         "min_deviation": str(chosen.min_deviation),
         "min_points": str(chosen.min_points),
+        "timezone": chosen.local_timezone or "UTC",
+        "holidays": chosen.holidays or NO_HOLIDAYS,
     }
     asked = {k: v for k, v in query.items() if v}
     given = own | {"time": "time", "series": "series"} | asked
@@ -120,8 +124,7 @@ def tried(
         time=time,
         series=series or None,
         preset=_one_of(query, "preset", _PRESETS),
-        **keys,
-        **settings,
+        **{**keys, **settings},
     )
     names = frame[series].astype(str) if series else pd.Series("frame", index=frame.index)
     of_series = _of_series(found["flag"], names, query.get("show"))
@@ -135,7 +138,7 @@ def tried(
         "values": channels,
         **of_series,
         "flagged": int(found["flag"].sum()),
-        "settings": {name: str(value) for name, value in settings.items()},
+        "settings": {name: NO_HOLIDAYS if value is None else str(value) for name, value in settings.items()},
         "preset": _one_of(query, "preset", _PRESETS),
         "detector": keys["detector"],
         **_points(frame, found, time, names == of_series["shown"], channels),
@@ -219,11 +222,14 @@ def _settings(query: Mapping[str, str]) -> dict[str, Any]:
         raise InputError("min_deviation and min_points are numbers") from None
     if not math.isfinite(deviation):
         raise InputError("min_deviation is a number")
+    holidays = query.get("holidays") or NO_HOLIDAYS
     return {
         "sensitivity": _one_of(query, "sensitivity", _SENSITIVITIES),
         "direction": _one_of(query, "direction", _DIRECTIONS),
         "min_deviation": deviation,
         "min_points": points,
+        "timezone": query.get("timezone") or "UTC",
+        "holidays": None if holidays == NO_HOLIDAYS else holidays,
     }
 
 

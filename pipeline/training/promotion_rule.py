@@ -60,7 +60,7 @@ class PromotionDecision:
         if self.against:
             return "rejected: " + "; ".join(self.against)
         return (
-            "promoted: " + "; ".join(self.in_favour)
+            "better than the champion: " + "; ".join(self.in_favour)
             if self.promote
             else "rejected: nothing is better than with the champion"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ from pipeline.core.types import (
     Severity,
 )
 from pipeline.core.verdict_words import current_cause, current_forecaster
-from storage.sql.column_types import insert_for, matches
+from storage.sql.column_types import has_json_text, insert_for, matches
 from storage.sql.damaged_rows import damaged_rows, read_rows
 from storage.sql.statements import StreamChoice, of_streams, page_of
 from storage.tables.stream import AnomalyRow
@@ -82,15 +82,21 @@ def query(
     until_ns: int | None = None,
     after: tuple[int, UUID] | None = None,
     limit: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    retracted: bool = False,
 ) -> list[Anomaly]:
     """Return anomalies by start, newest first.
 
     ``series`` is a pattern (``*`` any text, ``?`` one character), ``severity`` the lowest one. Anomalies that
     overlap the time range [since_ns, until_ns) are returned. ``after`` is (start, id) of the last anomaly of
-    the page before. Retracted anomalies, which have no points, are left out.
+    the page before. ``labels`` are labels of its series, all of which it has. Retracted anomalies, which have
+    no points, are left out; with ``retracted`` only they are returned.
     """
     order = ((AnomalyRow.start_ns, True), (AnomalyRow.id, False))
-    statement = page_of(_select().where(AnomalyRow.points > 0), order, after, limit)
+    counted = AnomalyRow.points == 0 if retracted else AnomalyRow.points > 0
+    statement = page_of(_select().where(counted), order, after, limit)
+    for name, value in (labels or {}).items():
+        statement = statement.where(has_json_text(connection, AnomalyRow.labels, name, value))
     if stream is not None:
         statement = statement.where(of_streams(AnomalyRow.stream, stream))
     if series is not None:

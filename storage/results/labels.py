@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from storage.sql.column_types import insert
-from storage.sql.statements import in_parts
+from storage.sql.statements import Bounds, in_parts, of_streams, page_of, where_given
 from storage.tables.alerting import LabelRow
 from storage.tables.stream import AnomalyRow
 
@@ -78,6 +78,42 @@ class Review:
     author: str
     comment: str
     created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledAnomaly:
+    """Label with the anomaly that has it."""
+
+    anomaly_id: UUID
+    stream: str
+    series: str
+    review: Review
+
+
+def page(connection: Connection, bounds: Bounds) -> list[LabelledAnomaly]:
+    """Return a part of the labels, the newest first.
+
+    ``after`` is (created, id of the anomaly).
+    """
+    order = ((LabelRow.created_ns, True), (LabelRow.anomaly_id, False))
+    review = (LabelRow.label, LabelRow.author, LabelRow.comment, LabelRow.created_ns)
+    columns = (LabelRow.anomaly_id, AnomalyRow.stream, AnomalyRow.series, *review)
+    statement = select(*columns).join(AnomalyRow, AnomalyRow.id == LabelRow.anomaly_id)
+    statement = where_given(
+        page_of(statement, order, bounds.after, bounds.limit),
+        (bounds.stream, of_streams(AnomalyRow.stream, bounds.stream)),
+        (bounds.since_ns, LabelRow.created_ns >= (bounds.since_ns or 0)),
+        (bounds.until_ns, LabelRow.created_ns < (bounds.until_ns or 0)),
+    )
+    return [
+        LabelledAnomaly(
+            row.anomaly_id,
+            row.stream,
+            row.series,
+            Review(row.label, row.author, row.comment, row.created_ns),
+        )
+        for row in connection.execute(statement)
+    ]
 
 
 def reviews(connection: Connection, anomalies: Collection[UUID]) -> dict[UUID, Review]:

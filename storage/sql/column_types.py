@@ -15,9 +15,13 @@ from sqlalchemy import (
     Dialect,
     Integer,
     Text,
+    case,
     delete,
+    exists,
+    func,
     select,
     tuple_,
+    type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
@@ -119,3 +123,21 @@ def matches(column: InstrumentedAttribute[str], glob: str) -> ColumnElement[bool
     """
     pattern = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in safe(glob))
     return column.regexp_match(f"(?s)^{pattern}\\Z")
+
+
+def has_json_text(
+    connection: Connection, column: InstrumentedAttribute[Any], name: str, value: str
+) -> ColumnElement[bool]:
+    """Return the condition that a JSON object has a text under a name.
+
+    Args:
+        connection: A connection.
+        column: The column of the object; on SQLite a damaged one has no names.
+        name: The name, any text.
+        value: The text.
+    """
+    if connection.dialect.name == "postgresql":
+        return func.jsonb_extract_path_text(column, safe(name)) == safe(value)
+    stored = type_coerce(column, Text)
+    pairs = func.json_each(case((func.json_valid(stored), stored), else_="{}")).table_valued("key", "value")
+    return exists().where(pairs.c.key == safe(name), pairs.c.value == safe(value))

@@ -352,3 +352,28 @@ def test_any_text_can_be_stored(text):
     assert "\x00" not in shown
     shown.encode("utf-8")
     assert safe(shown) == shown
+
+
+def test_anomalies_are_found_by_all_labels_of_their_series(database):
+    odd = 'odd"name\\$.x'
+    first = anomaly("hall/pump", labels={"site": "hall", odd: "ü"})
+    second = anomaly("hall/fan", labels={"site": "hall"})
+    with database.begin() as connection:
+        anomalies.upsert(connection, [first, second])
+    with database.read() as connection:
+
+        def found(**labels):
+            return {one.series for one in anomalies.query(connection, labels=labels)}
+
+        assert found(site="hall") == {"hall/pump", "hall/fan"}
+        assert found(**{"site": "hall", odd: "ü"}) == {"hall/pump"}
+        assert found(site="hal") == found(sensor="hall") == found(**{odd: "u"}) == set()
+
+
+def test_retracted_anomalies_are_found_alone(database):
+    kept, retracted = anomaly("a"), anomaly("b", points=0)
+    with database.begin() as connection:
+        anomalies.upsert(connection, [kept, retracted])
+    with database.read() as connection:
+        assert [one.series for one in anomalies.query(connection, retracted=True)] == ["b"]
+        assert [one.series for one in anomalies.query(connection)] == ["a"]

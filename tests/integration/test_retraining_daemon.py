@@ -175,7 +175,7 @@ def test_the_demo_shows_the_life_of_a_model():
         "succeeded after",
         "Evidence for stream plant",
     ]
-    if "succeeded after" in told and ": promoted: " in told:
+    if "succeeded after" in told and ": better than the champion: " in told:
         steps += ["[model] promote by job 1", "[model] rollback by demo", "nothing is left running"]
     at = [told.find(step) for step in steps]
     assert -1 not in at, (steps, at, told[-3000:])

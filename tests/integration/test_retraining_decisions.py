@@ -49,7 +49,7 @@ class Stage:
         evidence = {"training": {"until_ns": 7}}
         self.say["train"] = TaskResult(
             "succeeded",
-            "promoted: it is better" if better else "rejected: it is worse",
+            "better than the champion: it is better" if better else "rejected: it is worse",
             made,
             evidence,
             better=better,

@@ -154,12 +154,18 @@ class LabelRequest(BaseModel):
     author: str = Field("api", min_length=1, max_length=200)
 
 
+LabelText = Annotated[str, Field(max_length=1000, pattern=r"^[^=]+=", examples=["site=berlin"])]
+
+
 class AnomalyFilter(ListFilter):
     """Anomalies that overlap a time range."""
 
     series: SeriesName | None = Field(None, description="name; * is any text, ? is one character")
     state: AnomalyState | None = None
     severity: Severity | None = Field(None, description="the lowest one")
+    label: list[LabelText] = Field(
+        default_factory=list, max_length=10, description="label of the series, NAME=VALUE; all that are given"
+    )
 
 
 @router.get("")
@@ -173,11 +179,25 @@ def list_anomalies(context: Context, query: Annotated[AnomalyFilter, Query()]) -
             series=query.series,
             state=query.state,
             severity=query.severity,
+            labels=_labels_of(query.label),
             **query.bounds(context, int, UUID)._asdict(),
         )
     return query.page(
         found, lambda one: anomaly_item(context.config, one), lambda one: (one.start_ns, one.id)
     )
+
+
+def _labels_of(given: list[str]) -> dict[str, str]:
+    """Return labels that a query has as NAME=VALUE.
+
+    Raises:
+        InputError: A label is given twice.
+    """
+    pairs = [one.partition("=")[::2] for one in given]
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InputError("label: a series has one value of each label; give each name once")
+    return found
 
 
 @router.get("/{anomaly_id}")

@@ -85,6 +85,15 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
             until_ns=until,
             limit=MAX_ANOMALIES,
         )
+        retracted = anomalies.query(
+            connection,
+            stream=stream,
+            series=escape_glob(series),
+            since_ns=since,
+            until_ns=until,
+            limit=MAX_ANOMALIES,
+            retracted=True,
+        )
         reviews = labels.reviews(connection, [one.id for one in of_series])
         excluded = quarantine.query(connection, stream=stream)
         late_ms = _late(connection, stream, series, (since, until))
@@ -104,6 +113,7 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
             anomaly_detail(context.config, one, reviews.get(one.id)).model_dump(mode="json")
             for one in of_series
         ],
+        "retracted": [{"from_ms": one.began_ns / MS, "to_ms": one.lasted_until_ns / MS} for one in retracted],
         "late_ms": late_ms,
         "excluded": _excluded(excluded, series, (since, until)),
     }

@@ -20,6 +20,7 @@ class CommitItem(BaseModel):
     commits: int
     mean_ms: float | None
     p99_ms: float | None = Field(description="to the accuracy of the buckets of the metric")
+    lag_records: int | None = Field(description="records of its log that are not committed yet")
 
 
 class DaemonView(BaseModel):
@@ -48,6 +49,7 @@ def read_daemon(context: Context) -> DaemonView:
                 commits=round(times.count),
                 mean_ms=_ms(times.mean_seconds),
                 p99_ms=_ms(times.quantile_seconds(0.99)),
+                lag_records=None if name not in found.lag_records else round(found.lag_records[name]),
             )
             for name, times in sorted(found.commits.items())
             if name in context.config.streams

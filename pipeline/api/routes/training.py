@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from time import time_ns
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
 from pydantic import BaseModel, Field
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page, require_stream
 from pipeline.api.direct_answers import api_router
+from pipeline.config.inputs import SourceConfig
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from pipeline.jobs.requests import request_training, trainable
@@ -29,6 +30,7 @@ router = api_router(tags=["models"])
 JobId = Annotated[int, Path(ge=1, lt=1 << 63)]
 Version = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
 StreamPath = Annotated[str, Path(max_length=500)]
+BackfillInput = Literal["range", "files", "none"]
 
 
 class ModelItem(BaseModel):
@@ -99,6 +101,7 @@ class ChampionItem(BaseModel):
     version: str | None
     pinned: bool = Field(description="only a person changes the champion")
     trainable: bool = Field(description="its detector has weights")
+    backfill: BackfillInput = Field(description="what `forewatch backfill` can read of its source again")
 
 
 class JobFilter(ListFilter):
@@ -130,10 +133,18 @@ def list_champions(context: Context) -> Page[ChampionItem]:
                 version=one.to_version,
                 pinned=one.pinned,
                 trainable=trainable(context.config.streams[name]),
+                backfill=_backfill_input(context.config.streams[name].source),
             )
             for name, one in found.items()
         ]
     )
+
+
+def _backfill_input(source: SourceConfig) -> BackfillInput:
+    """Return what a backfill can read of a source."""
+    if source.kafka is not None:
+        return "range"
+    return "none" if source.files is None else "files"
 
 
 @router.get("/detection-power")

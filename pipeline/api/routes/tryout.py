@@ -39,6 +39,8 @@ class TopicSettings(BaseModel):
     direction: Name = ""
     min_deviation: Name = ""
     min_points: Name = ""
+    timezone: Name = ""
+    holidays: Name = ""
     values: Name = ""
     show: Name = ""
 
@@ -72,7 +74,8 @@ async def try_data(context: Context, request: Request) -> Any:
     the newest recorded points of that stream are scored.
 
     The query has the settings: ``preset``, ``sensitivity``, ``direction``, ``min_deviation``,
-    ``min_points``, and the columns ``time``, ``series`` and ``values``.
+    ``min_points``, those of the season (``timezone`` of the time of day, ``holidays`` that are like weekends,
+    ``none`` for none), and the columns ``time``, ``series`` and ``values``.
     """
     data, query = await request.body(), dict(request.query_params)
     stream = query.pop("stream", None)

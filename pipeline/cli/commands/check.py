@@ -33,24 +33,23 @@ def check(
     """
     from pipeline.config.loader import load_config
     from pipeline.config.yaml_file import ConfigFileError
+    from pipeline.jobs.config_warnings import config_warnings
 
     try:
         loaded = load_config(config)
     except ConfigFileError as error:
         if not json:
             raise
-        problems = [
-            {"line": p.line, "key": p.key, "what": p.what, "remedy": p.remedy} for p in error.problems
-        ]
+        problems = [problem.as_dict() for problem in error.problems]
         show_json({"file": str(config), "valid": False, "problems": problems})
         raise typer.Exit(error.exit_code) from None
     if not json:
-        for warning in _warnings(loaded):
+        for warning in config_warnings(loaded):
             print_note(f"{config}: warning: {warning}")
     if connect:
         _connect(config.name, loaded, json)
     elif json:
-        show_json({"file": str(config), "valid": True, "problems": [], "warnings": _warnings(loaded)})
+        show_json({"file": str(config), "valid": True, "problems": [], "warnings": config_warnings(loaded)})
     else:
         print_note(f"{config}: valid")
         columns = ("stream", "source", "format", "preset", "detector", "channels")
@@ -70,40 +69,8 @@ def _summary(config: Config) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _warnings(config: Config) -> list[str]:
-    """Return what is valid but cannot work with this installation, or is not safe."""
-    from pipeline.alerts.routing.unknown_labels import unknown_label_warnings
-    from pipeline.services.safety import safety_warnings
-
-    return [*_training_warnings(config), *unknown_label_warnings(config), *safety_warnings(config)]
-
-
-def _training_warnings(config: Config) -> list[str]:
-    """Return what the installation lacks for the training of the streams."""
-    from pipeline.core.extras import missing_for_training
-
-    lacks = missing_for_training(on_this_machine=config.cluster.scheduler is None)
-    if lacks is None:
-        return []
-    from pipeline.jobs.requests import trainable
-
-    wanted = [
-        name
-        for name, stream in config.streams.items()
-        if trainable(stream)
-        and (
-            stream.retraining.schedule is not None
-            or stream.retraining.on_drift
-            or stream.warm_start is not None
-        )
-    ]
-    return [
-        f"streams.{name}.retraining: {lacks}; until then the stream is scored by the weights that it has"
-        for name in wanted
-    ]
-
-
 def _connect(file: str, config: Config, json: bool) -> None:
+    from pipeline.jobs.config_warnings import config_warnings
     from pipeline.outputs.output_check import probe_outputs
     from pipeline.services.endpoint_check import probe_endpoints
     from pipeline.services.preflight import probe_database, probe_stream
@@ -123,7 +90,7 @@ def _connect(file: str, config: Config, json: bool) -> None:
                 {"output": one.endpoint, "usable": one.usable, "said": one.message} for one in outputs
             ],
         }
-        show_json({"file": file, "valid": True, "warnings": _warnings(config)} | found)
+        show_json({"file": file, "valid": True, "warnings": config_warnings(config)} | found)
     else:
         print(f"database: {database.message}")
         for one in (both for stream in streams for both in (stream, stream.past) if both is not None):

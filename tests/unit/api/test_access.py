@@ -346,3 +346,11 @@ def test_a_key_is_looked_up_once_for_a_while_and_a_wrong_one_each_time(site, mon
         assert [client.get("/api/v1/session").status_code for _ in range(3)] == [401] * 3
     assert looked_up.count(wrong) == 3
     assert looked_up.count(key) == 1
+
+
+def test_a_config_is_checked_for_administrators_of_all_streams_only(site):
+    with site.client(site.key("admin", teams=["east"])) as client:
+        refused = client.post("/api/v1/config/check", content=b"streams: {}")
+    assert refused.status_code == 403
+    with site.client(site.key("admin")) as client:
+        assert client.post("/api/v1/config/check", content=b"streams: {}").status_code == 200

@@ -19,10 +19,12 @@ from pipeline.config.schema import Config
 from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition, Severity
 from storage.history import parquet
 from storage.history.writer import HistoryWriter
+from storage.model_store import jobs, monitor_state
+from storage.model_store.monitor_state import DriftState
 from storage.results import anomalies, dead_letters, faults, labels
 from storage.sql.database import Database
 from tests.support.alerting import NOON, SECOND, RouterBench, anomaly
-from tests.support.api_servers import plant_config
+from tests.support.api_servers import STREAM, plant_config
 
 #: The same in each process of the test run, which compares the names of its tests.
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
@@ -291,3 +293,78 @@ def test_the_served_api_refuses_foreign_hosts_and_forged_changes(tmp_path, sqlit
         forged = client.post("/silences", json=body, headers=token | {"origin": "http://evil.example"})
         assert forged.status_code == 403
         assert client.post("/silences", json=body, headers=token).status_code == 201
+
+
+def test_anomalies_are_filtered_by_labels_of_their_series(api, database):
+    store(database, anomaly("b/1"), anomaly("b/2"), anomaly("c/1"))
+
+    def found(*labels: str) -> set[str]:
+        return {one["series"] for one in api.get("/anomalies", params={"label": labels}).json()["items"]}
+
+    assert found("site=b") == {"b/1", "b/2"}
+    assert found("site=b", "sensor=1") == {"b/1"}
+    for wrong in (["site"], ["=b"], ["site=b", "site=c"]):
+        assert api.get("/anomalies", params={"label": wrong}).status_code == 422
+
+
+def test_labels_are_listed_with_their_anomalies(api, database):
+    made = [anomaly(f"b/{n}") for n in range(3)]
+    store(database, *made)
+    for one in made:
+        api.put(f"/anomalies/{one.id}/label", json={"label": "false", "comment": "rain", "author": "ada"})
+    first = api.get("/labels", params={"limit": 2}).json()
+    rest = api.get("/labels", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    items = [*first["items"], *rest["items"]]
+    assert [one["series"] for one in items] == ["b/2", "b/1", "b/0"]
+    assert {(one["label"], one["comment"], one["author"]) for one in items} == {("false", "rain", "ada")}
+    assert rest["next_cursor"] is None
+
+
+def test_drift_names_the_series_and_the_training_that_it_asked_for(api, database):
+    nothing = api.get("/drift", params={"stream": "plant"}).json()
+    assert (nothing["watched"], nothing["saved"], nothing["drifts"]) == (True, None, [])
+    moved = {"series": "b/1", "channel": "temperature", "kind": "input", "since_ns": NOON}
+    evidence = {"stream": "plant", "at_ns": NOON + SECOND, "since_ns": NOON, "statistics": ["kswin"]}
+    drift = evidence | {"watched": 7, "series": [moved | {"statistic": 9.5, "before": 1.0, "after": 4.0}]}
+    with database.begin() as connection:
+        for trigger, detail in (("drift", {"drift": drift}), ("manual", {})):
+            jobs.add(
+                connection, "train", "plant", NOON, trigger=trigger, author="x", now_ns=NOON, detail=detail
+            )
+        state = DriftState("plant", Partition("x", 0), b"", NOON + 2 * SECOND, NOON)
+        monitor_state.save_drift(connection, state)
+    found = api.get("/drift", params={"stream": "plant"}).json()
+    assert (found["saved"], found["quiet_until"]) == ("2026-03-02T12:00:00Z", "2026-03-02T12:00:02Z")
+    [one] = found["drifts"]
+    assert (one["at"], one["watched"], one["statistics"]) == ("2026-03-02T12:00:01Z", 7, ["kswin"])
+    assert one["series"][0]["since"] == "2026-03-02T12:00:00Z"
+    assert one["series"][0]["after"] == 4.0
+
+
+def test_a_config_is_checked_without_being_put_into_force(api, config):
+    wrong = api.post(
+        "/config/check", content=b"database: sqlite:///x.db\nstreams:\n  plant: {presett: sensor}\n"
+    )
+    assert (wrong.status_code, wrong.json()["valid"]) == (200, False)
+    found = {one["key"]: one for one in wrong.json()["problems"]}
+    assert found["streams.plant.presett"]["line"] == 3
+    assert "preset" in found["streams.plant.presett"]["remedy"]
+    assert not api.post("/config/check", content=b"a: [").json()["valid"]
+    assert api.post("/config/check", content=b"\xff").status_code == 422
+    good = "streams: {one: {source: {memory: {name: x}}, format: {json: {time: t, values: [v]}}}}"
+    checked = api.post("/config/check", content=good.encode()).json()
+    assert (checked["valid"], checked["problems"]) == (True, [])
+    assert list(config.streams) == ["plant"]
+
+
+def test_a_stream_says_what_a_backfill_can_read(api, config, database, tmp_path):
+    assert api.get("/champions").json()["items"][0]["backfill"] == "none"
+    sources = {
+        "range": {"kafka": {"brokers": ["b:9092"], "topics": ["x"]}},
+        "files": {"files": {"paths": [str(tmp_path / "*.csv")]}},
+    }
+    for wanted, source in sources.items():
+        stream = STREAM | {"source": source}
+        other = Config.model_validate({"database": config.database, "streams": {"plant": stream}})
+        with TestClient(create_app(other, database)) as client:
+            assert client.get("/champions").json()["items"][0]["backfill"] == wanted

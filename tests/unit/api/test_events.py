@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -267,3 +268,14 @@ def test_a_log_keeps_the_last_events_and_says_when_some_are_gone(monkeypatch):
     assert [one.data["n"] for _, one in found] == [20, 21, 22, 23, 24]
     assert log.after(25) == ([], True)
     assert log.place_of(f"{log.boot}-25") == 25
+
+
+def test_a_server_that_stops_ends_its_streams_in_order_and_logs_nothing(config, caplog):
+    caplog.set_level(logging.WARNING)
+    with ExitStack() as readers:
+        with dashboard_server(config, port=0) as server:
+            streams = [readers.enter_context(reading(server.url)) for _ in range(3)]
+        for one in streams:
+            with pytest.raises(AssertionError, match="the stream has ended"):
+                one.next()
+    assert [one.getMessage() for one in caplog.records if one.name.startswith("uvicorn")] == []

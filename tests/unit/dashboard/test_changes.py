@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from detectors.forecasters import lstm_features
 from pipeline.api.server import dashboard_server
 from pipeline.core.types import Fault, FaultKind
-from pipeline.models import registry
+from pipeline.models import promotion, registry
 from storage.access import audit
 from storage.alerting import alerts
 from storage.alerting.states import AlertState
@@ -50,6 +50,36 @@ def test_a_model_is_promoted_and_rolled_back(config, database, tmp_path, browser
         page.get_by_text("The previous champion forecasts again.").wait_for()
         with database.read() as connection:
             assert models.current_champion(connection, "plant").to_version is None
+        assert not errors
+
+
+def test_a_champion_is_pinned_and_unpinned(config, database, tmp_path, browser):
+    version = stored_version(database, tmp_path)
+    with database.begin() as connection:
+        promotion.promote(
+            connection, "plant", config.streams["plant"], version, author="a", reason="b", now_ns=1
+        )
+    with dashboard_server(config, port=0) as server:
+        page, errors = open_page(browser, f"{server.url}/models")
+        for button, pinned in (("Pin", True), ("Unpin", False)):
+            page.get_by_role("button", name=button, exact=True).click()
+            dialog = page.locator("dialog[open]")
+            dialog.get_by_role("button", name=button, exact=True).click()
+            dialog.locator(".done").wait_for()
+            page.keyboard.press("Escape")
+            with database.read() as connection:
+                champion = models.current_champion(connection, "plant")
+            assert (champion.to_version, champion.pinned) == (version, pinned)
+        assert not errors
+
+
+def test_a_stream_that_cannot_be_read_again_is_offered_no_time_range(config, browser):
+    with dashboard_server(config, port=0) as server:
+        page, errors = open_page(browser, f"{server.url}/models")
+        command = page.get_by_label("Command")
+        command.wait_for()
+        assert "--input FILE" in command.inner_text()
+        assert "--from" not in command.inner_text()
         assert not errors
 
 

@@ -122,6 +122,8 @@ def test_memory_and_commit_times_of_the_daemon_are_shown(database, tmp_path, bro
     for _ in range(100):
         metrics.flow.commit_seconds.labels(stream="plant").observe(0.004)
     metrics.flow.commit_seconds.labels(stream="of another team").observe(0.004)
+    for partition in ("0", "1"):
+        metrics.flow.lag.labels(stream="plant", topic="t", partition=partition).set(40)
     health = HttpServer("127.0.0.1", 0, operating_routes(Health(Watchdog(60)), metrics.exposition))
     health.start()
     try:
@@ -132,6 +134,7 @@ def test_memory_and_commit_times_of_the_daemon_are_shown(database, tmp_path, bro
             table = page.get_by_role("table", name="Commits")
             table.wait_for()
             assert "4 ms" in table.inner_text()
+            assert re.search(r"^plant\s+80\s", table.inner_text(), re.MULTILINE), table.inner_text()
             assert "of another team" not in table.inner_text()
             figures = page.locator(".card", has_text="Memory").first.inner_text()
             assert re.search(r"^Memory\n\d+(\.\d+)? [MG]B$", figures, re.MULTILINE), figures

@@ -7,7 +7,11 @@ import pytest
 
 from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
+from pipeline.core.types import Severity
+from storage.results import anomalies
 from storage.sql.database import Database
+from tests.support.alerting import anomaly
+from tests.support.api_servers import STREAM
 from tests.support.browsers import open_page, wait_for_count
 from tests.unit.dashboard.conftest import HOSTILE, NAMES
 
@@ -141,3 +145,25 @@ def test_a_path_that_no_page_has_is_a_page_for_people(site, browser):
     assert status == 404
     page.locator(".box").get_by_role("link", name="Alerting").click()
     page.get_by_role("heading", name="Alerting", exact=True).wait_for()
+
+
+def test_series_are_grouped_by_a_label_the_worst_group_first(config, database, browser):
+    labelled = STREAM | {"format": {"json": {"series": ["site", "sensor"], "time": "t", "values": ["v"]}}}
+    streams = {"plant": type(config.streams["plant"]).model_validate(labelled)}
+    with database.begin() as connection:
+        worst = anomaly("c/1", severity=Severity.CRITICAL)
+        some = [anomaly("a/1", severity=Severity.INFO), anomaly("b/1"), anomaly("b/2"), worst]
+        anomalies.upsert(connection, some)
+    with dashboard_server(config.model_copy(update={"streams": streams}), port=0) as server:
+        page, errors = open_page(browser, server.url)
+        page.get_by_label("Group by").select_option("site")
+        groups = page.locator(".names li.group")
+        wait_for_count(groups, 3)
+        texts = [one.inner_text() for one in groups.all()]
+        assert [one.split()[0] for one in texts] == ["c", "b", "a"]
+        assert "2 series, 2 anomalies, worst major, open" in texts[1]
+        groups.nth(1).get_by_role("link").press("Enter")
+        wait_for_count(groups, 1)
+        assert page.locator("[data-filter]").input_value() == "site=b"
+        wait_for_count(page.locator(".names li.series"), 2)
+        assert not errors

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.schema import Config
+from pipeline.core.errors import ForewatchError
 from pipeline.services.try_file import try_recorded
 from storage.results import anomalies
 from storage.sql.database import Database
@@ -29,10 +30,24 @@ def test_the_settings_are_those_of_the_stream_until_they_are_changed(filled):
         "direction": "up",
         "min_deviation": "0.0",
         "min_points": "2",
+        "timezone": "UTC",
+        "holidays": "none",
     }
     assert found["yaml"] == "streams:\n  plant:\n    preset: sensor\n"
     changed = try_recorded(config, "plant", {"sensitivity": "normal", "direction": "up", "min_points": "1"})
     assert changed["yaml"].splitlines()[3:] == ["    sensitivity: normal", "    min_points: 1"]
+
+
+def test_the_season_is_that_of_the_stream_until_it_is_changed(filled):
+    config = with_keys(filled, timezone="Europe/Berlin", holidays="DE-BY")
+    found = try_recorded(config, "plant", {})
+    assert (found["settings"]["timezone"], found["settings"]["holidays"]) == ("Europe/Berlin", "DE-BY")
+    assert found["yaml"] == "streams:\n  plant:\n    preset: sensor\n"
+    changed = try_recorded(config, "plant", {"timezone": "Asia/Tokyo", "holidays": "none"})
+    assert changed["yaml"].splitlines()[3:] == ["    timezone: Asia/Tokyo", "    holidays:"]
+    for wrong in ({"timezone": "Berlin"}, {"holidays": "XX"}):
+        with pytest.raises(ForewatchError, match=r"there (is no time zone|are no holidays)"):
+            try_recorded(config, "plant", wrong)
 
 
 def test_a_stream_with_an_alarm_rate_gets_the_sensitivity_that_the_page_shows(filled):

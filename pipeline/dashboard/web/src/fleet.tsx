@@ -23,7 +23,7 @@ interface Fleet {
 
 const RANGES: [string, string][] = [["1h", "1 hour"], ["6h", "6 hours"], ["24h", "1 day"], ["7d", "7 days"], ["30d", "30 days"], ["365d", "1 year"]];
 
-interface Row extends Lane { stream: string; series: string | null; worst: number; count: number; newest: number; text: string; fault?: string }
+interface Row extends Lane { stream: string; series: string | null; worst: number; count: number; newest: number; text: string; fault?: string; labels?: Record<string, string> | undefined; to?: string }
 
 const NO_SPANS: Span[] = [];
 const SHOWN_OPEN = 5, SHOWN_ENDED = 3;
@@ -48,10 +48,10 @@ export function labelsOf(fields: string[], name: string): Record<string, string>
 }
 
 /** Rows of one stream: first the series with open and severe anomalies, then those without any. */
-function seriesRows(stream: StreamView, names: string[], filter: string, now: number, span: number): Row[] {
+function seriesRows(stream: StreamView, names: string[], filter: string, now: number, span: number, withLabels: boolean): Row[] {
   const until = stream.latest_ms ?? now, from = until - span;
   const { series, labels, of, severity, start_ms, end_ms, open } = stream.lanes;
-  const found: Row[] = series.map((name) => ({ kind: "series", key: `${stream.name}\u0000${name}`, from, until, spans: [], stream: stream.name, series: name, worst: -1, count: 0, text: "", newest: 0 }));
+  const found: Row[] = series.map((name, at) => ({ kind: "series", labels: labels[at], key: `${stream.name}\u0000${name}`, from, until, spans: [], stream: stream.name, series: name, worst: -1, count: 0, text: "", newest: 0 }));
   for (let at = 0; at < of.length; at++) {
     const row = found[of[at]!]!, isOpen = open[at] === 1;
     row.spans.push({ from: start_ms[at]!, to: isOpen ? until : end_ms[at]!, severity: severity[at]!, open: isOpen, stream: stream.name, series: row.series });
@@ -59,24 +59,52 @@ function seriesRows(stream: StreamView, names: string[], filter: string, now: nu
     row.newest = Math.max(row.newest, start_ms[at]!);
     row.count++;
   }
-  for (const row of found) row.text = `${countOf(row.count, "anomaly", "anomalies")}, worst ${SEVERITIES[row.worst % 10]!}${row.worst >= 10 ? ", open" : ""}`;
+  for (const row of found) row.text = worstText(row);
   const kept = found.filter((row, at) => matches(filter, stream.name, row.series!, labels[at]));
   kept.sort((one, other) => other.worst - one.worst || other.newest - one.newest || (one.series! < other.series! ? -1 : 1));
   const known = new Set(series);
   for (const name of names) {
-    if (known.has(name) || !matches(filter, stream.name, name, filter.includes("=") ? labelsOf(stream.labels, name) : undefined)) continue;
-    kept.push({ kind: "series", key: `${stream.name}\u0000${name}`, from, until, spans: NO_SPANS, stream: stream.name, series: name, worst: -1, count: 0, text: "no anomaly", newest: 0 });
+    const of_name = withLabels || filter.includes("=") ? labelsOf(stream.labels, name) : undefined;
+    if (known.has(name) || !matches(filter, stream.name, name, of_name)) continue;
+    kept.push({ kind: "series", labels: of_name, key: `${stream.name}\u0000${name}`, from, until, spans: NO_SPANS, stream: stream.name, series: name, worst: -1, count: 0, text: "no anomaly", newest: 0 });
   }
   return kept;
 }
 
-/** One row per stream, one for its faults and one per series. */
-function rowsOf(fleet: Fleet, names: Names, filter: string): Row[] {
+/** Series of a stream with one label are groups already. */
+function isGrouped(stream: StreamView, label: string): boolean {
+  return stream.labels.length > 1 && stream.labels.includes(label);
+}
+
+function worstText(row: Row): string {
+  return `${countOf(row.count, "anomaly", "anomalies")}, worst ${SEVERITIES[row.worst % 10]!}${row.worst >= 10 ? ", open" : ""}`;
+}
+
+/** The rows with one before each group of series that have the same label, the worst group first. */
+function groupedRows(rows: Row[], label: string): Row[] {
+  const groups = new Map<string, Row[]>();
+  for (const row of rows) {
+    const value = row.labels?.[label] ?? "", group = groups.get(value);
+    if (group) group.push(row); else groups.set(value, [row]);
+  }
+  // The rows are sorted, and so are the groups by their first ones.
+  return [...groups].flatMap(([value, members]) => {
+    const query = new URLSearchParams(location.search), first = members[0]!;
+    query.set("filter", `${label}=${value}`);
+    const row: Row = { ...first, kind: "group", key: `${first.stream}\u0001${value}`, series: value, spans: members.flatMap((one) => one.spans), count: members.reduce((sum, one) => sum + one.count, 0), to: `/?${query.toString()}`, text: "" };
+    row.text = `${countText(members.length)} series${row.worst >= 0 ? `, ${worstText(row)}` : ""}`;
+    return [row, ...members];
+  });
+}
+
+/** One row per stream, one for its faults, one per group and one per series. */
+function rowsOf(fleet: Fleet, names: Names, filter: string, label: string): Row[] {
   const groups: { worst: number; rows: Row[] }[] = [];
   for (const stream of fleet.streams) {
     const until = stream.latest_ms ?? fleet.now_ms, from = until - fleet.span_ms;
     const known = names[stream.name];
-    const rows = seriesRows(stream, known?.names ?? [], filter, fleet.now_ms, fleet.span_ms);
+    const grouped = isGrouped(stream, label);
+    const rows = seriesRows(stream, known?.names ?? [], filter, fleet.now_ms, fleet.span_ms, grouped);
     if (filter && !rows.length) continue;
     const all = rows.flatMap((row) => row.spans);
     const worst = rows[0]?.worst ?? -1;
@@ -95,7 +123,7 @@ function rowsOf(fleet: Fleet, names: Names, filter: string): Row[] {
         ...(open[0] ? { fault: `${open[0].kind.replaceAll("_", " ")}: ${open[0].message}` } : {}),
         text: [stream.buffered ? `${countText(stream.buffered)} buffered` : "", stream.late ? `${countText(stream.late)} late` : "",
           stream.dead_lettered ? countOf(stream.dead_lettered, "dead letter") : ""].filter(Boolean).join(", ") || "no late record, no dead letter" },
-      ...rows] });
+      ...(grouped ? groupedRows(rows, label) : rows)] });
   }
   return groups.sort((one, other) => other.worst - one.worst).flatMap((group) => group.rows);
 }
@@ -155,6 +183,8 @@ function names(rows: Row[], first: number, last: number): JSX.Element {
       row.kind === "series"
         ? <Link to={seriesAddress(row.stream, row.series!)} data-row title={plain(row.series!)} aria-label={`${plain(row.series!)}: ${row.text}`}>
           {row.worst >= 0 ? <SeverityMark severity={SEVERITIES[row.worst % 10]!} text={false} /> : <span class="quiet-mark" aria-hidden="true">·</span>}<bdi>{plain(row.series!)}</bdi></Link>
+        : row.kind === "group"
+          ? <Link to={row.to!} data-row title={plain(`${row.series!}: ${row.text}`)}><b><bdi>{plain(row.series!) || "(no value)"}</bdi></b> <span class="muted">{row.text}</span></Link>
         : row.kind === "stream"
           ? <Link to={`/models?stream=${encodeURIComponent(row.stream)}`} data-row title={row.text}><b><bdi>{row.stream}</bdi></b> <span class="muted">{row.text}</span></Link>
           : <span class={row.fault ? "fault" : "muted"} title={row.fault ?? row.text}>{row.fault ? <><span aria-hidden="true">⚠ </span>{row.fault}</> : `data: ${row.text}`}</span>
@@ -277,7 +307,7 @@ function useNames(streams: string | undefined): Names {
 
 export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
   const range = query.get("range") ?? "24h";
-  const asked = query.get("filter") ?? "";
+  const asked = query.get("filter") ?? "", group = query.get("group") ?? "";
   const [filter, setFilter] = useState(asked);
   useLayoutEffect(() => setFilter(asked), [asked]); // another address, for example the way back
   const view = useView<Fleet>("fleet", { range }, 15, ["anomaly", "alert", "fault", "deliveries", "progress"]);
@@ -288,11 +318,14 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
     return () => window.removeEventListener("resize", onResize);
   }, []);
   const names = useNames(view.data?.streams.map((one) => one.name).join("\u0000"));
-  const rows = useMemo(() => (view.data ? rowsOf(view.data, names, filter) : []), [view.data, names, filter]);
+  const rows = useMemo(() => (view.data ? rowsOf(view.data, names, filter, group) : []), [view.data, names, filter, group]);
+  const labels = useMemo(() => [...new Set((view.data?.streams ?? []).flatMap((one) => (one.labels.length > 1 ? one.labels : [])))].sort(), [view.data]);
   const span = RANGES.find(([key]) => key === range)?.[1] ?? range;
   const bar = <div class="bar">
     <input type="search" data-filter aria-label="Filter series by name or label" placeholder="Filter:  name  or  label=value   ( / )" value={filter}
       onInput={(event) => { setFilter(event.currentTarget.value); setQuery({ filter: event.currentTarget.value }); }} />
+    {labels.length > 0 && <label class="muted">Group by <select value={group} onChange={(event) => setQuery({ group: event.currentTarget.value })}>
+      <option value="">(no groups)</option>{labels.map((one) => <option key={one}>{one}</option>)}</select></label>}
     <div class="choices" role="group" aria-label="Time range">{RANGES.map(([key, name]) =>
       <button key={key} type="button" aria-pressed={key === range} onClick={() => setQuery({ range: key })}>{name}</button>)}</div>
     <span class="legend">{SEVERITIES.map((one) => <SeverityMark key={one} severity={one} />)}</span>

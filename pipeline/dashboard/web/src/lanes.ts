@@ -3,7 +3,7 @@
 export const ROW = 24;
 
 export interface Span { from: number; to: number; severity: number; open: boolean; stream: string; series: string | null; label?: string }
-export interface Lane { kind: "stream" | "health" | "series"; key: string; from: number; until: number; spans: Span[] }
+export interface Lane { kind: "stream" | "health" | "group" | "series"; key: string; from: number; until: number; spans: Span[] }
 
 export interface Colours { line: string; fill: string[]; fault: string; stripe: string }
 
@@ -36,7 +36,7 @@ export function drawLanes(canvas: HTMLCanvasElement, lanes: Lane[], top: number,
   const first = Math.max(0, Math.floor(top / ROW)), last = Math.min(lanes.length, Math.ceil((top + height) / ROW));
   pen.fillStyle = colours.stripe;
   for (let at = first; at < last; at++) {
-    if (lanes[at]!.kind === "stream") pen.fillRect(0, at * ROW - top, width, ROW);
+    if (lanes[at]!.kind === "stream" || lanes[at]!.kind === "group") pen.fillRect(0, at * ROW - top, width, ROW);
   }
   pen.strokeStyle = colours.line;
   pen.lineWidth = 1;

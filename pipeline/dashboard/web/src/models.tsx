@@ -8,7 +8,7 @@ import { EvidenceCard, isCard, type Card } from "./evidence";
 import { AUTHOR } from "./incident";
 import { CopyButton, Empty, Fields, Link, Name, Section, Shown, Table, When } from "./parts";
 
-interface Champion { stream: string; detector: string; preset: string; decision: string; version: string | null; pinned: boolean; trainable: boolean }
+interface Champion { stream: string; detector: string; preset: string; decision: string; version: string | null; pinned: boolean; trainable: boolean; backfill: "range" | "files" | "none" }
 interface Model { version: string; state: string; parent: string | null; author: string; reason: string; made: string; evidence: Record<string, { text?: string } | unknown> }
 interface Promotion { action: string; to_version: string | null; author: string; reason: string; created: string }
 interface Job { id: number; kind: string; state: string; trigger: string; reason: string; error: string | null; progress: Record<string, unknown>; created: string; finished: string | null }
@@ -61,9 +61,15 @@ function ChampionActions({ champion, reload }: { champion: Champion; reload: () 
     await send("POST", `streams/${encodeURIComponent(champion.stream)}/${path}`, { author: AUTHOR, reason: "by hand, from the dashboard" });
     return done;
   };
+  const pin = async (): Promise<string> => {
+    await send("POST", `models/${champion.version!}/promote`, { author: AUTHOR, reason: "pinned by hand, from the dashboard", pinned: true });
+    return `${champion.version!} stays the champion until it is unpinned.`;
+  };
   return <div class="actions">
     {champion.version !== null && <ConfirmButton label="Roll back" title="Roll back to the previous champion?" run={run("rollback", "The previous champion forecasts again.")} onDone={reload}>
       <p>The model that forecast before this one forecasts again from the next batch on.</p></ConfirmButton>}
+    {champion.version !== null && !champion.pinned && <ConfirmButton label="Pin" title="Keep this champion?" run={pin} onDone={reload}>
+      <p>No automatic promotion or rollback replaces it until somebody unpins it.</p></ConfirmButton>}
     {champion.pinned && <ConfirmButton label="Unpin" title="Allow automatic promotions again?" run={run("unpin", "Better models are promoted automatically again.")} onDone={reload}>
       <p>A model that is better on the newest points replaces this one by itself.</p></ConfirmButton>}
   </div>;
@@ -95,19 +101,42 @@ function OfStream({ champion, reload: reloadChampions }: { champion: Champion; r
         rows={items.map((one) => ({ key: String(one.id), cells: [String(one.id), one.kind, `${one.state}${one.reason || one.error ? `: ${one.reason || one.error || ""}` : ""}`, one.trigger,
           progressText(one), <When at={one.created} />] }))} />}</Shown></Section>
     </div>
-    <ScoreAgain stream={stream} />
+    <DriftSection stream={stream} />
+    <ScoreAgain champion={champion} />
   </>;
 }
 
+interface DriftSeries { series?: string; channel?: string; kind?: string; statistic?: number; since?: string | null; before?: number; after?: number }
+interface Drift { watched: boolean; saved: string | null; quiet_until: string | null; drifts: { job: number; at: string | null; since: string | null; statistics: string[]; watched: number; series: DriftSeries[] }[] }
+
+const CHANGED: Record<string, string> = { residual: "forecasts became worse", input: "values changed" };
+
+function driftText(one: DriftSeries): string {
+  return `${CHANGED[one.kind ?? ""] ?? one.kind ?? ""}: ${numberText(one.before, 3)} → ${numberText(one.after, 3)}`;
+}
+
+/** Lasting changes that the daemon found, and the trainings that they asked for. */
+function DriftSection({ stream }: { stream: string }): JSX.Element {
+  const view = useView<Drift>("drift", { stream }, 60);
+  return <Section title="Drift"><Shown view={view}>{({ watched, saved, quiet_until: quiet, drifts }) => <>
+    <p class="muted">{!watched ? "Not watched: retraining.on_drift is off, or the detector has no weights to train." : <>A lasting change of inputs or of forecast errors asks for a training. {saved === null ? "The daemon has not stored what it watches yet." : <>State of <When at={saved} />.</>}{quiet !== null && Date.parse(quiet) > Date.now() && <> No further drift is reported until <When at={quiet} />.</>}</>}</p>
+    {(watched || drifts.length > 0) && <Table label="Drifts" columns={["Found", "Since", "Changed most", "Series watched", "Training"]} empty="No drift was found."
+      rows={drifts.map((one) => ({ key: String(one.job), cells: [<When at={one.at} />, <When at={one.since} />,
+        <ul class="plain">{one.series.slice(0, 3).map((some) => <li key={`${some.series}${some.channel}${some.kind}`}><Name text={some.series ?? ""} /> <bdi>{some.channel}</bdi>, {driftText(some)}</li>)}</ul>, countText(one.watched), `job ${one.job}`] }))} />}
+  </>}</Shown></Section>;
+}
+
 /** A backfill reads the source again and is not started here: it needs the machine of the daemon and its files. */
-function ScoreAgain({ stream }: { stream: string }): JSX.Element {
+function ScoreAgain({ champion: { stream, backfill } }: { champion: Champion }): JSX.Element {
   const file = useView<{ file: string | null }>("config", {}, 600).data?.file ?? "CONFIG";
   const [days, setDays] = useState("7");
   const quoted = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-  const command = `forewatch backfill ${quoted(file)} --stream ${quoted(stream)} --from ${Number(days) >= 1 ? Math.round(Number(days)) : 1}d --scores scores.parquet`;
+  const input = { range: ` --from ${Number(days) >= 1 ? Math.round(Number(days)) : 1}d`, files: "", none: " --input FILE" }[backfill];
+  const command = `forewatch backfill ${quoted(file)} --stream ${quoted(stream)}${input} --scores scores.parquet`;
   return <Section title="Score earlier points again" aside={<CopyButton text={command} />}>
-    <p>This command reads the source of the stream again and judges the points as the daemon would have, for example after a change of the config. Run it on the machine of the daemon; alerts are not sent for what is past.</p>
-    <label class="slider"><span>From how many days ago</span><input type="number" min={1} max={3650} value={days} onInput={(event) => setDays(event.currentTarget.value)} /></label>
+    {backfill === "none" ? <p>The source of this stream keeps nothing that could be read again. Write its earlier points to a CSV or Parquet file, and name the file for FILE. <Link to={`/try?stream=${encodeURIComponent(stream)}`}>Try</Link> judges its newest recorded points with other settings.</p>
+      : <p>This command reads {backfill === "files" ? "the files" : "the topics"} of the stream again and judges the points as the daemon would have, for example after a change of the config. Run it on the machine of the daemon; alerts are not sent for what is past.</p>}
+    {backfill === "range" && <label class="slider"><span>From how many days ago</span><input type="number" min={1} max={3650} value={days} onInput={(event) => setDays(event.currentTarget.value)} /></label>}
     <pre tabIndex={0} aria-label="Command">{command}</pre></Section>;
 }
 

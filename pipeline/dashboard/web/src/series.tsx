@@ -5,8 +5,8 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { durationOf } from "./advice";
 import { get, useView } from "./api";
-import { axisLabels, countText, durationText, timeText, valueLabels } from "./format";
-import type { Labelled } from "./incident";
+import { axisLabels, countText, durationText, numberText, timeText, valueLabels } from "./format";
+import type { Channel, Labelled } from "./incident";
 import { Empty, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { setQuery, tryAddress } from "./route";
 import { EventSections, type EventRow } from "./sequence";
@@ -17,7 +17,7 @@ interface Run { name: string; from_ms: number; to_ms: number }
 export interface SeriesData {
   stream: string; series: string; from_ms: number; to_ms: number; rows: number; channels: string[]; units: Record<string, string>; time_ms: number[]; reduced: boolean;
   points: Record<string, Points>; models: Run[]; forecasters: Run[]; missing: { from_ms: number; to_ms: number }[];
-  events: EventRow[] | null; alarm_surprise?: number; anomalies: Labelled[]; late_ms: number[]; excluded: { from_ms: number; to_ms: number; why: string }[];
+  events: EventRow[] | null; alarm_surprise?: number; anomalies: Labelled[]; late_ms: number[]; retracted: { from_ms: number; to_ms: number }[]; excluded: { from_ms: number; to_ms: number; why: string }[];
 }
 
 const SPANS: [string, number][] = [["1 h", 3_600_000], ["1 d", 86_400_000], ["7 d", 604_800_000], ["30 d", 2_592_000_000], ["1 y", 31_536_000_000]];
@@ -31,8 +31,13 @@ function colour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-/** Bands behind the lines: anomalies, excluded stretches, gaps and late points. */
-function drawMarks(plot: uPlot, data: SeriesData): void {
+/** The channel that led to an anomaly. */
+function ledBy(one: Labelled): Channel {
+  return one.channels.reduce((best, some) => ((some.contribution ?? 0) > (best.contribution ?? 0) ? some : best));
+}
+
+/** Bands behind the lines: anomalies with the limits of their cause, excluded stretches, gaps and late points. */
+function drawMarks(plot: uPlot, data: SeriesData, channel: string): void {
   const pen = plot.ctx, { left, top, width, height } = plot.bbox;
   const x = (ms: number): number => Math.min(left + width, Math.max(left, plot.valToPos(ms / 1000, "x", true)));
   const stretch = (from: number, to: number, fill: string, y = top, high = height): void => {
@@ -40,22 +45,44 @@ function drawMarks(plot: uPlot, data: SeriesData): void {
     pen.fillStyle = fill;
     pen.fillRect(x(from), y, Math.max(2, x(to) - x(from)), high);
   };
+  // Retracted by a label or by late points: only a hollow mark.
+  const hollow = (from: number, to: number): void => {
+    pen.strokeStyle = colour("--muted");
+    pen.lineWidth = 1;
+    pen.strokeRect(x(from), top + 1, Math.max(4, x(to) - x(from)), 6);
+  };
+  // The limits that the cause of an anomaly has crossed, over the anomaly and a little beyond.
+  const limits = (from: number, to: number, ends: (number | null)[]): void => {
+    pen.strokeStyle = colour("--good");
+    pen.lineWidth = 2;
+    pen.setLineDash([6, 4]);
+    for (const end of ends) {
+      const y = end === null ? -1 : plot.valToPos(end, "y", true);
+      if (y < top || y > top + height) continue;
+      pen.beginPath();
+      pen.moveTo(Math.max(left, x(from) - 24), y);
+      pen.lineTo(Math.min(left + width, x(to) + 24), y);
+      pen.stroke();
+    }
+    pen.setLineDash([]);
+  };
   pen.save();
   data.excluded.forEach((one) => stretch(one.from_ms, one.to_ms, colour("--quarantine")));
   data.missing.forEach((one) => stretch(one.from_ms, one.to_ms, colour("--stripe")));
   for (const one of data.anomalies) {
     const fill = colour(`--${one.severity}`);
-    if (one.review?.label === "false") { // retracted: only a hollow mark
-      pen.strokeStyle = colour("--muted");
-      pen.lineWidth = 1;
-      pen.strokeRect(x(Date.parse(one.start)), top + 1, Math.max(4, x(Date.parse(one.end)) - x(Date.parse(one.start))), 6);
+    if (one.review?.label === "false") {
+      hollow(Date.parse(one.start), Date.parse(one.end));
       continue;
     }
     pen.globalAlpha = 0.16;
     stretch(Date.parse(one.start), Date.parse(one.end), fill);
     pen.globalAlpha = 1;
     stretch(Date.parse(one.start), Date.parse(one.end), fill, top, 5);
+    const led = ledBy(one);
+    if (one.of_value && led.channel === channel) limits(Date.parse(one.start), Date.parse(one.end), [led.lower, led.upper]);
   }
+  data.retracted.forEach((one) => hollow(one.from_ms, one.to_ms));
   data.late_ms.forEach((one) => stretch(one, one, colour("--fault"), top + height - 8, 8));
   pen.restore();
 }
@@ -129,7 +156,7 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
       series: lines,
       bands: [{ series: [1, 2], fill: colour("--interval") }, ...(data.reduced ? [{ series: [4, 5] as [number, number], fill: colour("--band") }] : [])],
       hooks: {
-        drawAxes: [(self) => drawMarks(self, shown.current)],
+        drawAxes: [(self) => drawMarks(self, shown.current, usual ? "" : channel)],
         setSelect: [(self) => { if (self.select.width > 6) onRange(self.posToVal(self.select.left, "x") * 1000, self.posToVal(self.select.left + self.select.width, "x") * 1000); }],
       },
     }, columns, element);
@@ -138,6 +165,21 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
     return () => { watcher.disconnect(); plot.destroy(); plotted.current = null; };
   }, structure);
   return <div class="plot"><h3><Name text={channel} />{data.units[channel] && <span class="muted"> in <bdi>{data.units[channel]}</bdi></span>}{usual && <span class="muted"> – – usual range of the cause</span>}</h3><div ref={box} role="img" aria-label={`${channel}: ${countText(data.rows)} points from ${timeText(data.from_ms)} to ${timeText(data.to_ms)}, ${data.anomalies.length} anomalies`} /></div>;
+}
+
+/** What the marks of a chart mean: those that are always there, and those of this range. */
+function Legend({ data }: { data: SeriesData }): JSX.Element {
+  const keys: [string, string, boolean][] = [["observed", "observed", true], ["expected", "expected", true], ["interval", "prediction interval", true], ["anomaly", "anomaly", data.anomalies.length > 0],
+    ["limits", "limits of its cause", data.anomalies.some((one) => one.of_value)], ["hollow", "retracted", data.retracted.length > 0 || data.anomalies.some((one) => one.review?.label === "false")],
+    ["late", "late point", data.late_ms.length > 0], ["missing", "missing points", data.missing.length > 0], ["excluded", "not used for training", data.excluded.length > 0]];
+  return <span class="legend wrap">{keys.map(([kind, name, there]) => there && <span key={kind}><span class={`mark ${kind}`} aria-hidden="true" /> {name}</span>)}</span>;
+}
+
+/** Channels that led to an anomaly, with their shares. */
+function sharesText(one: Labelled): string {
+  if (one.channels.length < 2) return one.channels[0]?.channel ?? "";
+  return [...one.channels].sort((some, other) => (other.contribution ?? 0) - (some.contribution ?? 0)).slice(0, 3).filter((some, n) => n === 0 || (some.contribution ?? 0) >= 0.01)
+    .map((some) => `${some.channel} ${numberText((some.contribution ?? 0) * 100, 2)} %`).join(", ");
 }
 
 function Strip({ name, runs, data }: { name: string; runs: Run[]; data: SeriesData }): JSX.Element | null {
@@ -209,14 +251,14 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
     <Shown view={{ ...view, data }}>{(found) => found.rows === 0
       ? <Empty title="No recorded point in this range"><p>The recorded history may be off (<code>storage.history</code>), older than <code>storage.keep_history</code>, or not yet written: points arrive here a second or two after they are scored.</p></Empty>
       : <>
-        {found.events ? <EventSections events={found.events} limit={found.alarm_surprise ?? 0} /> : <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<span class="legend"><span>— observed</span><span>- - expected</span><span>▒ prediction interval</span><span>▂ late</span><span>▒ coloured: anomaly</span></span>}>
+        {found.events ? <EventSections events={found.events} limit={found.alarm_surprise ?? 0} /> : <Section title={`${countText(found.rows)} points over ${durationText(found.to_ms - found.from_ms)}`} aside={<Legend data={found} />}>
           {found.channels.map((channel) => <Chart key={channel} data={found} channel={channel} other={other} by={by} onRange={range} />)}
           <Strip name="model" runs={found.models} data={found} />
           <Strip name="forecaster" runs={found.forecasters.length > 40 ? [] : found.forecasters.map((one) => ({ ...one, name: (one.name ?? "").replaceAll("_", " ") }))} data={found} />
         </Section>}
-        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Label", "Revisions"]} empty="None."
+        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Channels", "Label", "Revisions"]} empty="None."
           rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When at={one.start} />,
-            one.state === "open" ? "open" : durationOf(one), one.cause.replaceAll("_", " "), one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
+            one.state === "open" ? "open" : durationOf(one), one.cause.replaceAll("_", " "), <Name text={sharesText(one)} />, one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
       </>}</Shown>
   </div>;
 }

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { send, useView, type Page } from "./api";
 import { ConfirmButton, errorText } from "./confirm";
-import { ageText, bytesText, countOf, countText, msOf, numberText } from "./format";
+import { ageText, bytesText, countOf, countText, durationText, msOf, numberText } from "./format";
 import { Fields, More, Name, plain, Section, Sentence, Shown, Table, When } from "./parts";
 
 interface Partition { stream: string; topic: string; partition: number; owner: string; committed: string | null; epoch: number; next_offset: number | null; scored: number; buffered: number; late: number;
@@ -12,7 +12,7 @@ interface Fault { stream: string; kind: string; message: string; started: string
 interface DeadLetter { id: number; stream: string; reason: string; detail: string; offset: number; value: string | null; created: string; replayed: string | null }
 interface ConfigView { file: string | null; database: string; database_schema: string | null; yaml: string }
 
-interface Daemon { problem: string | null; memory_bytes: number | null; started: string | null; streams: { stream: string; commits: number; mean_ms: number | null; p99_ms: number | null }[] }
+interface Daemon { problem: string | null; memory_bytes: number | null; started: string | null; streams: { stream: string; commits: number; mean_ms: number | null; p99_ms: number | null; lag_records: number | null }[] }
 
 const SHOWN_BYTES = 400;
 
@@ -24,8 +24,14 @@ function DaemonSection(): JSX.Element {
   const view = useView<Daemon>("daemon", {}, 5);
   return <Section title="Daemon"><Shown view={view}>{(found) => found.problem !== null ? <p class="muted"><Sentence text={found.problem} /></p> : <>
     <Fields fields={[["Memory", bytesText(found.memory_bytes)], ["Started", <When at={found.started} />]]} />
-    <Table label="Commits" columns={["Stream", "Commits", "Commit takes on average", "99 of 100 take at most"]} empty="No commit yet."
-      rows={found.streams.map((one) => ({ key: one.stream, cells: [<Name text={one.stream} />, countText(one.commits), msText(one.mean_ms), msText(one.p99_ms)] }))} /></>}</Shown></Section>;
+    <Table label="Commits" columns={["Stream", "Records behind the log", "Commits", "Commit takes on average", "99 of 100 take at most"]} empty="No commit yet."
+      rows={found.streams.map((one) => ({ key: one.stream, cells: [<Name text={one.stream} />, countText(one.lag_records), countText(one.commits), msText(one.mean_ms), msText(one.p99_ms)] }))} /></>}</Shown></Section>;
+}
+
+/** Event time behind the clock; of old data it says nothing. */
+function behindText(watermark: string | null): string {
+  const behind = watermark === null ? Infinity : Date.now() - Date.parse(watermark);
+  return behind < 86_400_000 ? durationText(Math.max(0, behind)) : "–";
 }
 
 /** The beginning of a record that the API gives in base64, as text. */
@@ -63,9 +69,9 @@ export function SystemPage(): JSX.Element {
   const config = useView<ConfigView>("config", {}, 60);
   return <div class="page"><h1>System</h1>
     <Section title="Partitions and their owners"><Shown view={partitions}>{({ items }) => <Table label="Partitions" empty="No daemon has acquired a partition yet."
-      columns={["Stream", "Partition", "Owner", "Last commit", "Event time", "Next offset", "Scored", "Buffered", "Late", "Duplicates", "Dead letters", "Snapshot"]}
+      columns={["Stream", "Partition", "Owner", "Last commit", "Event time", "Behind now", "Next offset", "Scored", "Buffered", "Late", "Duplicates", "Dead letters", "Snapshot"]}
       rows={items.map((one) => ({ key: `${one.stream} ${one.topic} ${one.partition}`, cells: [<Name text={one.stream} />, <Name text={`${one.topic}-${one.partition}`} />, <Name text={one.owner} />, ageText(msOf(one.committed)),
-        <When at={one.watermark} />, countText(one.next_offset), countText(one.scored), countText(one.buffered), countText(one.late), countText(one.duplicate), countText(one.dead_lettered), bytesText(one.snapshot_bytes)] }))} />}</Shown></Section>
+        <When at={one.watermark} />, behindText(one.watermark), countText(one.next_offset), countText(one.scored), countText(one.buffered), countText(one.late), countText(one.duplicate), countText(one.dead_lettered), bytesText(one.snapshot_bytes)] }))} />}</Shown></Section>
     <DaemonSection />
     <Section title="Faults of the pipeline"><Shown view={faults}>{({ items }) => <Table label="Faults" columns={["State", "Kind", "Stream", "What is wrong, and what to do", "Since", "Until"]} empty="No fault is stored."
       rows={items.map((one, n) => ({ key: String(n), cells: [one.ended === null ? <span class="failed">⚠ open</span> : "ended", one.kind.replaceAll("_", " "), <Name text={one.stream} />, <bdi>{one.message}</bdi>, <When at={one.started} />, <When at={one.ended} />] }))} />}</Shown><More page={faults.data} what="faults" command="forewatch faults list" /></Section>

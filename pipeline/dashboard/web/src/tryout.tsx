@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { RequestError, upload, useView, type Page } from "./api";
-import { axisLabels, countOf, countText, valueLabels } from "./format";
+import { axisLabels, countOf, countText, valueLabels, zone } from "./format";
 import { CopyButton, Empty, ErrorBox, plain, Section } from "./parts";
 
 interface Tried {
@@ -45,7 +45,15 @@ function TopicForm({ streams, onChoose }: { streams: string[]; onChoose: (topic:
 }
 
 /** Of a file; a stream has its own, which the first answer states. */
-const DEFAULTS: Settings = { sensitivity: "normal", direction: "both", preset: "sensor", min_deviation: "0", min_points: "1" };
+const DEFAULTS: Settings = { sensitivity: "normal", direction: "both", preset: "sensor", min_deviation: "0", min_points: "1", timezone: "UTC", holidays: "none" };
+const ZONES = Intl.supportedValuesOf("timeZone");
+/** A country, or a part of one: US, DE-BY. */
+const COUNTRY = "none|[A-Z]{2}(-[A-Z0-9]{1,4})?";
+
+/** Zones to choose from: that of the stream and of the reader first. */
+function zones(chosen: string): string[] {
+  return [...new Set([chosen, "UTC", zone, ...ZONES])];
+}
 
 export function TryPage({ query }: { query: URLSearchParams }): JSX.Element {
   const asked = query.get("stream") ?? "";
@@ -111,6 +119,11 @@ export function TryPage({ query }: { query: URLSearchParams }): JSX.Element {
       {slider("min_points", "Points in a row", 1, 20, 1, settings["min_points"]!)}
       {choice("direction", "Direction", ["both", "up", "down"])}
       {choice("preset", "Kind of data", ["sensor", "network", "stock"], given["preset"] || data?.preset || "sensor")}
+      <h3>Season</h3>
+      <p class="muted">The time of day and weekends have usual ranges of their own. Other periods are found in the data.</p>
+      {choice("timezone", "Days and weeks begin in the time zone", zones(settings["timezone"]!))}
+      <label class="slider"><span>Public holidays that are like weekends</span><input type="text" value={settings["holidays"]} pattern={COUNTRY} placeholder="none" title="A country such as US, a part of one such as DE-BY, or none"
+        onChange={(event) => { if (event.currentTarget.reportValidity()) set("holidays", event.currentTarget.value || "none"); }} /></label>
       {data && <><h3>Columns</h3>{file && choice("time", "Time", data.columns, data.time)}{choice("values", "Value", data.numeric, data.values[0])}
         {data.series && choice("show", "Shown series", data.names, data.shown, (name, n) => (data.flagged_of[n] ? `${plain(name)} (${countText(data.flagged_of[n])} flagged)` : plain(name)))}</>}
     </Section>
