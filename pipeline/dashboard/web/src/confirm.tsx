@@ -2,6 +2,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { RequestError } from "./api";
+import { useRefusal } from "./session";
 
 interface Props {
   label: string; title: string; children: ComponentChildren; class?: string; disabled?: boolean; "aria-label"?: string;
@@ -21,6 +22,7 @@ export function ConfirmButton({ label, title, children, run, onOpen, onDone, ...
   const dialog = useRef<HTMLDialogElement>(null);
   const [result, setResult] = useState<{ text: string; failed: boolean } | null>(null);
   const [busy, setBusy] = useState(false);
+  const refusal = useRefusal();
   const open = (): void => { setResult(null); onOpen?.(); dialog.current?.showModal(); };
   const confirm = async (): Promise<void> => {
     setBusy(true);
@@ -28,7 +30,7 @@ export function ConfirmButton({ label, title, children, run, onOpen, onDone, ...
     setBusy(false);
   };
   return <>
-    <button type="button" {...rest} onClick={open}>{label}</button>
+    <button type="button" {...rest} disabled={rest.disabled === true || refusal !== undefined} title={refusal} onClick={open}>{label}</button>
     <dialog ref={dialog} aria-label={title} onClose={() => { if (result && !result.failed) onDone?.(); }} onClick={(event) => { if (event.target === dialog.current) dialog.current?.close(); }}><div>
       <h2>{title}</h2>
       {children}

@@ -8,6 +8,7 @@ import { ageText, bothTimes, countOf, countText, durationText, msOf, numberText 
 import { later } from "./later";
 import { Empty, Fields, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { seriesAddress, tryAddress } from "./route";
+import { useRefusal } from "./session";
 import { EventStory, type EventView } from "./sequence";
 
 export interface Channel { channel: string; unit: string | null; observed: number | null; expected: number | null; lower: number | null; upper: number | null; contribution: number | null }
@@ -64,6 +65,8 @@ function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly; 
   const [busy, setBusy] = useState(false);
   const [hours, setHours] = useState(2);
   const [comment, setComment] = useState("");
+  const refusal = useRefusal();
+  const fixed = { disabled: busy || refusal !== undefined, title: refusal };
   const run = async (change: () => Promise<string>): Promise<void> => {
     setBusy(true);
     try {
@@ -92,12 +95,12 @@ function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly; 
   const reason = <label class="slider"><span>Comment (optional)</span><input type="text" value={comment} maxLength={500} onInput={(event) => setComment(event.currentTarget.value)} /></label>;
   return <>
     <div class="actions">
-      {data.alert && (data.alert.state === "open" || data.alert.acknowledged !== null) && <button type="button" class="primary" disabled={busy || data.alert.state !== "open" || data.alert.acknowledged !== null}
+      {data.alert && (data.alert.state === "open" || data.alert.acknowledged !== null) && <button type="button" class="primary" title={refusal} disabled={fixed.disabled || data.alert.state !== "open" || data.alert.acknowledged !== null}
         onClick={() => void acknowledge()}>{data.alert.acknowledged === null ? "Acknowledge" : `Acknowledged by ${data.alert.acknowledged_by ?? ""}`}</button>}
-      <button type="button" disabled={busy} onClick={() => void run(() => label("true"))}>True anomaly</button>
+      <button type="button" {...fixed} onClick={() => void run(() => label("true"))}>True anomaly</button>
       <ConfirmButton label="False alarm" title="Label as a false alarm?" disabled={busy} run={async () => { const text = await label("false"); reload(); return `${text} Its alert is retracted.`; }}>
         <p>The alert is retracted: its receivers get a message. Training uses these points as normal ones again. A later label replaces this one.</p>{reason}</ConfirmButton>
-      <button type="button" disabled={busy} onClick={() => void run(() => label("maintenance"))}>Maintenance</button>
+      <button type="button" {...fixed} onClick={() => void run(() => label("maintenance"))}>Maintenance</button>
       <ConfirmButton label="Silence this series" title="Silence this series?" disabled={busy} run={silence}>
         <p><Name text={anomaly.series} long />: anomalies are still found and stored, but no message is sent.</p>
         <label class="slider"><span>For</span><select aria-label="Duration of the silence" value={hours} onChange={(event) => setHours(Number(event.currentTarget.value))}>
@@ -105,6 +108,7 @@ function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly; 
       <button type="button" disabled={busy} onClick={() => void explain()}>Check again</button>
       {!anomaly.event && <Link to={tryAddress(anomaly.stream, anomaly.series)} class="button">Try other settings</Link>}
     </div>
+    {refusal && <p class="muted">{refusal}</p>}
     <p role="status" class={answer ? (answer.failed ? "failed" : "done") : "hidden"}>{answer?.text.split("\n").map((line) => <span key={line}>{line}<br /></span>)}</p>
   </>;
 }
