@@ -171,14 +171,18 @@ class EventMonitor:
             self._idle_since = time.monotonic()
 
     def _run(self, changes: ChangeReader) -> None:
+        failed = False
         while not self._ended():
             try:
                 found = [Event(EventKind(kind), stream, data) for kind, stream, data in changes.read()]
             except StorageError as error:
-                # The pages see the failure in their own requests.
-                log.warning("cannot read changes for live events", error=str(error))
+                # The pages see the failure in their own requests; the log gets each outage once.
+                if not failed:
+                    log.warning("cannot read changes for live events", error=str(error))
+                failed = True
                 time.sleep(RETRY_SECONDS)
             else:
+                failed = False
                 if found or not self.log.begun:
                     self._on_change()
                 self.log.append(found)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pipeline.core.deviation_size import fell_to_zero, value_is_outside
 from pipeline.core.shown_numbers import shown_texts
-from pipeline.core.types import Anomaly
+from pipeline.core.types import Anomaly, AnomalyState
 from pipeline.core.usual_range_text import MEAN_READINGS, MIN_CHANGES_OF_MOVEMENT
 
 _MEAN_MOVED = "Look for what changed {when} and stayed: load, configuration or calibration."
@@ -71,6 +71,7 @@ _STOPPED = (
     "then its meter, agent or feed."
 )
 _ONE_READING = "One reading so far: see whether the next one is usual again. If not: "
+_ENDED_READING = "It was one reading, and it has ended. If it comes again: "
 HOUR_NS = 3_600_000_000_000
 _DEFAULT = "Look for what happened {when}."
 _MOVES = "{name} is {moving}: look for what drives it since {began}, and how long it may go on."
@@ -117,7 +118,8 @@ def first_step(anomaly: Anomaly, began: str, earliest: str = "") -> str:
     words = {"began": began, "when": when, "name": anomaly.channels[at], "others": _joined(known)}
     text = _template(anomaly).format(**words, moving=movement_text(anomaly))
     if anomaly.cause in _CAUSES_OF_SINGLE_READINGS and anomaly.readings == 1:
-        return f"{_ONE_READING}{text[0].lower()}{text[1:]}"
+        first = _ENDED_READING if anomaly.state is AnomalyState.CLOSED else _ONE_READING
+        return f"{first}{text[0].lower()}{text[1:]}"
     return text
 
 

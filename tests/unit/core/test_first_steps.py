@@ -9,7 +9,7 @@ import pytest
 from detectors.base import CAUSES
 from pipeline.core.farthest_reading import begin_texts
 from pipeline.core.first_steps import FIRST_STEPS, first_step
-from pipeline.core.types import DeviationContext
+from pipeline.core.types import AnomalyState, DeviationContext
 from tests.unit.alerts.test_usual_range_text import anomaly
 
 
@@ -39,6 +39,10 @@ def test_a_single_reading_is_first_compared_with_the_next_one():
     one = replace(anomaly("unusual_value", 1510, 1440, 1460), points=1)
     assert first_step(one, "12:30 CET").startswith(
         "One reading so far: see whether the next one is usual again."
+    )
+    ended = replace(one, state=AnomalyState.CLOSED)
+    assert first_step(ended, "12:30 CET").startswith(
+        "It was one reading, and it has ended. If it comes again: look"
     )
     assert first_step(replace(one, points=2), "12:30 CET").startswith("Look for what changed at 12:30 CET")
 

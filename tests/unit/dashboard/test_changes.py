@@ -76,7 +76,7 @@ def test_a_champion_is_pinned_and_unpinned(config, database, tmp_path, browser):
 def test_a_stream_that_cannot_be_read_again_is_offered_no_time_range(config, browser):
     with dashboard_server(config, port=0) as server:
         page, errors = open_page(browser, f"{server.url}/models")
-        command = page.get_by_label("Command")
+        command = page.get_by_label("Command", exact=True)
         command.wait_for()
         assert "--input FILE" in command.inner_text()
         assert "--from" not in command.inner_text()

@@ -94,7 +94,7 @@ def test_the_evidence_of_a_version_is_drawn_beside_its_champion(database, tmp_pa
         assert widths[0] < widths[1] < widths[2]
         assert "its forecast error is 20.0% smaller" in dialog.inner_text()
         command = page.get_by_label("Command", exact=True).inner_text()
-        assert "forewatch backfill CONFIG --stream plant --from 7d" in command
+        assert "forewatch backfill CONFIG --stream plant --input FILE" in command
         assert not errors
 
 

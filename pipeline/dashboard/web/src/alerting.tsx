@@ -52,7 +52,7 @@ export function AlertingPage(): JSX.Element {
         rows={items.map((one) => ({ key: one.id, cells: [<Name text={coverText(one)} />, <When at={one.ends} />, <Name text={one.author} />,
           <ConfirmButton label="End" title="End this silence?" run={() => end(one.id)} onDone={silences.reload} aria-label={`End the silence of ${one.author}`}><p>Alerts that it holds back and that are still open are sent now.</p></ConfirmButton>] }))} />}</Shown><More page={silences.data} what="silences" command="forewatch silences list" /></Section>
       <Section title="Endpoints"><Shown view={endpoints}>{({ items }) => <Table label="Endpoints" columns={["Name", "Type", "Health", "Waiting", "Last delivery"]} empty="The config has no endpoint: anomalies are stored, but nobody is notified."
-        rows={items.map((one) => ({ key: one.name, cells: [<Name text={one.name} />, one.type, one.disabled !== null ? <span class="failed">disabled: {one.reason}</span> : one.failing !== null ? <span class="failed">fails since <When at={one.failing} /></span> : <span class="done">works</span>,
+        rows={items.map((one) => ({ key: one.name, cells: [<Name text={one.name} />, one.type, one.disabled !== null ? <span class="failed">disabled: {one.reason}</span> : one.failing !== null ? <span class="failed">fails since <When at={one.failing} /></span> : one.delivered === null ? <span class="muted">no delivery yet</span> : <span class="done">works</span>,
           countText(one.pending), ageText(msOf(one.delivered))] }))} />}</Shown></Section>
     </div>
     <SilenceCalendar />

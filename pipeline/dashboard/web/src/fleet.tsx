@@ -71,6 +71,11 @@ function seriesRows(stream: StreamView, names: string[], filter: string, now: nu
   return kept;
 }
 
+/** Spans of rows; the worst ones are drawn last, over the others. */
+function spansOf(rows: Row[]): Span[] {
+  return rows.flatMap((row) => row.spans).sort((one, other) => one.severity - other.severity);
+}
+
 /** Series of a stream with one label are groups already. */
 function isGrouped(stream: StreamView, label: string): boolean {
   return stream.labels.length > 1 && stream.labels.includes(label);
@@ -91,7 +96,7 @@ function groupedRows(rows: Row[], label: string): Row[] {
   return [...groups].flatMap(([value, members]) => {
     const query = new URLSearchParams(location.search), first = members[0]!;
     query.set("filter", `${label}=${value}`);
-    const row: Row = { ...first, kind: "group", key: `${first.stream}\u0001${value}`, series: value, spans: members.flatMap((one) => one.spans), count: members.reduce((sum, one) => sum + one.count, 0), to: `/?${query.toString()}`, text: "" };
+    const row: Row = { ...first, kind: "group", key: `${first.stream}\u0001${value}`, series: value, spans: spansOf(members), count: members.reduce((sum, one) => sum + one.count, 0), to: `/?${query.toString()}`, text: "" };
     row.text = `${countText(members.length)} series${row.worst >= 0 ? `, ${worstText(row)}` : ""}`;
     return [row, ...members];
   });
@@ -106,7 +111,7 @@ function rowsOf(fleet: Fleet, names: Names, filter: string, label: string): Row[
     const grouped = isGrouped(stream, label);
     const rows = seriesRows(stream, known?.names ?? [], filter, fleet.now_ms, fleet.span_ms, grouped);
     if (filter && !rows.length) continue;
-    const all = rows.flatMap((row) => row.spans);
+    const all = spansOf(rows);
     const worst = rows[0]?.worst ?? -1;
     const faults = stream.faults.map((one) => ({ from: one.start_ms, to: one.end_ms ?? fleet.now_ms, severity: 3, open: one.end_ms === null, stream: stream.name, series: null, label: `${one.kind.replaceAll("_", " ")}: ${one.message}` }));
     // A fault has times of the wall clock; on a stream of old data only those that last are shown, at its end.

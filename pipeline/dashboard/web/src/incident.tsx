@@ -176,8 +176,8 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
         </Section>
         <Messages data={data} />
         <Section title="What else broke">
-          <Table label="Other anomalies" columns={["Severity", "Series", "What", "Since"]} empty="Nothing else within five minutes."
-            rows={others.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />,
+          <Table label="Other anomalies" columns={["", "Series", "What", "Since"]} empty="Nothing else within five minutes."
+            rows={others.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} text={false} />,
               <Link to={`/anomalies/${one.id}`}><Name text={one.series} /></Link>, <bdi>{one.text}</bdi>, <When at={one.start} />] }))} />
         </Section>
       </div>

@@ -46,7 +46,8 @@ export function CopyButton({ text, primary = false }: { text: string; primary?: 
 
 /** A message of the command line as a sentence of a page: what stands in backquotes is code. */
 export function Sentence({ text }: { text: string }): JSX.Element {
-  const whole = `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+  const begins = /^[a-z]+[ ,]/.test(text); // neither the address of a database nor a path begins a sentence
+  const whole = `${begins ? text.charAt(0).toUpperCase() + text.slice(1) : text}${/[.!?]$/.test(text) ? "" : "."}`;
   return <bdi>{whole.split("`").map((part, n) => (n % 2 ? <code key={n}>{part}</code> : part))}</bdi>;
 }
 
