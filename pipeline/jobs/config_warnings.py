@@ -1,4 +1,4 @@
-"""Warnings about a valid config: what cannot work with this installation, or is not safe."""
+"""Warnings about a valid config: what cannot work here, or is not safe."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, select
@@ -97,7 +97,7 @@ def page(connection: Connection, bounds: Bounds) -> list[LabelledAnomaly]:
     """
     order = ((LabelRow.created_ns, True), (LabelRow.anomaly_id, False))
     review = (LabelRow.label, LabelRow.author, LabelRow.comment, LabelRow.created_ns)
-    columns = (LabelRow.anomaly_id, AnomalyRow.stream, AnomalyRow.series, *review)
+    columns: list[Any] = [LabelRow.anomaly_id, AnomalyRow.stream, AnomalyRow.series, *review]
     statement = select(*columns).join(AnomalyRow, AnomalyRow.id == LabelRow.anomaly_id)
     statement = where_given(
         page_of(statement, order, bounds.after, bounds.limit),

@@ -51,10 +51,10 @@ class ConfigCheck(BaseModel):
 
 @router.post("/config/check", openapi_extra=_BODY)
 async def check_config(context: Context, request: Request) -> ConfigCheck:
-    """Check a config, the YAML in the body, as `forewatch check` does; nothing is put into force.
+    """Check a config, the YAML of the body; nothing is put into force.
 
-    Files that it names are looked for beside the config in force, so only an administrator who sees all
-    streams may ask.
+    The errors and warnings are those of `forewatch check`. Files that it names are looked for beside the
+    config in force, so only an administrator who sees all streams may ask.
     """
     if context.visible is not None:
         raise NotPermitted("a key of some streams cannot check a config of all")

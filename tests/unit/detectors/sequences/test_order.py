@@ -18,9 +18,7 @@ Session = list[str]
 def sessions(count: int, seed: int, order: int = 1) -> list[Session]:
     """Return sessions of five pairs each; ``order`` −1: the second shape of a pair before the first."""
     rng = np.random.default_rng(seed)
-    return [
-        [shape for pair in rng.integers(0, 2, 5) for shape in PAIRS[pair][::order]] for _ in range(count)
-    ]
+    return [[shape for pair in rng.integers(0, 2, 5) for shape in PAIRS[pair][::order]] for _ in range(count)]
 
 
 def flagged(detector: NextEventDetector, some: list[Session]) -> float:
