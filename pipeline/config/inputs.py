@@ -118,6 +118,24 @@ TEMPLATE_LABEL = "template"
 TEMPLATE_TEXT_LABEL = "template_text"
 
 Fields = list[str] | dict[str, str]
+TimeUnit = Literal[
+    "auto",
+    "s",
+    "ms",
+    "us",
+    "ns",
+    "iso",
+    "spreadsheet",
+    "ticks",
+    "filetime",
+    "julian",
+    "mjd",
+    "matlab",
+    "gps",
+    "since_1904",
+    "since_2000",
+    "since_2001",
+]
 
 
 class RecordFormat(ConfigModel):
@@ -132,10 +150,12 @@ class RecordFormat(ConfigModel):
         description="field of the event time: an epoch, ISO 8601 or another common spelling; a list of "
         "fields is joined by a space: [Date, Time]"
     )
-    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso", "spreadsheet", "ticks", "filetime"] = Field(
+    time_unit: TimeUnit = Field(
         "auto",
         description="unit of numeric times; auto derives it from the size of the number; spreadsheet: days "
-        "since 1899-12-30; ticks: of .NET; filetime: of Windows",
+        "since 1899-12-30; ticks: of .NET; filetime: of Windows; julian, mjd (modified Julian), matlab: "
+        "days; gps: seconds of GPS; since_1904, since_2000, since_2001: seconds from the beginning of that "
+        "year",
     )
     time_format: str | None = Field(
         None, description="format of times written as text, as in Python's strptime: '%d.%m.%Y %H:%M:%S'"
@@ -181,6 +201,10 @@ class RecordFormat(ConfigModel):
         description="units that may follow a number written as text; a mapping gives the factor of each: "
         "{ms: 0.001, s: 1}",
     )
+    states: dict[str, float] = Field(
+        default_factory=dict,
+        description="words that stand for numbers: {closed: 0, open: 1}; true and false are 1 and 0 anyway",
+    )
 
     @model_validator(mode="after")
     def _one_content(self) -> RecordFormat:
@@ -223,7 +247,7 @@ class RecordFormat(ConfigModel):
     @property
     def plain_numbers(self) -> bool:
         """Return whether numbers need no setting to be read."""
-        return self.decimal == "." and not (self.thousands or self.missing or self.units)
+        return self.decimal == "." and not (self.thousands or self.missing or self.units or self.states)
 
     @property
     def value_fields(self) -> dict[str, str]:
@@ -293,6 +317,14 @@ class LineProtocolFormat(JsonFormat):
     precision: Precision = Field("ns", description="unit of the times of lines")
 
 
+class SenmlFormat(JsonFormat):
+    """SenML (RFC 8428); base fields are added to those of the samples."""
+
+    series: str | list[str] | dict[str, str] = Field("n", description="the name of the sample identifies it")
+    time: str = Field("t", description="time of the sample; a relative one counts from that of the record")
+    values: str | Fields | None = Field("v", description="value of the sample; a boolean one is 0 or 1")
+
+
 class MetricFormat(RecordFormat):
     """Samples of metrics; labels are fields.
 
@@ -326,6 +358,7 @@ class FormatConfig(ConfigModel):
     avro: AvroFormat | None = None
     protobuf: ProtobufFormat | None = None
     line_protocol: LineProtocolFormat | None = None
+    senml: SenmlFormat | None = None
     remote_write: RemoteWriteFormat | None = None
     otlp: OtlpFormat | None = None
 

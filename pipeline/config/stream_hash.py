@@ -9,7 +9,7 @@ from pipeline.config.schema import Stream
 
 #: Keys of a format that were added after 0.1.0.
 NEW_FORMAT_KEYS = {
-    *("time_format", "where", "decimal", "thousands", "missing", "units"),
+    *("time_format", "where", "decimal", "thousands", "missing", "units", "states"),
     *("code", "text", "template"),
     *("comment", "skip", "skip_after_header", "encoding"),
 }

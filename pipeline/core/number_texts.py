@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,15 @@ _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 _TYPESET = str.maketrans(dict.fromkeys("\u00a0\u202f\u2009", " ") | {"\u2212": "-", "\u2019": "'"})
 #: Negative numbers of accountants, ``(12.50)``, and of SAP, ``12.50-``.
 _NEGATIVE = re.compile(r"\(([0-9.,][^()+-]*)\)|([0-9.,][^()+-]*)-")
+#: Sign before the limit of an instrument that a value is beyond (``<0.05``), an estimate (``~20``), a text in
+#: a spreadsheet (``'20``).
+_SIGN = re.compile(r"(?:[<>]=?|[≤≥~≈'])\s*(?=[-+.,0-9])")
+_FORMULA = re.compile(r'="([^"]*)"')
+#: Exponent of Fortran: 2.5D+01.
+_FORTRAN = re.compile(r"(?<=[0-9.])[dD](?=[+-]?[0-9]{1,3}$)")
+#: Decimal point and separator of thousands of Arabic, and those of full width.
+_FOREIGN = str.maketrans("٫٬．，", ".,.,")
+_SWITCHES = {"true": 1.0, "false": 0.0}
 
 
 class NotANumberError(ValueError):
@@ -23,8 +33,16 @@ class NotANumberError(ValueError):
 
 
 def plain_text(text: str) -> str:
-    """Return a text with plain characters, and a minus sign before a negative number."""
+    """Return a text with plain characters, and a minus sign before a negative number.
+
+    Of a value beyond the range of its instrument it is the limit.
+    """
     text = text.translate(_TYPESET).strip()
+    if not text.isascii():
+        text = "".join(str(unicodedata.decimal(one, one)) for one in text.translate(_FOREIGN))
+    if formula := _FORMULA.fullmatch(text):
+        text = formula[1]
+    text = _FORTRAN.sub("e", _SIGN.sub("", text, count=1))
     if negative := _NEGATIVE.fullmatch(text):
         return f"-{(negative[1] or negative[2]).strip()}"
     return text
@@ -35,19 +53,22 @@ class NumberRules:
     """Spelling of the numbers of a format.
 
     ``missing`` are the values that mean that there is none, ``units`` the texts that may follow or precede a
-    number, each with its factor.
+    number, each with its factor, ``states`` the words that stand for a number.
     """
 
     decimal: str = "."
     thousands: str | None = None
     missing: Sequence[float | str] = ()
     units: Mapping[str, float] = field(default_factory=dict)
+    states: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Compile the patterns."""
         texts = {str(one).strip().lower() for one in self.missing if isinstance(one, str)}
         numbers = {float(one) for one in self.missing if not isinstance(one, str)}
-        object.__setattr__(self, "missing_texts", frozenset(texts | _NOTHING))
+        words = _SWITCHES | {word.strip().lower(): number for word, number in self.states.items()}
+        object.__setattr__(self, "_words", words)
+        object.__setattr__(self, "missing_texts", frozenset((texts | _NOTHING) - set(words)))
         object.__setattr__(self, "missing_numbers", tuple(sorted(numbers)))
         longest = sorted(self.units, key=len, reverse=True)
         unit = "|".join(map(re.escape, longest))
@@ -63,23 +84,27 @@ class NumberRules:
         object.__setattr__(self, "_shape", re.compile(shape))
 
     missing_texts: frozenset[str] = field(init=False, repr=False, compare=False)
+    _words: Mapping[str, float] = field(init=False, repr=False, compare=False)
     missing_numbers: tuple[float, ...] = field(init=False, repr=False, compare=False)
     _unit: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
     _shape: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     @property
     def plain(self) -> bool:
-        """True if texts are numbers as Python writes them, without units."""
-        return self.decimal == "." and not self.thousands and not self.units
+        """True if texts are numbers as Python writes them, without units or states."""
+        return self.decimal == "." and not (self.thousands or self.units or self.states)
 
     def read(self, text: str) -> float:
         """Return the number of a text, NaN for a missing value, ±inf for an infinite one.
 
         Raises NotANumberError with the setting that would help.
         """
-        text = plain_text(text)
-        if text.lower() in self.missing_texts:
+        word = text.translate(_TYPESET).strip().lower()
+        if word in self.missing_texts:
             return math.nan
+        if word in self._words:
+            return self._words[word]
+        text = plain_text(text)
         if _INFINITE.fullmatch(text):
             return -math.inf if text.startswith("-") else math.inf
         factor, bare = 1.0, text

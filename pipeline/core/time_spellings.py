@@ -71,6 +71,21 @@ _C_TIME = re.compile(
     re.IGNORECASE,
 )
 _PLACE = re.compile(r"\s([A-Z][A-Za-z_]+(?:/[A-Z][A-Za-z_+-]+)+)$")
+_FIRST_WEEKDAY = re.compile(
+    r"^(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mie|jue|vie|sab|dom|mer|jeu|ven|sam|dim)"
+    r"[^\W\d_]*"
+    r"[.,]*\s+(?=\d{1,2}[./-]\d|\d{1,2}\.?\s+[^\W\d])",
+    re.IGNORECASE,
+)
+#: Words between the parts of a date: 14 de marzo de 2026, March 14 2026 at 1:05 PM, 14. März 2026 um 13:05.
+_SMALL_WORDS = re.compile(r"(?<=[\w.]),?\s+(?:de|del|d'|of|at|um|à|a las|alle)\s+(?=\w)", re.IGNORECASE)
+_FRENCH_CLOCK = re.compile(r"(?<=\d)\s?[hH]\s?(\d\d)(?!\d)")
+_DASHED_CLOCK = re.compile(r"(?<=\d)[_ T](\d\d)-(\d\d)-(\d\d)$")
+#: Offset of JavaScript: GMT+0100 (Central European Standard Time); a zone in brackets: (UTC).
+_NAMED_OFFSET = re.compile(r"\s*(?:GMT|UTC)([+-]\d\d:?\d\d)(?:\s*\([^)]*\))?$")
+_ZONE_IN_BRACKETS = re.compile(r"\s*\(([A-Z]{2,4})\)$")
+#: An interval, of which the beginning is the time.
+_INTERVAL = re.compile(r"(\S.{6,38}\S)(?: [-–—] |/(?=\d{4}-))(\d\S.{2,38})")
 _CLOCK_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:\s?[AaPp][Mm])?),?\s+(\S.*\d{2})")
 #: A clock with dots after a date: 13.05.00, 2026-03-14-13.05.00.
 _DOTTED_CLOCK = re.compile(r"(?<=\d)[ -](\d{1,2})\.(\d\d)(?:\.(\d\d)(\.\d{1,9})?)?(\s?[AaPp][Mm])?$")
@@ -81,6 +96,8 @@ _CHARACTERS = str.maketrans({"年": "-", "月": "-", "日": "", "時": ":", "时
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[ T_-]?(\d\d)(\d\d)(\d\d)?(?:[.,](\d{1,9}))?)?")
 _HOUR_24 = re.compile(r"([T ]|^)24(:?00(?::?00(?:[.,]0+)?)?)(?![\d:])")
 _HOUR_24_ALONE = re.compile(r"(?<=[\d ]) 24$")
+#: Digits of a date and a clock with milliseconds.
+_DIGITS_WITH_MILLISECONDS = 17
 _DAY = timedelta(days=1)
 
 
@@ -99,8 +116,11 @@ def read_spelling(text: str) -> Spelled | None:
     """Return the time of a text, None if it is not one or has two readings."""
     if len(text) > _MAX_CHARACTERS:
         return None
+    text = text.strip().strip("'")
     if call := _DATE_CALL.fullmatch(text.strip()):
         return _since_1970(int(call[1]))
+    if interval := _INTERVAL.fullmatch(text.strip()):
+        return _beginning(interval[1], interval[2])
     zone: str | None = None
     if bracket := _BRACKET.search(text) or _PLACE.search(text):
         text, zone = text[: bracket.start()], bracket[1]
@@ -120,9 +140,21 @@ def read_spelling(text: str) -> Spelled | None:
         return None
 
 
+def _beginning(first: str, last: str) -> Spelled | None:
+    """Return the beginning of an interval, None if it is none."""
+    zone = _ZONE_IN_BRACKETS.search(last)
+    begin = read_spelling(first + (f" {zone[1]}" if zone else ""))
+    return begin if re.match(r"\d{1,2}:\d\d", last) or read_spelling(last) is not None else None
+
+
 def _date_first(text: str) -> str:
     """Return a text as a date followed by a clock with colons."""
     text = text.strip().removesuffix("Uhr").rstrip().translate(_CHARACTERS)
+    text = _ZONE_IN_BRACKETS.sub(r" \1", _NAMED_OFFSET.sub(r" \1", text))
+    text = _FRENCH_CLOCK.sub(r":\1", _SMALL_WORDS.sub(" ", _FIRST_WEEKDAY.sub("", text, count=1)))
+    text = _DASHED_CLOCK.sub(r" \1:\2:\3", text)
+    if text.isdigit() and len(text) == _DIGITS_WITH_MILLISECONDS:
+        text = f"{text[:-3]}.{text[-3:]}"
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     if c_time := _C_TIME.fullmatch(text):

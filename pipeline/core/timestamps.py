@@ -21,6 +21,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core.durations import SECOND_NS
+from pipeline.core.time_origins import (
+    DAYS_AT_EPOCH,
+    HUNDREDS_AT_EPOCH,
+    SECONDS_FROM_EPOCH,
+    days_since,
+    hundreds_since,
+    seconds_since,
+)
 from pipeline.core.time_spellings import read_format, read_spelling
 
 UNREADABLE = np.iinfo(np.int64).min
@@ -31,11 +39,8 @@ END_NS = 7_258_118_400 * SECOND_NS
 
 #: 1990-01-01. A number of seconds before it is rather a date, a serial day or a stopwatch.
 PLAUSIBLE_NS = 631_152_000 * SECOND_NS
-#: Numbers of digits of a compact date: to the day, the minute and the second.
-_COMPACT_DIGITS = (8, 12, 14)
-_SPREADSHEET_EPOCH_DAYS = 25_569
-#: Steps of 100 ns since the year 1 (.NET) or 1601 (Windows), at 1970.
-_HUNDREDS_AT_EPOCH = {"ticks": 621_355_968_000_000_000, "filetime": 116_444_736_000_000_000}
+#: Numbers of digits of a compact date: to the day, the minute, the second and the millisecond.
+_COMPACT_DIGITS = (8, 12, 14, 17)
 #: Ticks of .NET of the years 1997 to 2060: rather these than nanoseconds of the first months of 1990.
 _TICKS_OF_NOW = (630 * 10**15, 650 * 10**15)
 _DAY_NS = 86_400 * SECOND_NS
@@ -59,7 +64,7 @@ def parse_times(
 
     Args:
         times: The column; what is neither number nor text (None, true) is unreadable.
-        unit: auto, s, ms, us, ns, iso, spreadsheet, ticks or filetime.
+        unit: auto, s, ms, us, ns, iso, or one of ``pipeline.core.time_origins``.
         zone: Time zone of times without one.
         form: Format of texts, as ``strptime`` has it; None for the common spellings.
     """
@@ -105,13 +110,15 @@ def parse_epochs(
 
     The unit ``auto`` (and iso) is derived from the size of each number; digits of a date are that date in
     ``zone``. Fractions are kept to the microsecond, which is the precision of a double for the present time
-    in seconds. ``spreadsheet`` counts days, to the millisecond.
+    in seconds. Days of ``spreadsheet`` and ``matlab`` are in ``zone``.
     """
-    if unit == "spreadsheet":
-        return _serial_days(numbers, zone)
-    if unit in _HUNDREDS_AT_EPOCH:
-        since = np.asarray(numbers).astype(np.int64) - _HUNDREDS_AT_EPOCH[unit]
-        return np.where((since >= 0) & (since < END_NS // 100), since * 100, ABSURD)
+    if unit in DAYS_AT_EPOCH:
+        days = _possible(days_since(numbers, unit))
+        return localise(days, zone) if unit in ("spreadsheet", "matlab") else days
+    if unit in HUNDREDS_AT_EPOCH:
+        return _possible(hundreds_since(numbers, unit))
+    if unit in SECONDS_FROM_EPOCH:
+        return _possible(seconds_since(numbers, unit))
     out = _by_size(numbers, unit)
     if unit in SCALES:
         return out
@@ -134,12 +141,8 @@ def _compact_or_implausible(number: float, zone: str) -> int:
     return IMPLAUSIBLE if ns < 0 else int(localise(np.array([ns]), zone)[0])
 
 
-def _serial_days(days: NDArray, zone: str) -> NDArray[np.int64]:
-    """Convert days since 1899-12-30, in ``zone``, (N,) → (N,) ns."""
-    since = np.asarray(days, np.float64) - _SPREADSHEET_EPOCH_DAYS
-    good = np.isfinite(since) & (since >= 0) & (since < END_NS // _DAY_NS)
-    milliseconds = np.rint(np.where(good, since, 0) * 86_400_000).astype(np.int64)
-    return localise(np.where(good, milliseconds * 1_000_000, ABSURD), zone)
+def _possible(ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where((ns >= 0) & (ns < END_NS), ns, ABSURD)
 
 
 def _since_epoch(moment: datetime) -> tuple[int, bool]:
@@ -318,7 +321,7 @@ def parse_column(column: pa.Array, unit: str, zone: str, form: str | None = None
 
     Args:
         column: The column.
-        unit: auto, s, ms, us, ns, iso or spreadsheet.
+        unit: auto, s, ms, us, ns, iso, or one of ``pipeline.core.time_origins``.
         zone: Time zone of times without one.
         form: Format of texts, as ``strptime`` has it; None for the common spellings.
     """

@@ -35,6 +35,12 @@ _LABEL_TYPES = (
     pa.types.is_integer,
     pa.types.is_boolean,
 )
+_NUMBER_TYPES = (
+    pa.types.is_floating,
+    pa.types.is_integer,
+    pa.types.is_decimal,
+    pa.types.is_boolean,
+)
 
 
 class TableParser:
@@ -138,7 +144,7 @@ class TableParser:
         texts = column
         if pa.types.is_string(kind):
             column = self._number_texts(column, field, rejects)
-        elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
+        elif not any(fits(kind) for fits in _NUMBER_TYPES):
             rejects.where(column.is_valid(), column, "wrong_type", f"{field} is {kind}, not a number")
             return np.full(len(column), np.nan)
         # nulls become NaN

@@ -212,7 +212,7 @@ class Decoder:
                 "implausible_time",
                 f"{name} is {shown(original)}: not an epoch after 1990 in s, ms, µs or ns, and not the "
                 f"digits of a date; set time_unit (spreadsheet: days since 1899-12-30, "
-                f"ticks: of .NET, filetime: of Windows) or time_format",
+                f"ticks: of .NET, filetime: of Windows, julian, mjd, matlab, since_1904) or time_format",
             )
         if self._fields.time_format is not None:
             advice = f"; time_format is {self._fields.time_format!r}"

@@ -130,7 +130,7 @@ def number_rules(stream: Stream) -> NumberRules:
     """Return how the stream's format writes numbers as text."""
     chosen = stream.format.chosen
     units = chosen.units if isinstance(chosen.units, dict) else dict.fromkeys(chosen.units, 1.0)
-    return NumberRules(chosen.decimal, chosen.thousands, tuple(chosen.missing), units)
+    return NumberRules(chosen.decimal, chosen.thousands, tuple(chosen.missing), units, chosen.states)
 
 
 def condition_of(name: str, stream: Stream) -> Condition | None:

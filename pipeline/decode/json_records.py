@@ -29,7 +29,7 @@ from pipeline.decode.fields import Fields
 from pipeline.decode.json_paths import path_of
 from pipeline.decode.json_samples import SampleReader
 from pipeline.decode.json_texts import ANY_MEMBER
-from pipeline.decode.json_types import Column, JsonShape, record_shape, sample_shapes
+from pipeline.decode.json_types import Column, JsonShape, is_inside_field, record_shape, sample_shapes
 from pipeline.decode.parsed_batch import (
     Fingerprints,
     Parsed,
@@ -81,14 +81,15 @@ class JsonParser:
         conditional = where.fields if where else ()
         self._envelope = tuple(filter(is_envelope, dict.fromkeys((*fields.all(), *conditional))))
         inside = [field for field in conditional if not is_envelope(field)]
-        if self.samples is None:
+        clash = self.samples is not None and is_inside_field(self.samples, fields)
+        if self.samples is None or clash:
             self.shape = record_shape(fields, inside)
         else:
             self.shape, self.sample_shape = sample_shapes(fields, self.samples)
         bare = VALUE in (*fields.all(), *conditional)
         members = ANY_MEMBER in path_of(samples or "")
         self._typed = not (
-            bare or members or samples == "." or (where is not None and self.samples is not None)
+            bare or members or clash or samples == "." or (where is not None and self.samples is not None)
         )
         self._decode = msgspec.json.Decoder(self.shape.type).decode
         self._fingerprints = Fingerprints()

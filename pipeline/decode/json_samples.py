@@ -316,7 +316,7 @@ class SampleReader:
                 raise RefusedError(
                     "wrong_type", f"{name} is not a number, it is {shown(content)}; {error}"
                 ) from None
-        elif isinstance(content, int | float) and not isinstance(content, bool):
+        elif isinstance(content, int | float):  # true is 1
             try:
                 number = float(content)
             except OverflowError:

@@ -59,13 +59,19 @@ def sample_shapes(fields: Fields, samples: str) -> tuple[JsonShape, JsonShape]:
     return _shape({**leaves, samples: Leaf(list[sample.type], REQUIRED)}), sample  # type: ignore[name-defined]
 
 
+def is_inside_field(samples: str, fields: Fields) -> bool:
+    """Return whether the path of the samples goes through that of a field."""
+    path = path_of(samples)
+    return any(path[: len(one)] == one for field in fields.all() if (one := path_of(field)) != path)
+
+
 def _types(fields: Fields) -> dict[str, Any]:
     """Return the type of each field; a field of which only the identity matters may be any scalar."""
     time: Any = {"auto": int | float | str, "iso": str}.get(fields.time_unit, int | float)
     if fields.joined_times or fields.time_format is not None:
         time = str | int | float
     types: dict[str, Any] = dict.fromkeys(fields.fingerprints, Scalar)
-    types.update(dict.fromkeys((*fields.values, *fields.numbers), float | None))
+    types.update(dict.fromkeys((*fields.values, *fields.numbers), float | bool | None))
     types.update(dict.fromkeys(fields.times, time))
     if fields.event is not None:
         types[fields.event] = str | int | bool

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from pipeline.config.inputs import AvroFormat, JsonFormat, LineProtocolFormat, ProtobufFormat
+from pipeline.config.inputs import (
+    AvroFormat,
+    JsonFormat,
+    LineProtocolFormat,
+    ProtobufFormat,
+    SenmlFormat,
+)
 from pipeline.decode.parsed_batch import Reject, shown
 from pipeline.sources.base import Records
 
@@ -36,6 +42,10 @@ def make_translator(name: str, form: object) -> Translate | None:
         from pipeline.decode.line_protocol import line_translator
 
         return line_translator(form)
+    if isinstance(form, SenmlFormat):
+        from pipeline.decode.senml import resolve_pack
+
+        return resolve_pack
     return None
 
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from pipeline.core.durations import duration_text
 from pipeline.core.timestamps import parse_times
 from pipeline.services.guess import Fields, Guess, has_paths, is_former, number_of, short_name
-from pipeline.services.guess_labels import guess_changes, guess_labels, is_of_row, rows_of_changes
-from pipeline.services.guess_numbers import guess_number, is_no_value
+from pipeline.services.guess_labels import (
+    guess_changes,
+    guess_labels,
+    is_label_name,
+    is_of_row,
+    rows_of_changes,
+)
+from pipeline.services.guess_numbers import guess_number, is_no_value, states_of
 from pipeline.services.guess_times import guess_time, is_time
 from pipeline.services.sample_rows import Samples
 
@@ -43,20 +51,12 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
     columns, kind = rows_of_changes(everything)
     inside = {name: values for name, values in columns.items() if is_of_row(name)}
     guess_changes(found, inside, everything[kind] if kind is not None else None, kind)
-    used = set(_listed(known["time"])) if "time" in known else guess_time(found, columns, stamped)
-    numbers = {
-        name: values
-        for name, values in columns.items()
-        if name not in used
-        and not is_former(name)
-        and not is_time(name, values)
-        and guess_number(found, name, values, samples.kind)
-    }
-    no_values = {
-        name
-        for name, values in numbers.items()
-        if is_no_value(name, values) or (name in samples.around and len(set(map(str, values))) == 1)
-    }
+    used = (
+        set(_listed(known["time"]))
+        if "time" in known
+        else guess_time(found, columns, stamped, samples.around)
+    )
+    numbers, no_values = _numbers(found, columns, used, samples)
     if "series" in known:
         labels = _listed(known["series"])
     else:
@@ -73,6 +73,45 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
     if "where" not in found.form:
         _leave_out_other_kinds(found, everything, values)
     return found
+
+
+def _numbers(
+    found: Guess, columns: Fields, used: set[str], samples: Samples
+) -> tuple[dict[str, Sequence[Any]], set[str]]:
+    """Return the fields that hold numbers, and those of them that are no values."""
+    numbers: dict[str, Sequence[Any]] = {
+        name: values
+        for name, values in columns.items()
+        if name not in used
+        and not is_former(name)
+        and not is_time(name, values)
+        and guess_number(found, name, values, samples.kind)
+    }
+    if found.form.get("decimal") == "," and found.questions.pop("thousands", None):
+        found.form["thousands"] = "."
+        found.note("thousands", ".", "the comma is the decimal sign")
+    no_values = {
+        name
+        for name, values in numbers.items()
+        if is_no_value(name, values) or (name in samples.around and len(set(map(str, values))) == 1)
+    }
+    if not set(numbers) - no_values:
+        numbers |= _switches(found, columns, used)
+    return numbers, no_values
+
+
+def _switches(found: Guess, columns: Fields, used: set[str]) -> Fields:
+    """Return the fields that are on or off; they are values where no numbers are."""
+    switches = {
+        name: states
+        for name, values in columns.items()
+        if name not in used and not is_label_name(name) and (states := states_of(values)) is not None
+    }
+    words = {word: number for states in switches.values() for word, number in states.items()}
+    if words:
+        found.form["states"] = words
+        found.note("states", ", ".join(f"{word} is {number:g}" for word, number in words.items()), "switches")
+    return {name: columns[name] for name in switches}
 
 
 def _listed(value: Any) -> list[str]:
@@ -184,6 +223,9 @@ def _guess_cadence(found: Guess, columns: Fields, labels: list[str], values: lis
         for name in values:
             column = [n for i in ordered if (n := number_of(str(columns[name][i]))) is not None]
             rising[name] += len(column) > 4 and column == sorted(column) and column[0] < column[-1]
+    if read := [at for at in times.values() if at >= 0]:
+        first, last = (str(np.datetime64(at, "ns"))[:19] for at in (min(read), max(read)))
+        found.note("period", f"{first} to {last}", "the times of the samples, in UTC or as they are written")
     if len(steps) >= 3:
         every = statistics.median(steps)
         text = duration_text(timedelta(microseconds=every / 1000))

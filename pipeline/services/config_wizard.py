@@ -47,7 +47,8 @@ class Imported:
 
 def import_file(path: Path, answers: Mapping[str, str]) -> Imported:
     """Guess the stream of a file. Raises InputError."""
-    return imported_stream(samples_of_file(path), {"files": {"paths": [str(path)]}}, answers)
+    samples = samples_of_file(path, answers.get("encoding"))
+    return imported_stream(samples, {"files": {"paths": [str(path)]}}, answers)
 
 
 def import_topic(broker: str, topic: str, answers: Mapping[str, str]) -> Imported:
@@ -125,6 +126,8 @@ def imported_stream(
 
 def _answer(key: str, text: str) -> Any:
     """Return an answer in the type of its key."""
+    if key == "thousands" and text == "none":
+        return None
     if key in _LISTS or (key == "time" and "," in text):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
@@ -138,5 +141,7 @@ def _apply(guess: Guess, answers: Mapping[str, str]) -> None:
             field, _, wanted = text.partition("=")
             value = {field: wanted}
         (guess.stream if key in _STREAM_KEYS else guess.form)[key] = value
+        if key == "thousands" and value == guess.form.get("decimal", "."):
+            guess.form["decimal"] = "," if value == "." else "."
         guess.questions.pop(key, None)
         guess.note(key, text, "your answer")

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from pipeline.services.guess import Fields, Guess, is_former, number_of, texts_of, words_of
+from pipeline.services.guess_numbers import states_of
 from pipeline.services.guess_times import is_time
 
 _NAME = re.compile(
@@ -20,8 +21,22 @@ _OF_RECORD = re.compile(
     r"(^|[._])(message|msg|event|request|trace|span|correlation|transaction|deduplication|record)_?(id|no|nr|number)$"
 )
 _QUALITY = re.compile(
-    r"(^|[._])(quality|q|qn_\d+|status|status_?code|state|flag|flags|eor|severity|unit|units|.*_unit|.*_?units\..*|unit_of_measurement|origin|data_?type|type_?name)$"
+    r"(^|[._])(.*quality.*|q|qn_\d+|status|status_?(code|text)|state|flag|flags|eor|severity|unit|units|"
+    r".*_units?|.*_?units\..*|unit_of_measurement|uom|einheit|unidad|unite|qualitaet|"
+    r"qualität|gueltig|valid|validity|origin|data_?type|type_?name)$"
 )
+#: Texts that people write about a reading.
+_REMARK = re.compile(
+    r"(^|[._])(comments?|remarks?|notes?|annotations?|bemerkung|kommentar|anmerkung|observaciones|"
+    r"commentaires?)$"
+)
+#: Units, and words for a good reading: a column of one of them names no series.
+_NO_NAMES = """
+degc degf °c °f c f cel k % pct percent wh kwh mwh gwh w kw mw gw v mv kv a ma bar mbar pa kpa hpa mpa
+psi mm cm m km m3 m³ m3/h m³/h l l/min l/h l/s ms s min h hz khz mhz ghz rpm 1/min ppm ppb lx lux ph db
+dba dbm g kg t kg/h n nm j mj gj m/s km/h kn deg ° µg/m3 ug/m3 µg/m³ mg/l mg/m3 mg/m³ ntu µs/cm us/cm var
+kvar va kva usd eur gbp bytes b kb mb gb bps count ratio good ok valid bad normal raw
+"""
 _OPERATION = re.compile(r"(^|[._])(op|__op|operation|type|kind|action|event_?type)$")
 _ROW = re.compile(r"(^|\.)(after|data)\.")
 _CHANGES = frozenset(
@@ -130,10 +145,7 @@ def guess_labels(
             labels.append(name)
         elif name not in numbers:
             left_out.append(name)
-    constant = [one for one in labels if len(set(map(str, columns[one]))) == 1 and not is_label_name(one)]
-    labels = [name for name in labels if name not in constant] or constant[:1]
-    if len(labels) > 1:  # a label that another one implies says nothing more
-        labels = _without_implied(columns, labels)
+    labels = _distinguishing(columns, labels)
     if left_out:
         found.note("no label", ", ".join(left_out), "the text differs in most rows; --set series= takes it")
     if not labels:
@@ -145,8 +157,18 @@ def guess_labels(
     return labels
 
 
+def _distinguishing(columns: Fields, labels: list[str]) -> list[str]:
+    """Return the labels without those that say nothing more than the others."""
+    constant = [one for one in labels if len(set(map(str, columns[one]))) == 1 and not is_label_name(one)]
+    names = [one for one in constant if str(columns[one][0]).strip().lower() not in _NO_NAMES.split()]
+    labels = [name for name in labels if name not in constant] or names[:1]
+    return _without_implied(columns, labels) if len(labels) > 1 else labels
+
+
 def _may_be_label(name: str, values: Sequence[object]) -> bool:
     if not texts_of(values) or any(isinstance(one, list | dict | bool) for one in values):
+        return False
+    if _REMARK.search(words_of(name)) or (states_of(values) is not None and not is_label_name(name)):
         return False
     return not is_former(name) and not is_time(name, values)
 

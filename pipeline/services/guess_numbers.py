@@ -44,12 +44,30 @@ _NO_VALUE = re.compile(
     r"ns|openint|.*_id|fcnt|fport|schema_version|qn_\d+|table|record|register|mmsi|imo|.*sequence_?number|"
     r".*quality|quality_?detail)$"
 )
+#: Words of switches: that of 0 and that of 1.
+_SWITCHES = (
+    ("false", "true"),
+    ("off", "on"),
+    ("closed", "open"),
+    ("no", "yes"),
+    ("stopped", "running"),
+    ("inactive", "active"),
+    ("disabled", "enabled"),
+    ("aus", "ein"),
+    ("zu", "auf"),
+    ("nein", "ja"),
+)
 SENTINELS: tuple[float, ...] = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, -9999.9, -999.9, -99.9)
 #: Largest numbers of registers, and fill values of netCDF and of historians.
 SENTINELS += (32_767.0, -32_768.0, 65_535.0, 999_999.0, -999_999.0, 2_147_483_647.0, -2_147_483_648.0)
+SENTINELS += (-999.25, -9998.0, -9998.9, -8888.0, 8888.0, -7777.0, -888.0, -6999.0, 1e31, -1e31, -1e34)
 SENTINELS += (9.96921e36, 9.969209968386869e36, 1e20, -1e20, 1e30, -1e30)
 #: A sentinel is this many times the largest number, if it is negative or positive.
 LEAST_RATIO_BELOW, LEAST_RATIO_ABOVE = 2, 10
+#: First rows whose numbers tell whether a column counts the rows.
+MIN_ROWS_COUNTED = 100
+_THREE_DIGITS = re.compile(r"[+-]?\d{1,3}(\.\d{3})*")
+_PLACE = re.compile(r"(^|[._])(lat|lon|lng|long|latitude|longitude|coordinates\.\d|elevation|altitude)$")
 MIN_NUMBERS_SHARE = 0.5  # of the rows in which a value must be a number
 MAX_MISSING_SHARE = 0.3  # of the rows in which a text can stand for no reading
 
@@ -68,6 +86,8 @@ def guess_number(found: Guess, name: str, values: Sequence[Any], kind: str) -> b
     if not texts or any(isinstance(v, list | dict) for v in there):
         return False
     least = MIN_NUMBERS_SHARE * len(texts)
+    if found.form.get("delimiter") == ";" and all(map(_THREE_DIGITS.fullmatch, texts)):
+        _ask_for_thousands(found, name, texts)
     plain = [text for text in texts if number_of(text) is not None]
     if len(plain) < least:
         plain += _spelled(found, name, texts, plain, least)
@@ -88,11 +108,51 @@ def guess_number(found: Guess, name: str, values: Sequence[Any], kind: str) -> b
     return True
 
 
+def _ask_for_thousands(found: Guess, name: str, texts: Sequence[str]) -> None:
+    """Ask whether 20.100 is twenty or twenty thousand."""
+    dotted = [text for text in texts if "." in text]
+    if "thousands" in found.form or len(dotted) < MIN_NUMBERS_SHARE * len(texts) or len(set(dotted)) < 2:
+        return
+    if not any(text.lstrip("+-").startswith("0.") for text in dotted):
+        question = f"{name} is {dotted[0]}: does the point separate thousands? (none: it is the decimal sign)"
+        found.ask("thousands", question, [".", "none"])
+
+
+def is_row_number(values: Sequence[Any]) -> bool:
+    """Return whether each number is one more than that of the row before."""
+    texts = texts_of(values)
+    if len(texts) < 3 or len(texts) < len(values) or not all(map(str.isdigit, texts)):
+        return False
+    first = int(texts[0])
+    return texts[:MIN_ROWS_COUNTED] == [str(first + i) for i in range(len(texts[:MIN_ROWS_COUNTED]))]
+
+
+def states_of(values: Sequence[Any]) -> dict[str, float] | None:
+    """Return the words of a switch with their numbers, None for no switch.
+
+    Without words for true and false, which need no setting.
+    """
+    there = [value for value in values if value is not None and value != ""]
+    words = {str(value).strip() for value in there}
+    pair = next((pair for pair in _SWITCHES if words and {word.lower() for word in words} <= set(pair)), None)
+    if (
+        pair is None
+        or len(words) > 2
+        or any(isinstance(value, int | float) and value not in (True, False) for value in there)
+    ):
+        return None
+    return {} if pair == _SWITCHES[0] else {word: float(pair.index(word.lower())) for word in sorted(words)}
+
+
 def is_no_value(name: str, values: Sequence[Any]) -> bool:
-    """Return whether numbers count or point at something, by their name."""
-    return bool(_NO_VALUE.search(words_of(name))) and all(
-        re.fullmatch(r"[+-]?\d+", text) for text in texts_of(values)
-    )
+    """Return whether numbers count or point at something, or are a place."""
+    texts = texts_of(values)
+    if _PLACE.search(words_of(name)) and len(set(texts)) == 1:
+        return True
+    unnamed = not name.strip() or name.lower().startswith("unnamed:")
+    if (unnamed or words_of(name) == "n") and is_row_number(values):
+        return True
+    return bool(_NO_VALUE.search(words_of(name))) and all(re.fullmatch(r"[+-]?\d+", text) for text in texts)
 
 
 def _unit_of(text: str) -> str:

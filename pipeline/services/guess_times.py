@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.core.time_origins import DAYS_AT_EPOCH
 from pipeline.core.time_spellings import why_ambiguous
 from pipeline.core.timestamps import parse_times
 from pipeline.services.guess import (
@@ -27,6 +28,7 @@ _NAME = re.compile(
     r"uhrzeit|zeit|zeitstempel|datum|messzeit|mess_datum|fecha|hora|heure|horodate|tijd|data_ora|"
     r".*_(at|time|ts|date|datetime|timestamp|tstamp|changed|fired|datum|clock))$"
 )
+_UTC = re.compile(r"(^|[._])(utc|gmt)([._]|$)")
 #: Times at which a row was written, not those of its event.
 _BOOKKEEPING = re.compile(
     r"(row_?)?(insert(ed)?|ingest(ed|ion)?|load(ed)?|received|updated?|modified|created?|stored|written)"
@@ -41,7 +43,14 @@ _COMPACT_HOUR = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([0
 _CLOCK = re.compile(r"\s*(\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(am|pm)?|\d{4,6})\s*$", re.I)
 _WHOLE_DAY = re.compile(r"\d{8}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ][A-Za-z]{3}[- ]\d{2,4}")
 _DECIMAL_COMMA = re.compile(r"\d+,\d+")
-_SERIAL_DAYS = (25_569, 80_000)  # 1970 to 2119
+#: Units of days, and the days from 1970 to the oldest time that is guessed: a modified Julian date of the
+#: last 15 years is a day of the far future in a spreadsheet.
+_OLDEST_DAYS = {"spreadsheet": 0.0, "matlab": 0.0, "julian": 0.0, "mjd": 14_600.0}
+_DAYS = tuple(_OLDEST_DAYS)
+#: A time that a unit brings so near to the present may be one of that unit.
+_RECENT_DAYS = 400
+_MIN_YEARS_AGO = 5
+_RECENT = ("gps", "since_1904", "since_2000", "since_2001")
 _HOUR = re.compile(r"(^|[._])(h|hr|hour|std|stunde|heure|hora|ora|uur)$")
 #: Names of the parts of a date, and their letters in a format.
 _PARTS = (
@@ -52,7 +61,9 @@ _PARTS = (
     (("minute", "min", "minuto"), "%M"),
     (("second", "sec", "sekunde", "segundo"), "%S"),
 )
-_LEAST_PARTS = 3
+_MONTHS = frozenset(_PARTS[1][0])
+_DAYS_OF_YEAR = frozenset(("doy", "day_of_year", "dayofyear", "yday", "jday", "julian_day"))
+_PARTS_OF_YEAR = (_PARTS[0], (tuple(_DAYS_OF_YEAR), "%j"), *_PARTS[3:])
 MIN_SHARE = 0.7  # of the rows in which a field must hold times
 _YEAR_SECONDS = 366 * 86_400
 
@@ -62,7 +73,9 @@ class _Rated(NamedTuple):
 
     now: bool  # neither of a state before a change nor of the writing of the row
     named: bool
+    inside: bool  # of the sample, not of what is around it
     share: float
+    utc: bool  # said to be in UTC
     place: int  # minus that of the column
     name: str
     form: str | None
@@ -89,13 +102,15 @@ def is_time(name: str, values: Sequence[Any]) -> bool:
 def _parts_of_dates(found: Guess, columns: Fields) -> set[str]:
     """Guess a time in columns of year, month, day and more; return these."""
     by_word = {words_of(name): name for name in columns}
-    parts = []
-    for words, letter in _PARTS:
+    parts: list[tuple[str, str]] = []
+    for words, letter in (
+        _PARTS_OF_YEAR if not _MONTHS & by_word.keys() and _DAYS_OF_YEAR & by_word.keys() else _PARTS
+    ):
         name = next((by_word[word] for word in words if word in by_word), None)
         if name is None or not all(re.fullmatch(r"\d{1,4}", text) for text in texts_of(columns[name])):
             break
         parts.append((name, letter))
-    if len(parts) < _LEAST_PARTS:
+    if "%d" not in (letters := [letter for _, letter in parts]) and "%j" not in letters:
         return set()
     found.form["time"] = [name for name, _ in parts]
     found.form["time_format"] = " ".join(letter for _, letter in parts)
@@ -103,19 +118,29 @@ def _parts_of_dates(found: Guess, columns: Fields) -> set[str]:
     return set(found.form["time"])
 
 
-def guess_time(found: Guess, columns: Fields, stamped: bool) -> set[str]:
-    """Guess the time; return the fields that it uses."""
+def guess_time(
+    found: Guess, columns: Fields, stamped: bool, around: frozenset[str] = frozenset()
+) -> set[str]:
+    """Guess the time; return the fields that it uses.
+
+    Args:
+        found: The guess.
+        columns: All fields.
+        stamped: The records have times of their own.
+        around: Fields outside the array of samples.
+    """
     rated = [
         one
         for place, name in enumerate(columns)
-        if (one := _rated(name, columns[name], -place)) and not _is_constant(columns, name)
+        if (one := _rated(name, columns[name], -place, name not in around))
+        and not _is_constant(columns, name)
     ]
     if not rated and (parts := _parts_of_dates(found, columns)):
         return parts
     if not rated:
         _ask(found, columns, stamped)
         return set()
-    best = max(rated, key=lambda one: one[:4])
+    best = max(rated, key=lambda one: one[:6])
     values = columns[best.name]
     example = texts_of(values)[0]
     clock = _clock_beside(columns, best.name) if all(map(_WHOLE_DAY.fullmatch, texts_of(values))) else None
@@ -138,14 +163,26 @@ def guess_time(found: Guess, columns: Fields, stamped: bool) -> set[str]:
         if "time_format" in found.form:
             found.form["time_format"] += " %H"
         return {best.name, hour}
+    _set_time(found, best, values, example)
+    return {best.name}
+
+
+def _set_time(found: Guess, best: _Rated, values: Sequence[Any], example: str) -> None:
+    """Take a field as the time, with its unit or format."""
     found.form["time"] = best.name
     found.note("time", best.name, f"times such as {example}")
     if best.unit != "auto":
         found.form["time_unit"] = best.unit
         found.note("time_unit", best.unit, f"{best.name} is {example}")
+    elif is_numeric(values) and (others := _other_origins(texts_of(values))):
+        moment = str(np.datetime64(int(parse_times([number_of(example)], "auto", "UTC")[0]), "ns"))[:19]
+        question = (
+            f"{best.name} is {example}: from 1970 on it is {moment}; a unit that counts from another moment "
+            "makes it a time of the last year. Which one is it?"
+        )
+        found.ask("time_unit", question, [*others, "auto"])
     elif best.form is not None:
         _set_format(found, best.name, example, best.form)
-    return {best.name}
 
 
 def _set_format(found: Guess, name: str, example: str, form: str) -> None:
@@ -158,25 +195,25 @@ def _set_format(found: Guess, name: str, example: str, form: str) -> None:
     found.note("time_format", form, why)
 
 
-def _rated(name: str, values: Sequence[Any], place: int) -> _Rated | None:
+def _rated(name: str, values: Sequence[Any], place: int, inside: bool) -> _Rated | None:
     texts = texts_of(values)
     if not texts:
         return None
     if all(map(_DECIMAL_COMMA.fullmatch, texts)):
         texts = [text.replace(",", ".") for text in texts]
     named, numeric = is_time_name(name), is_numeric(texts)
-    now = not is_former(name) and not is_bookkeeping(name)
+    now, utc = not is_former(name) and not is_bookkeeping(name), bool(_UTC.search(words_of(name)))
     if numeric and (unit := _unit_of(named, texts)) is not None:
-        return _Rated(now, named, 1.0, place, name, None, unit)
+        return _Rated(now, named, inside, 1.0, utc, place, name, None, unit)
     if all(map(_COMPACT_HOUR.fullmatch, texts)) and len(texts[0]) == 10 and int(texts[0]) > time.time():
-        return _Rated(now, named, 1.0, place, name, "%Y%m%d%H", "auto")
+        return _Rated(now, named, inside, 1.0, utc, place, name, "%Y%m%d%H", "auto")
     share, form = share_of_times(values), None
     if share < 1 and (order := _order_of(texts)) is not None:
         form, share = order, 1.0 if order == "?" else share_of_times(values, order)
     dates = numeric and all(map(_COMPACT.fullmatch, texts))
     if share < MIN_SHARE or not (named or dates or not numeric or _epochs(texts)):
         return None
-    return _Rated(now, named or dates, share, place, name, form, "auto")
+    return _Rated(now, named or dates, inside, share, utc, place, name, form, "auto")
 
 
 def _is_constant(columns: Fields, name: str) -> bool:
@@ -190,9 +227,10 @@ def _is_constant(columns: Fields, name: str) -> bool:
 def _unit_of(named: bool, texts: Sequence[str]) -> str | None:
     """Return the unit of numbers that are no epochs."""
     numbers = [number_of(text) or 0.0 for text in texts]
-    latest = (time.time() + _YEAR_SECONDS) / 86_400 + _SERIAL_DAYS[0]
-    if named and all(_SERIAL_DAYS[0] < number < min(latest, _SERIAL_DAYS[1]) for number in numbers):
-        return "spreadsheet"
+    for unit in _DAYS:
+        first, last = (DAYS_AT_EPOCH[unit] + days for days in (_OLDEST_DAYS[unit], _days_now() + 366))
+        if named and all(first < number < last for number in numbers):
+            return unit
     whole = [int(text) for text in texts if text.isdigit()]
     for unit in ("ticks", "filetime"):
         if len(whole) == len(texts) and all(len(text) == 18 for text in texts):
@@ -200,6 +238,26 @@ def _unit_of(named: bool, texts: Sequence[str]) -> str | None:
             if all(0 < one < time.time() + _YEAR_SECONDS for one in times.tolist()) and times.min() > 9.4e8:
                 return unit
     return None
+
+
+def _days_now() -> float:
+    return time.time() / 86_400
+
+
+def _other_origins(texts: Sequence[str]) -> list[str]:
+    """Return the units by which epochs of another decade are recent times.
+
+    Seconds of GPS, for example, are ten years behind those since 1970.
+    """
+    numbers = [number_of(text) for text in texts]
+    if not numbers or any(number is None for number in numbers):
+        return []
+    newest = parse_times(numbers, "auto", "UTC").max() / 1e9
+    now = time.time()
+    if now - _MIN_YEARS_AGO * _YEAR_SECONDS < newest < now + _YEAR_SECONDS:
+        return []
+    moved = {unit: max(float(parse_times([n], unit, "UTC")[0]) for n in numbers) / 1e9 for unit in _RECENT}
+    return [unit for unit, at in moved.items() if now - _RECENT_DAYS * 86_400 < at < now + 86_400]
 
 
 def _epochs(texts: Sequence[str]) -> bool:

@@ -21,6 +21,8 @@ _NO_SAMPLES = re.compile(
 _VALUE_NAME = re.compile(
     r"(^|[._])(v|val|value|values|reading|average|avg|mean|sum|total|min|max|last|gauge)$"
 )
+#: Field of a sample that is a bare number.
+BARE = "$value"
 #: Shortest arrays of numbers that are no position and value.
 MIN_COLUMN_LENGTH = 5
 #: Shortest array of times beside others: two times are rather a beginning and an end.
@@ -78,7 +80,11 @@ def _named_members(node: Any, path: str) -> Iterator[str]:
 
 
 def _are_samples_by_time(node: Row) -> bool:
-    return share_of_times(list(node)) == 1 and all(isinstance(item, dict) for item in node.values())
+    if share_of_times(list(node)) < 1:
+        return False
+    return all(isinstance(item, dict) for item in node.values()) or (
+        len(node) >= MIN_ARRAY_LENGTH and all(map(_is_number, node.values()))
+    )
 
 
 def _are_arrays_of_samples(node: Row) -> bool:
@@ -159,8 +165,8 @@ def _expanded_members(node: Row, rest: list[str], around: Row) -> Iterator[Row]:
         named = around | {NAME: name}
         if isinstance(member, list) or rest:
             yield from _expanded(member, rest, named)
-        elif isinstance(member, dict):
-            yield named | _flat(member)
+        else:
+            yield named | (_flat(member) if isinstance(member, dict) else {BARE: member})
 
 
 def items_of(record: Any, path: str) -> Iterator[Row]:
@@ -175,7 +181,10 @@ def items_of(record: Any, path: str) -> Iterator[Row]:
                     yield _flat(element)
         elif rest and isinstance(node, dict) and rest[0] == ANY_MEMBER:
             for member in node.values():
-                yield from walk(member, rest[1:])
+                if rest[1:] or isinstance(member, dict | list):
+                    yield from walk(member, rest[1:])
+                else:
+                    yield {BARE: member}
         elif rest and isinstance(node, dict):
             yield from walk(node.get(rest[0]), rest[1:])
         elif isinstance(node, dict):

@@ -14,7 +14,7 @@ from typing import IO, cast
 from pipeline.config.schema import CsvFormat
 from pipeline.core.errors import InputError
 from pipeline.sources.files.compression import COMPRESSED, ByteStream, binary_kind, open_stream
-from pipeline.sources.files.csv_lines import Layout, parse_lines
+from pipeline.sources.files.csv_lines import MAX_LINES_OF_ROW, Layout, parse_lines, whole_rows
 from pipeline.sources.files.header import find_header, is_ascii_compatible
 from pipeline.sources.files.row_slice import RowsGoneError, TablePart
 
@@ -214,9 +214,28 @@ class CsvFile:
                 raise InputError(
                     f"{self._path}: no end of a line within {MAX_LINE_BYTES >> 20} MiB after row {self._row}; is this a CSV file?"
                 )
-        text, self._buffer = self._buffer[: cut + 1], self._buffer[cut + 1 :]
+        cut = self._end_of_rows(cut + 1)
+        text, self._buffer = self._buffer[:cut], self._buffer[cut:]
         self._remember(len(text))
         return text
+
+    def _end_of_rows(self, cut: int) -> int:
+        """Return the byte up to which the buffered lines are whole rows.
+
+        A row at the end whose text goes on is left for the next piece, if there is one.
+        """
+        assert self._stream is not None
+        while (end := whole_rows(self._buffer[:cut])) != cut and not self._follow:
+            more = self._bytes(self._stream)
+            if not more:
+                break
+            self._buffer += more
+            if end:
+                return end
+            cut = self._buffer.rfind(b"\n") + 1
+            if self._buffer.count(b"\n") > MAX_LINES_OF_ROW:
+                break
+        return cut
 
     def _remember(self, taken: int) -> None:
         """Remember where this piece began, so that a later seek need not start at the top.
@@ -239,4 +258,6 @@ def _layout_of(names: list[str], delimiter: str, form: CsvFormat | None, header:
     if form.time_format is not None or len(form.time_fields) > 1:
         texts |= frozenset(form.time_fields)
     comment = form.comment.encode() if form.comment else b""
-    return Layout(names, delimiter, numbers - labels - texts, labels, texts - labels, comment, header)
+    needed = {*numbers, *labels, *form.time_fields, *([form.template] if form.template else ())}
+    least = max((place + 1 for place, name in enumerate(names) if name in needed), default=0)
+    return Layout(names, delimiter, numbers - labels - texts, labels, texts - labels, comment, header, least)

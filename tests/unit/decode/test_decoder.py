@@ -179,7 +179,7 @@ def test_the_clock_of_a_point_is_never_ahead_of_the_log():
         (b'{"id": "s", "ts": 1700000000, "a": "21,5"}', "wrong_type", "decimal: ','"),
         (b'{"id": "s", "ts": 5, "a": 1}', "implausible_time", "time_unit"),
         (b'{"id": "s", "ts": "03/04/2026", "a": 1}', "bad_time", "day or month first: set time_format"),
-        (b'{"id": "s", "ts": 1700000000, "a": true}', "wrong_type", "a: Expected"),
+        (b'{"id": "s", "ts": 1700000000, "a": [true]}', "wrong_type", "a: Expected"),
         (b'{"id": 1.5, "ts": 1700000000, "a": 1}', "wrong_type", "1.5"),
         (b'{"id": "s", "ts": [], "a": 1}', "wrong_type", "ts: Expected"),
         (b'{"id": "s", "ts": null, "a": Infinity}', "wrong_type", "ts: Expected"),
