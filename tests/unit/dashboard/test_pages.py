@@ -336,7 +336,7 @@ def test_open_anomalies_are_listed_in_words_on_the_fleet(filled, site, browser, 
         assert "usual" in line.inner_text()
         line.get_by_role("link").click()
         page.get_by_text("What to do").wait_for()
-        assert page.locator(".badge").inner_text().startswith("open for")
+        assert page.locator(".badge").inner_text().startswith("open")
     finally:
         with database.begin() as connection:
             anomalies.upsert(connection, [replace(jump, revision=jump.revision + 2)])

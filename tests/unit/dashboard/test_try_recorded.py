@@ -85,6 +85,7 @@ def test_an_incident_leads_to_other_settings_of_its_series_and_their_yaml(filled
     page.get_by_role("link", name="Try other settings").press("Enter")
     page.get_by_role("heading", name="of them in berlin-1").wait_for()
     assert "preset: sensor" in page.get_by_label("YAML").inner_text()
+    assert page.get_by_label("Value").input_value() == jump.channels[jump.leading_channel]
     page.get_by_role("slider", name="Sensitivity").press("ArrowRight")
     page.get_by_text("sensitivity: high").wait_for()
     page.get_by_role("slider", name="Sensitivity").press("ArrowLeft")

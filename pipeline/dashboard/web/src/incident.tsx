@@ -60,7 +60,7 @@ function Shares({ channels }: { channels: Channel[] }): JSX.Element | null {
 
 const HOURS: [number, string][] = [[1, "1 hour"], [2, "2 hours"], [8, "8 hours"], [24, "1 day"], [168, "1 week"]];
 
-function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly; reload: () => void }): JSX.Element {
+function Actions({ data, anomaly, channel, reload }: { data: Incident; anomaly: Anomaly; channel: string; reload: () => void }): JSX.Element {
   const [answer, setAnswer] = useState<{ text: string; failed: boolean } | null>(null);
   const [busy, setBusy] = useState(false);
   const [hours, setHours] = useState(2);
@@ -106,7 +106,7 @@ function Actions({ data, anomaly, reload }: { data: Incident; anomaly: Anomaly; 
         <label class="slider"><span>For</span><select aria-label="Duration of the silence" value={hours} onChange={(event) => setHours(Number(event.currentTarget.value))}>
           {HOURS.map(([value, name]) => <option key={value} value={value}>{name}</option>)}</select></label>{reason}</ConfirmButton>
       <button type="button" disabled={busy} onClick={() => void explain()}>Check again</button>
-      {!anomaly.event && <Link to={tryAddress(anomaly.stream, anomaly.series)} class="button">Try other settings</Link>}
+      {!anomaly.event && <Link to={tryAddress(anomaly.stream, anomaly.series, channel)} class="button">Try other settings</Link>}
     </div>
     {refusal && <p class="muted">{refusal}</p>}
     <p role="status" class={answer ? (answer.failed ? "failed" : "done") : "hidden"}>{answer?.text.split("\n").map((line) => <span key={line}>{line}<br /></span>)}</p>
@@ -154,7 +154,7 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
     const others = [...data.anomalies.slice(1), ...data.around];
     return <div class="page incident">
       <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link> <span class="muted">· <bdi>{anomaly.stream}</bdi></span> {open
-        ? <span class="badge bad">open for {durationText(Date.now() - start)}</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
+        ? <span class="badge bad">open{end > start ? ` for ${durationText(end - start)}` : ""}</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
       <section class="card">
         <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationOf(anomaly)}</> : <> ({durationOf(anomaly)})</>}.</p>
         {anomaly.severity_reason && <p>Severity: {anomaly.severity_reason}.</p>}
@@ -164,7 +164,7 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
       </section>
       <Section title="What to do">
         <p><bdi>{anomaly.first_step}</bdi>{others.length > 0 && <> {countOf(others.length, "other anomaly was", "other anomalies were")} there at the same time (below): look for a common cause.</>}</p>
-        <Actions data={data} anomaly={anomaly} reload={view.reload} />
+        <Actions data={data} anomaly={anomaly} channel={leading.channel} reload={view.reload} />
         {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>Silenced until <When at={one.ends} /> by <Name text={one.author} />: <Name text={coverText(one)} />. <Link to="/alerting">Alerting</Link> can end it.</li>)}</ul>}
       </Section>
       <div class="columns">

@@ -64,7 +64,7 @@ export function PreviewSection({ streams }: { streams: string[] }): JSX.Element 
       </div>
       <div role="status">{error ? <p class="failed" role="alert">{error.title}: {error.detail}</p> : found ? <>
         <p><b>{countOf(found.changed.messages, "message")}</b>, {difference(found.now.messages, found.changed.messages)}; {countOf(found.changed.pages, "page")} among them ({difference(found.now.pages, found.changed.pages)}). {countOf(found.changed.anomalies, "anomaly", "anomalies")}, {countText(found.changed.dropped)} in no message. Nothing was sent.</p>
-        <p class="legend"><span><span class="key before" /> rules in force</span><span><span class="key after" /> with the change</span></p>
+        <p class="legend"><span><span class="key former" /> rules in force</span><span><span class="key changed" /> with the change</span></p>
         <Days now={found.now} changed={found.changed} since={found.changed.since} />
       </> : <p class="muted">Change the rules or the sensitivity. The anomalies of the last seven days are routed again, on a clock of their own; another sensitivity scores the newest recorded points again.</p>}</div>
     </div>

@@ -36,7 +36,7 @@ export function seriesAddress(stream: string, series: string, more: Record<strin
   return `/series?${new URLSearchParams({ stream, series, ...more }).toString()}`;
 }
 
-/** Detection on the recorded points of a series with other settings. */
-export function tryAddress(stream: string, series: string): string {
-  return `/try?${new URLSearchParams({ stream, series }).toString()}`;
+/** Detection on the recorded points of a series, of one channel or the first one, with other settings. */
+export function tryAddress(stream: string, series: string, channel = ""): string {
+  return `/try?${new URLSearchParams({ stream, series, ...(channel ? { channel } : {}) }).toString()}`;
 }

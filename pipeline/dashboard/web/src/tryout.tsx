@@ -58,7 +58,7 @@ function zones(chosen: string): string[] {
 export function TryPage({ query }: { query: URLSearchParams }): JSX.Element {
   const asked = query.get("stream") ?? "";
   const [file, setFile] = useState<File | null>(null);
-  const [given, setSettings] = useState<Settings>(asked ? { show: query.get("series") ?? "" } : DEFAULTS);
+  const [given, setSettings] = useState<Settings>(asked ? { show: query.get("series") ?? "", values: query.get("channel") ?? "" } : DEFAULTS);
   const [data, setData] = useState<Tried | null>(null);
   const [error, setError] = useState<RequestError | null>(null);
   const [busy, setBusy] = useState(false);
