@@ -11,6 +11,7 @@ from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.config.problems import Key, Problem
+from pipeline.config.yaml_limits import YamlTooLarge, require_few_values, require_shallow
 from pipeline.core.errors import ConfigError
 from pipeline.core.secret_text import hide_secrets
 
@@ -58,10 +59,8 @@ def parse_tree(file: Path, text: str) -> dict[Key, Any]:
     Raises:
         ConfigFileError: The text is no YAML mapping.
     """
-    yaml = YAML(typ="rt")
-    yaml.Constructor = _Constructor
     try:
-        tree = yaml.load(text)
+        tree = _load(text)
     except MarkedYAMLError as error:
         # A missing colon is detected at the next token. The position of the key is more helpful.
         beginning = error.context == "while scanning a simple key"
@@ -76,6 +75,9 @@ def parse_tree(file: Path, text: str) -> dict[Key, Any]:
         raise ConfigFileError(
             file, [Problem(0, (), f"not YAML: {hide_secrets(str(error))}", "remove what is not text")]
         ) from None
+    except (YamlTooLarge, RecursionError) as error:
+        what = str(error) if isinstance(error, YamlTooLarge) else "nested too deeply"
+        raise ConfigFileError(file, [Problem(0, (), what, "a config needs some ten levels")]) from None
     # ruamel accepts a list as a key, !!int before a word, or -_ as a number.
     except (IndexError, TypeError, ValueError) as error:
         raise ConfigFileError(
@@ -97,6 +99,15 @@ def parse_tree(file: Path, text: str) -> dict[Key, Any]:
         remedy = "begin with keys such as `streams:`; see `forewatch init`"
         kind = "a list" if isinstance(tree, list) else "a single value"
         raise ConfigFileError(file, [Problem(1, (), f"must be a mapping of keys, not {kind}", remedy)])
+    return tree
+
+
+def _load(text: str) -> Any:
+    yaml = YAML(typ="rt")
+    yaml.Constructor = _Constructor
+    require_shallow(text)
+    tree = yaml.load(text)
+    require_few_values(tree)
     return tree
 
 

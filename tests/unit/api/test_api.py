@@ -368,3 +368,27 @@ def test_a_stream_says_what_a_backfill_can_read(api, config, database, tmp_path)
         other = Config.model_validate({"database": config.database, "streams": {"plant": stream}})
         with TestClient(create_app(other, database)) as client:
             assert client.get("/champions").json()["items"][0]["backfill"] == wanted
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: " + "[" * 15_000, "levels of brackets"), (BOMB, "each alias is written out")],
+    ids=["nested", "aliases"],
+)
+def test_a_yaml_that_no_person_wrote_is_refused_before_it_costs_time(api, text, said):
+    checked = api.post("/config/check", content=text.encode()).json()
+    assert (checked["valid"], said in checked["problems"][0]["what"]) == (False, True)
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 15_000, BOMB], ids=["nested", "aliases"])
+def test_rules_that_no_person_wrote_are_refused_before_they_cost_time(config, database, text):
+    sink = {"type": "webhook", "url": "http://127.0.0.1:9/", "secret": {"env": "X"}, "allow": ["loopback"]}
+    tree = config.model_dump(mode="json", by_alias=True, exclude_unset=True) | {"endpoints": {"ops": sink}}
+    with TestClient(create_app(Config.model_validate(tree), database)) as client:
+        answer = client.post("/streams/plant/preview", json={"rules": text})
+    assert (answer.status_code, "write them plainly" in answer.text) == (422, True)
