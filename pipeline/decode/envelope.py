@@ -74,10 +74,11 @@ def _content(key: bytes | None, rest: str) -> Any:
 
 
 def _text(raw: bytes | None) -> str | None:
-    """Return bytes as text; those that are not UTF-8 are written in hexadecimal."""
+    """Return bytes as text; those that are none, such as a number, in hexadecimal."""
     if raw is None:
         return None
     try:
-        return raw.decode()
+        text = raw.decode()
     except UnicodeDecodeError:
         return raw.hex()
+    return raw.hex() if "\0" in text else text

@@ -37,6 +37,10 @@ from pipeline.decode.unwrapping import unwrap
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
+#: Longest record that is a word or a number with its unit.
+_MAX_BARE_BYTES = 64
+
+
 class BadSample(NamedTuple):
     """Sample that cannot be read: as a record of its own, and the reason."""
 
@@ -95,12 +99,12 @@ class SampleReader:
         found = Found()
         try:
             documents = list(documents_of(unwrap(value)))
-        except RefusedError as refused:
-            found.bad.append(BadSample(value, refused.reject))
-            return found
-        except _REFUSED as error:
-            found.bad.append(BadSample(value, Reject("malformed", f"{error}: {shown(value)}")))
-            return found
+        except (RefusedError, *_REFUSED) as error:
+            if not (self._bare and (text := _bare_text(value))):
+                reject = Reject("malformed", f"{error}: {shown(value)}")
+                found.bad.append(BadSample(value, getattr(error, "reject", reject)))
+                return found
+            documents = [("", text)]
         found.whole = len(documents) == 1 and not self._samples
         for text, document in documents:
             if isinstance(document, Reject):
@@ -326,6 +330,15 @@ class SampleReader:
         if np.isinf(number):
             raise RefusedError("not_finite", f"{name} is {shown(content)}")
         return number
+
+
+def _bare_text(value: bytes) -> str:
+    """Return the short text that a record is, such as ON, empty for another one."""
+    try:
+        text = value.decode().strip() if len(value) <= _MAX_BARE_BYTES else ""
+    except UnicodeDecodeError:
+        return ""
+    return "" if text[:1] in ("{", "[") else text
 
 
 def _or_none(content: Any) -> Any:

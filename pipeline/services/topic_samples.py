@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from pipeline.core.errors import InputError
 from pipeline.services.guess import Guess, number_of
+from pipeline.services.guess_labels import is_label_name
+from pipeline.services.guess_numbers import states_of
 from pipeline.services.sample_rows import Samples, samples_of_lines, samples_of_records
 from pipeline.sources.base import Records, TableRecords
 
+_WITH_UNIT = re.compile(r"[+-]?[\d.,]*\d\s*[^\d\s.,+-]{1,6}")
 #: Share of the records up to which keys may differ and name the series.
 MAX_KEYS_SHARE = 0.5
 _REGISTRY_ADVICE = (
@@ -26,8 +30,8 @@ def samples_of_topic(found: Sequence[Records | TableRecords], where: str) -> Sam
     values = [value for one in found if isinstance(one, Records) for value in one.values if value is not None]
     if not values:
         raise InputError(f"{where} has no records to look at; run init again when it has some")
-    if all(_bare_number(value) for value in values):
-        return Samples("json", [{"$value": value.decode().strip().strip('"')} for value in values])
+    if bare := _bare_values(values):
+        return Samples("json", [{"$value": text} for text in bare])
     try:
         return samples_of_records(values, where)
     except InputError:
@@ -42,15 +46,37 @@ def samples_of_topic(found: Sequence[Records | TableRecords], where: str) -> Sam
         ) from None
 
 
-def _bare_number(value: bytes) -> bool:
+def _bare_values(values: Sequence[bytes]) -> list[str]:
+    """Return records that are numbers or words of a switch, empty for others."""
     try:
-        return number_of(value.decode().strip().strip('"')) is not None
+        texts = [value.decode().strip().strip('"') for value in values]
     except UnicodeDecodeError:
-        return False
+        return []
+    numbers = all(number_of(text) is not None or _WITH_UNIT.fullmatch(text) for text in texts)
+    return texts if numbers or states_of(texts) is not None else []
 
 
 def take_keys(guess: Guess, found: Sequence[Records | TableRecords]) -> None:
-    """Let the keys of records name the series, if no field does."""
+    """Let the keys of records name the series, or a header, if no field does."""
+    _take_keys(guess, found)
+    if not guess.form.get("series"):
+        _take_header(guess, found)
+
+
+def _take_header(guess: Guess, found: Sequence[Records | TableRecords]) -> None:
+    """Let a header that all records have, named like an identifier, name the series."""
+    records = [one for part in found if isinstance(part, Records) for one in part.headers or ()]
+    count = sum(len(part) for part in found)
+    for name in dict.fromkeys(name for headers in records for name, _ in headers):
+        contents = [content for headers in records for one, content in headers if one == name]
+        distinct = len(set(contents))
+        if is_label_name(name) and len(contents) == count and distinct <= max(2, MAX_KEYS_SHARE * count):
+            guess.form["series"] = [f"$headers.{name}"]
+            guess.note("series", f"$headers.{name}", f"a header of the records: {distinct} different ones")
+            return
+
+
+def _take_keys(guess: Guess, found: Sequence[Records | TableRecords]) -> None:
     keys = [key for one in found if isinstance(one, Records) for key in one.keys]
     if guess.form.get("series") or not keys or None in keys:
         return
