@@ -66,6 +66,9 @@ SENTINELS += (9.96921e36, 9.969209968386869e36, 1e20, -1e20, 1e30, -1e30)
 LEAST_RATIO_BELOW, LEAST_RATIO_ABOVE = 2, 10
 #: First rows whose numbers tell whether a column counts the rows.
 MIN_ROWS_COUNTED = 100
+#: Most units of a field; identifiers such as 12ab have more endings.
+MAX_UNITS = 5
+_HEXADECIMAL = re.compile(r"[\da-f]{3,}")
 _THREE_DIGITS = re.compile(r"[+-]?\d{1,3}(\.\d{3})*")
 _PLACE = re.compile(r"(^|[._])(lat|lon|lng|long|latitude|longitude|coordinates\.\d|elevation|altitude)$")
 MIN_NUMBERS_SHARE = 0.5  # of the rows in which a value must be a number
@@ -99,7 +102,7 @@ def guess_number(found: Guess, name: str, values: Sequence[Any], kind: str) -> b
         _guess_missing(found, name, texts, plain, kind)
         return True
     units = Counter(unit for text in texts if (unit := _unit_of(text)))
-    if sum(units.values()) < least:
+    if sum(units.values()) < least or len(units) > MAX_UNITS or all(map(_HEXADECIMAL.fullmatch, texts)):
         return False
     bare = [text.replace(unit, "").strip() for text in texts if (unit := _unit_of(text))]
     _spelled(found, name, bare, [], MIN_NUMBERS_SHARE * len(bare))

@@ -10,6 +10,7 @@ from pipeline.config.schema import CsvFormat
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINES_BEFORE_HEADER = 100
+_MAX_LINES_OF_HEADER = 8
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -53,6 +54,10 @@ def find_header(head: bytes, form: CsvFormat | None) -> Header:
             names = _names(line, delimiter, encoding) if needed else []
             if needed and needed <= set(names):
                 return _header(lines, number, form, names, delimiter)
+            if needed and (joined := _over_lines(lines, number)):
+                names = _names(joined[number][0], delimiter, encoding)
+                if needed <= set(names):
+                    return _header(joined, number, form, names, delimiter)
     comment = form.comment.encode() if form is not None and form.comment else None
     first = next((n for n, (line, _) in enumerate(lines) if not (comment and line.startswith(comment))), 0)
     line = lines[first][0] if lines else b""
@@ -82,6 +87,20 @@ def _lines(head: bytes, start: int) -> Iterator[tuple[bytes, int]]:
         end = len(head) if newline < 0 else newline + 1
         yield head[start:end].rstrip(b"\r\n"), end
         start = end
+
+
+def _over_lines(lines: list[tuple[bytes, int]], first: int) -> list[tuple[bytes, int]]:
+    """Return the lines with one of them joined to those that end its quotes.
+
+    Empty if it has no open quote.
+    """
+    if lines[first][0].count(b'"') % 2 == 0:
+        return []
+    for end in range(first + 2, min(first + _MAX_LINES_OF_HEADER, len(lines)) + 1):
+        joined = b"\n".join(line for line, _ in lines[first:end])
+        if joined.count(b'"') % 2 == 0:
+            return [*lines[:first], (joined, lines[end - 1][1]), *lines[end:]]
+    return []
 
 
 def _after(lines: list[tuple[bytes, int]], header: int, form: CsvFormat | None) -> int:

@@ -134,6 +134,12 @@ SHAPES = {
             rows=ROWS // 10,
         ),
     ),
+    "identifiers of digits and letters (Node-RED)": Sibling(
+        "flow.jsonl",
+        lines(
+            lambda i: {"_msgid": f"{i:x}aa", "payload": value(i), "topic": "temp", "ts": str(1000 * epoch(i))}
+        ),
+    ),
     "a switch alone": Sibling(
         "pump.jsonl", lines(lambda i: {"id": "a", "t": epoch(i), "pump": i % 10 > 5}), mean=SHARE_ON
     ),
@@ -159,6 +165,9 @@ SHAPES = {
 FILES = {
     "a text over lines in each row": Sibling(
         "note.csv", table("time,note,v", lambda i: f'{iso(i)},"first\n2nd, {i}",{value(i)}')
+    ),
+    "a name over lines": Sibling(
+        "name.csv", 'Logger 5" pipe\ntime,"value\n(°C)"\n' + lines(lambda i: f"{iso(i)},{value(i)}")
     ),
     "rows above the header as wide as it": Sibling(
         "pre.csv", "Station;Halle\nSerial;1234\n\n" + table("t;v", lambda i: f"{iso(i)};{value(i)}")
