@@ -72,7 +72,7 @@ def test_the_card_reads_back_from_json_and_has_the_decision_in_words(card: Evide
     assert "errors" not in read["champion"]
     text = card.text()
     assert "Evidence for stream plant" in text
-    assert text.splitlines()[-1].startswith("Promoted: its forecast error")
+    assert text.splitlines()[-1].startswith("Better than the champion: its forecast error")
     assert "synthetic shift: detected" in text
 
 
