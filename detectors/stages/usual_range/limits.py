@@ -22,10 +22,20 @@ import numpy as np
 
 from detectors.base import State
 from detectors.jit import inlined_kernel, kernel, row_kernel
-from detectors.stages.usual_range.phase_profile import cut_to_range, half_octaves, phase_ranges, toward
+from detectors.stages.usual_range.phase_profile import (
+    MIN_VISITS,
+    bin_ranges,
+    cut_to_range,
+    half_octaves,
+    half_over_neighbours,
+    has_known_bin,
+    toward,
+)
 from detectors.stages.usual_range.quantities import (
     KINDS_OF_DAY,
+    MODEL_DAILY,
     MODEL_POOLED,
+    MODEL_WEEKLY,
     MODELS,
     Q_HIGHEST,
     Q_LOWEST,
@@ -136,9 +146,25 @@ def keep_distance(distances, entry, blocks, distance) -> None:  # type: ignore[n
 
 
 @kernel
+def _sorted_distances(distances, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the first ``n`` of at most sixteen distances in ascending order.
+
+    ``np.sort`` takes several times as long for so few, most of it for its stack.
+    """
+    kept = np.empty(n, np.int8)
+    for b in range(n):
+        distance, at = distances[b], b
+        while at > 0 and kept[at - 1] > distance:
+            kept[at] = kept[at - 1]
+            at -= 1
+        kept[at] = distance
+    return kept
+
+
+@kernel
 def _order_statistics(distances, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return centre, counted maximum, scale and widening of ``n`` kept blocks."""
-    kept = np.sort(distances[:n])
+    kept = _sorted_distances(distances, n)
     median = HALF_STEP * (np.float32(kept[n // 2]) + np.float32(kept[(n - 1) // 2]))
     high = np.float32(kept[n - ORDER[n]]) / STEPS_PER_E_FOLD
     beta = n * max(high - median, np.float32(0)) / ORDER_DISTANCE[n] + PRIOR_BLOCKS * PRIOR_BETA
@@ -219,21 +245,38 @@ def moved_factor(factors, spreads, place, side, shift):  # type: ignore[no-untyp
 @kernel
 def _mean_half_widths(profile, quantum, visits, pool, layout, reach, floor, ranges, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write the mean half width over all phases to ``out`` (J, 3), NaN for a model without a range."""
-    used = len(layout.quantity)
-    weight = np.zeros((used, MODELS), np.float32)
-    out[:] = 0
-    for cell in range(KINDS_OF_DAY * layout.bins if reach >= 0 else 1):
-        phase_ranges(profile, quantum, visits, pool, layout, cell, reach, ranges)
-        days = DAYS_OF_KIND[cell // layout.bins]
-        for j in range(used):
-            for m in range(MODELS):
-                half = np.float32(0.5) * (ranges[j, m, 1] - ranges[j, m, 0])
-                if not np.isnan(half):
-                    out[j, m] += days * max(half, floor[layout.quantity[j]])
-                    weight[j, m] += days
-    for j in range(used):
-        for m in range(MODELS):
-            out[j, m] = out[j, m] / weight[j, m] if weight[j, m] > 0 else np.float32(np.nan)
+    phased = reach >= 0 and has_known_bin(visits, layout.bins)
+    bins = np.empty((1 + KINDS_OF_DAY, layout.bins if phased else 0, 2), np.float32)
+    for j in range(len(layout.quantity)):
+        k = layout.quantity[j]
+        # The ends of a logarithm have a fixed distance.
+        fixed = half_octaves(k) if k in (Q_STILL, Q_NOISE) else np.float32(0)
+        half = np.float32(0.5) * (pool[j, 1] - pool[j, 0])
+        out[j] = np.float32(np.nan)
+        if not np.isnan(half):
+            out[j, MODEL_POOLED] = max(half if fixed == 0 else fixed, floor[k])
+        if not phased or layout.number[j, 1] < 0:
+            continue
+        bin_ranges((profile, quantum, visits), layout, j, ranges, bins)
+        out[j, MODEL_DAILY], out[j, MODEL_WEEKLY] = _means_by_phase(bins, visits, reach, fixed, floor[k])
+
+
+@kernel
+def _means_by_phase(bins, visits, reach, fixed, least):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the mean half widths of the models by phase, NaN if unknown."""
+    total = weight = weekly = weekly_weight = np.float32(0)
+    for b in range(bins.shape[1]):
+        half = half_over_neighbours(bins[0], b, reach)
+        if not np.isnan(half):
+            total += max(half if fixed == 0 else fixed, least)
+            weight += np.float32(1)
+        for kind in range(KINDS_OF_DAY):
+            half = half_over_neighbours(bins[1 + kind], b, reach)
+            if visits[kind * bins.shape[1] + b] >> 4 >= MIN_VISITS and not np.isnan(half):
+                weekly += DAYS_OF_KIND[kind] * max(half if fixed == 0 else fixed, least)
+                weekly_weight += DAYS_OF_KIND[kind]
+    none = np.float32(np.nan)
+    return total / weight if weight > 0 else none, weekly / weekly_weight if weekly_weight > 0 else none
 
 
 @kernel

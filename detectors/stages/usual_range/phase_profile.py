@@ -169,6 +169,47 @@ def _widen_by_bin(profile, quantum, visits, layout, b, kind, j, out):  # type: i
 
 
 @row_kernel
+def has_known_bin(visits, bins):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return whether one of the bins has enough visits for a range by phase."""
+    most = 0
+    for b in range(bins):
+        most = max(most, (visits[b] >> 4) + (visits[bins + b] >> 4))
+    return most >= MIN_VISITS
+
+
+@row_kernel
+def bin_ranges(kept, layout, j, buffer, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Write the ranges of quantity ``j`` by each bin alone to ``out``.
+
+    ``out`` (1 + kinds, bins, 2) has those of all days, then those of each kind of day, NaN where unknown.
+    ``kept`` are profile, quanta and visits, ``buffer`` is (J, 3, 2).
+    """
+    profile, quantum, visits = kept
+    for b in range(layout.bins):
+        for kind in range(KINDS_OF_DAY):
+            buffer[j, MODEL_DAILY] = NAN
+            buffer[j, MODEL_WEEKLY] = NAN
+            _widen_by_bin(profile, quantum, visits, layout, b, kind, j, buffer)
+            for end in range(2):
+                out[0, b, end] = buffer[j, MODEL_DAILY, end]
+                out[1 + kind, b, end] = buffer[j, MODEL_WEEKLY, end]
+
+
+@row_kernel
+def half_over_neighbours(ranges, b, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the half width over bin ``b`` and its neighbours, NaN if unknown."""
+    low = high = NAN
+    for at in range(b - reach, b + reach + 1):
+        if at < 0 or at >= len(ranges):
+            at += len(ranges) if at < 0 else -len(ranges)
+        if not low <= ranges[at, 0] and not np.isnan(ranges[at, 0]):
+            low = ranges[at, 0]
+        if not high >= ranges[at, 1] and not np.isnan(ranges[at, 1]):
+            high = ranges[at, 1]
+    return HALF * (high - low)
+
+
+@row_kernel
 def _unite(out, j, model, low, high, widening):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Widen one range in ``out`` to contain ``low`` and ``high`` with ``widening`` on each side."""
     if not out[j, model, 0] <= low - widening:

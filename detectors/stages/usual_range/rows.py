@@ -310,7 +310,7 @@ def _state_rarity(lane, layout, settings, rows, i, result):  # type: ignore[no-u
 
 @kernel
 def _end_block(lane, layout, work, every, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Close a full block: limits of sensitivity ``k``, models in use and pooled ranges."""
+    """Close a full block: the limits of sensitivity ``k``, the models in use and the pooled ranges."""
     h = lane.head
     day_rows = DAY_NS / every
     full = min(max(day_rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
