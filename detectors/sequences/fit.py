@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detectors.sequences.detector import MIN_P_VALUE, Events, NextEventDetector, conformal_limit
 from detectors.sequences.embedding_lstm import EmbeddingLSTMConfig
-from detectors.sequences.training import TrainingReport, held_out_rows, train
+from detectors.sequences.training import FOLDS, TrainingReport, held_out_rows, train
 from detectors.sequences.vocabulary import BOUNDARY, Vocabulary
 from detectors.sequences.window import initial_window, window_evidence
 
@@ -20,6 +20,10 @@ SESSION_ALARM_RATE: Final = 0.01
 EVENT_ALARM_RATE: Final = 1e-4
 #: Share of these alarms that the last events together may raise beside single ones.
 WINDOW_RATE_SHARE: Final = 0.1
+#: Held-out sessions over the limit that place it well: with n of them its rate is off by one part in √n.
+TAIL_VALUES: Final = 16
+#: Events above which the sessions that one network leaves out have to do.
+MAX_CROSS_FIT_EVENTS: Final = 100_000
 DEFAULT_SIZE: Final = (32, 64, 1)  # embedding, hidden units, layers
 
 
@@ -32,6 +36,9 @@ def fit_detector(
     seed: int = 0,
 ) -> tuple[NextEventDetector, TrainingReport]:
     """Fit vocabulary, network and limit to normal sequences.
+
+    Few sessions are left out of the fit, and few of them lie near the limit. So further networks are fitted
+    that leave out the others, and the sessions of all of them set it. (Cross-conformal: Vovk 2015.)
 
     Args:
         sequences: Codes of one session or key each, in the order of time.
@@ -46,21 +53,39 @@ def fit_detector(
     Raises:
         ValueError: there are too few sequences.
     """
-    kept_out = set(held_out_rows(len(sequences), seed).tolist())
+    made, report, largest = _fit_fold(sequences, sessions, size, seed, 0)
+    rate = alarm_rate or (SESSION_ALARM_RATE if sessions else EVENT_ALARM_RATE)
+    parts = [largest]
+    for fold in range(1, FOLDS):
+        judged = sum(part.shape[1] for part in parts)
+        if judged >= TAIL_VALUES / rate or not sessions or _tokens(sequences) > MAX_CROSS_FIT_EVENTS:
+            break
+        parts.append(_fit_fold(sequences, sessions, size, seed, fold)[2])
+    surprises, evidence = np.concatenate(parts, axis=1)
+    window_limit = conformal_limit(evidence, WINDOW_RATE_SHARE * rate)
+    return made.with_limit(conformal_limit(surprises, rate), rate, window_limit), report
+
+
+def _tokens(sequences: Sequence[Sequence[str]]) -> int:
+    return sum(map(len, sequences))
+
+
+def _fit_fold(
+    sequences: Sequence[Sequence[str]], sessions: bool, size: tuple[int, int, int], seed: int, fold: int
+) -> tuple[NextEventDetector, TrainingReport, NDArray[np.float64]]:
+    """Fit to all but one fold; return the largest surprises and evidence (2, n) of the sessions in it."""
+    kept_out = set(held_out_rows(len(sequences), seed, fold).tolist())
     counts = Counter(code for row, one in enumerate(sequences) if row not in kept_out for code in one)
     vocabulary = Vocabulary.learn(counts)
     tokens = [vocabulary.encode(one) for one in sequences]
     config = EmbeddingLSTMConfig(len(vocabulary), *size)
-    network, report = train(tokens, config, sessions=sessions, seed=seed)
+    network, report = train(tokens, config, sessions=sessions, seed=seed, fold=fold)
     tensors = {name: value.numpy().astype(np.float32) for name, value in network.state_dict().items()}
     unknown = unknown_probability(counts)
     made = NextEventDetector(
         vocabulary, tensors, limit=np.inf, temperature=report.temperature, unknown_probability=unknown
     )
-    surprises, evidence = _held_out_largest(made, [tokens[row] for row in report.held_out], sessions)
-    rate = alarm_rate or (SESSION_ALARM_RATE if sessions else EVENT_ALARM_RATE)
-    window_limit = conformal_limit(evidence, WINDOW_RATE_SHARE * rate)
-    return made.with_limit(conformal_limit(surprises, rate), rate, window_limit), report
+    return made, report, _held_out_largest(made, [tokens[row] for row in report.held_out], sessions)
 
 
 def unknown_probability(counts: Counter[str]) -> float:
@@ -75,8 +100,8 @@ def unknown_probability(counts: Counter[str]) -> float:
 
 def _held_out_largest(
     detector: NextEventDetector, sequences: Sequence[NDArray[np.int32]], sessions: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the largest surprise and evidence of the window of each session.
+) -> NDArray[np.float64]:
+    """Return the largest surprise and evidence of the window of each session (2, n).
 
     Without sessions, return those of each event.
     """
@@ -87,8 +112,8 @@ def _held_out_largest(
     evidence = window_evidence(initial_window(len(ends)), slot, events.token, found)
     surprise = -np.log10(np.clip(found.p_value, MIN_P_VALUE, 1.0)).astype(np.float32).astype(np.float64)
     if not sessions:
-        return surprise, evidence
+        return np.stack([surprise, evidence])
     largest = np.zeros((2, len(ends)))
     for row, values in enumerate((surprise, evidence)):
         np.maximum.at(largest[row], slot, values)
-    return largest[0], largest[1]
+    return largest

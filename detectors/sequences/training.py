@@ -21,6 +21,7 @@ BATCH_SEQUENCES = 64
 LEARNING_RATE = 3e-3
 MAX_GRADIENT_NORM = 1.0
 HELD_OUT_SHARE = 0.2
+FOLDS = 5  # whole parts of that share
 MIN_SEQUENCES = 20
 MAX_EPOCHS = 60
 PATIENCE_EPOCHS = 6
@@ -49,6 +50,7 @@ def train(
     *,
     sessions: bool = True,
     seed: int = 0,
+    fold: int = 0,
     max_epochs: int = MAX_EPOCHS,
 ) -> tuple[EmbeddingLSTM, TrainingReport]:
     """Fit a network to sequences of tokens.
@@ -58,6 +60,7 @@ def train(
         config: Shape of the network.
         sessions: Sequences are whole sessions: their end is learned like an event.
         seed: Seed of the weights, of the held-out part and of the batches.
+        fold: Part that is left out of the fit.
         max_epochs: Most passes; training ends sooner if the held-out error stops falling.
 
     Returns:
@@ -68,7 +71,7 @@ def train(
     """
     if len(sequences) < MIN_SEQUENCES:
         raise ValueError(f"training needs at least {MIN_SEQUENCES} sequences, there are {len(sequences)}")
-    held_out = held_out_rows(len(sequences), seed)
+    held_out = held_out_rows(len(sequences), seed, fold)
     fit = [frame(one, sessions) for row, one in enumerate(sequences) if row not in set(held_out.tolist())]
     judge = [frame(sequences[row], sessions) for row in held_out]
     torch.manual_seed(seed)
@@ -89,9 +92,13 @@ def train(
     return network, TrainingReport(best, temperature, epochs, tuple(int(i) for i in held_out))
 
 
-def held_out_rows(n: int, seed: int) -> NDArray[np.int64]:
-    """Return the rows of ``n`` sequences that are left out of the fit."""
-    return np.random.default_rng(seed).permutation(n)[: max(1, round(HELD_OUT_SHARE * n))]
+def held_out_rows(n: int, seed: int, fold: int = 0) -> NDArray[np.int64]:
+    """Return the rows of ``n`` sequences that are left out of the fit.
+
+    The rows of the ``FOLDS`` folds are disjoint.
+    """
+    size = max(1, round(HELD_OUT_SHARE * n))
+    return np.random.default_rng(seed).permutation(n)[fold * size : (fold + 1) * size]
 
 
 def frame(tokens: Tokens, sessions: bool) -> Tokens:
