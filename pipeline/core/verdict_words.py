@@ -33,7 +33,7 @@ CAUSE_TEXTS = {
     "unexpected_event": "unexpected event: it is improbable after the events before it",
     "missing_event": "missing event: the session ended where another event was expected",
     "new_event": "new event: the model has never seen this code",
-    "unusual_sequence": "unusual sequence: too many of the last events were a little improbable",
+    "unusual_sequence": "unusual sequence: many of the last events were each a little unusual",
 }
 
 #: Causes whose usual range can be drawn beside the values: a range of values, not of changes or runs.
