@@ -73,7 +73,10 @@ def _tokens(sequences: Sequence[Sequence[str]]) -> int:
 def _fit_fold(
     sequences: Sequence[Sequence[str]], sessions: bool, size: tuple[int, int, int], seed: int, fold: int
 ) -> tuple[NextEventDetector, TrainingReport, NDArray[np.float64]]:
-    """Fit to all but one fold; return the largest surprises and evidence (2, n) of the sessions in it."""
+    """Fit to all but one fold; return the largest values of its sessions.
+
+    They are those of ``_held_out_largest``.
+    """
     kept_out = set(held_out_rows(len(sequences), seed, fold).tolist())
     counts = Counter(code for row, one in enumerate(sequences) if row not in kept_out for code in one)
     vocabulary = Vocabulary.learn(counts)

@@ -44,7 +44,10 @@ def event_statement(
         return f"{came} and was never seen before{rest}"
     said = f"{came}, as it does {frequency_text(probability)}{rest}"
     if cause == "unusual_sequence":
-        return f"many of the last events are each a little unusual, and so many together are rare; the last: {said}"
+        return (
+            "many of the last events are each a little unusual, and so many together are rare; "
+            f"the last: {said}"
+        )
     return said
 
 
