@@ -139,6 +139,6 @@ def test_a_state_of_before_goes_on_and_a_model_of_before_has_no_rule(
 def test_the_sentence() -> None:
     said = event_statement("unusual_sequence", "c", 0.11, ["a", "b"], [("d", 0.8)])
     assert said == (
-        "many of the last events are each a little unusual, and so many together are rare; the last: “c” came "
-        "after “a”, “b”, as it does in 11 % of cases; usual here: “d” (80 % of cases)"
+        "many of the last events are each a little unusual, and so many together are rare; the last: "
+        "“c” came after “a”, “b”, as it does in 11 % of cases; usual here: “d” (80 % of cases)"
     )
