@@ -190,8 +190,8 @@ def _set_grid(lane, layout, logarithmic, work, anchor):  # type: ignore[no-untyp
         m = MODEL_DAILY if not np.isnan(work.ranges[j, MODEL_DAILY, 0]) else MODEL_POOLED
         high = work.ranges[j, m, 1] + anchor
         place = np.float32(0.5) * (work.ranges[j, m, 0] + work.ranges[j, m, 1]) + anchor
-        if np.isnan(place):
-            continue
+        if np.isnan(place):  # no range yet, or a price, whose values have none
+            place = h[COL_LEVEL] + anchor
         slope = 1.0
         if logarithmic:
             place = abs(place) if logarithmic == 1 else place
