@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
 from detectors.composite.assembly import DecisionParts, SlotScores, assemble_verdicts
-from detectors.composite.former_states import convert_wider_arrays
+from detectors.composite.former_states import Conversion, convert_wider_arrays
 from detectors.composite.hidden_sources import HiddenSource, NetworkSource, SharedLstmSource
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import LstmForecast
@@ -59,7 +59,6 @@ from detectors.thresholds.event_gate import EventGate
 
 STATE_VERSION, FORMER_STATE_VERSION = "6", "5"
 BAND_TRACK = ("surplus", 0.99)  # (track, quantile): the tail that the expected band is read from
-LEVELS_OF_EVIDENCE = "usual.own"
 CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
 # State arrays with one row per series. All others have one row per series and channel.
 PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.", "relation.", "decision.")
@@ -174,14 +173,15 @@ class CompositeDetector:
         """
         form, _, network = version.partition(NETWORK_MARK)
         number, _, digest = form.partition("-")
-        continued = self._continued_prefixes(f"{STATE_VERSION}-{digest}")
-        if continued is None or number not in (STATE_VERSION, FORMER_STATE_VERSION):
+        former = self._former_forms().get(f"{STATE_VERSION}-{digest}")
+        if former is None or number not in (STATE_VERSION, FORMER_STATE_VERSION):
             return None
+        continued, conversions = former
         if number == FORMER_STATE_VERSION:
             rows = convert_wider_arrays(rows, self.seasonality.recent > 0)
         state = self.initial(len(rows["scale.moments"]))
-        if self._has_former_levels(f"{STATE_VERSION}-{digest}"):
-            rows = rows | {LEVELS_OF_EVIDENCE: state[LEVELS_OF_EVIDENCE]}
+        for convert in conversions:
+            rows = convert(rows, state)
         for prefix in continued:
             if prefix == "hidden." and network != self.network_form:
                 continue
@@ -193,29 +193,22 @@ class CompositeDetector:
     def starts_usual_ranges(self, version: str) -> bool:
         """Return True if ``version`` is that of the decision ``surprise``, which has none."""
         _, _, digest = version.partition(NETWORK_MARK)[0].partition("-")
-        return self._continued_prefixes(f"{STATE_VERSION}-{digest}") == PREFIXES_OF_BOTH_DECISIONS
+        former = self._former_forms().get(f"{STATE_VERSION}-{digest}")
+        return former is not None and former[0] == PREFIXES_OF_BOTH_DECISIONS
 
-    def _continued_prefixes(self, form: str) -> tuple[str, ...] | None:
-        """Return the prefixes of the state arrays that continue; None: unknown form."""
-        ranges = self.usual_range
-        if form == self.state_version.partition(NETWORK_MARK)[0] or (
-            ranges is not None and form == self._decision_form(self._tier, (ranges.former_shape,))
-        ):
-            return tuple(sorted({name.partition(".")[0] + "." for name in self.initial(0)}))
-        if ranges is None:
-            return None
-        former = former_ranking_tier(self.spec.tier)
-        if form in (self._decision_form(former, (one,)) for one in (ranges.shape, ranges.former_shape)):
-            return PREFIXES_OF_USUAL_RANGES
-        return PREFIXES_OF_BOTH_DECISIONS if form == self._decision_form(TIERS[self.spec.tier], ()) else None
-
-    def _has_former_levels(self, form: str) -> bool:
-        """Return whether the levels of evidence in a state of this form start anew."""
-        ranges = self.usual_range
-        if ranges is None or ranges.shape == ranges.former_shape:
-            return False
-        tiers = (self._tier, former_ranking_tier(self.spec.tier))
-        return form in (self._decision_form(one, (ranges.former_shape,)) for one in tiers)
+    def _former_forms(self) -> dict[str, tuple[tuple[str, ...], tuple[Conversion, ...]]]:
+        """Return known forms of states: the prefixes of arrays that continue, and conversions."""
+        every = tuple(sorted({name.partition(".")[0] + "." for name in self.initial(0)}))
+        if self.usual_range is None:
+            return {self._decision_form(self._tier, ()): (every, ())}
+        forms: dict[str, tuple[tuple[str, ...], tuple[Conversion, ...]]] = {
+            self._decision_form(TIERS[self.spec.tier], ()): (PREFIXES_OF_BOTH_DECISIONS, ())
+        }
+        former_tier = former_ranking_tier(self.spec.tier)
+        for tier, prefixes in ((former_tier, PREFIXES_OF_USUAL_RANGES), (self._tier, every)):
+            for shape, conversions in self.usual_range.former_shapes.items():
+                forms[self._decision_form(tier, (shape,))] = (prefixes, conversions)
+        return forms
 
     def initial(self, n: int) -> State:
         channels = len(self.spec.channels)

@@ -1,4 +1,4 @@
-"""Conversion of stored states of version 5 to the narrower arrays of version 6."""
+"""Conversion of stored states of former forms."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from detectors.base import State
 from detectors.forecasters.ar_expert import AR_REGRESSORS
 from detectors.forecasters.hidden_state import pack_states
 from detectors.stages.tail_calibration import HALVING_ROWS, MIDDLES_ORIGIN
+from detectors.stages.usual_range.residual_tail import EVENT_SIZE, STEPS_PER_OCTAVE
 
 Array = NDArray[Any]
+#: Changes rows of a stored state, given those of an empty one.
+Conversion = Callable[[State, State], State]
+LEVELS_OF_EVIDENCE, EVENTS = "usual.own", "usual.events"
+FORMER_STEPS_PER_OCTAVE = 2
 FORMER_MASS, FORMER_ZEROS, FORMER_LOWEST, FORMER_QUARANTINED = range(4)  # of "calibration.head"
 FORMER_LAST = 3  # of "ladder.gauss"
 HEAD, COUNTS, STEADY_STATE = "calibration.head", "calibration.counts", "settled."
@@ -40,6 +45,19 @@ def convert_wider_arrays(rows: State, has_cycle: bool) -> State:
     if not has_cycle:
         state["rhythm.peak"] = rows["rhythm.peak"][..., :1, :, :].copy()
     return state
+
+
+def reset_levels_of_evidence(rows: State, empty: State) -> State:
+    """Return the state with empty levels of evidence."""
+    return rows | {LEVELS_OF_EVIDENCE: empty[LEVELS_OF_EVIDENCE]}
+
+
+def refine_event_sizes(rows: State, _: State) -> State:
+    """Return the state with the sizes of large residuals in today's finer steps."""
+    events = rows[EVENTS].copy()
+    sizes = events[..., EVENT_SIZE].astype(np.int64) * (int(STEPS_PER_OCTAVE) // FORMER_STEPS_PER_OCTAVE)
+    events[..., EVENT_SIZE] = (sizes + 128) % 256 - 128
+    return rows | {EVENTS: events}
 
 
 def _calibration(counts: Array, head: Array, keeps_quarantine: bool) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, of_channel, over_channels
+from detectors.composite.former_states import Conversion, refine_event_sizes, reset_levels_of_evidence
 from detectors.composite.presets import Preset
 from detectors.composite.stated_ranges import MAX_FLOAT32, Numbers, Statements, lead_channels, state_channels
 from detectors.jit import kernel
@@ -33,8 +34,9 @@ CONFIRMED_ROWS = 5
 ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
 
 
-#: In the form of a state whose levels of evidence count relations by a map that was learned on them.
-RELATION_IN_MAP = "relation in map"
+#: In the form of a state whose levels of evidence count relations by a map that was learned on them, and of
+#: one whose large residuals have sizes in eighths of an octave.
+RELATION_IN_MAP, FINE_SIZES = "relation in map", "fine sizes"
 
 
 class UsualRangeDecision:
@@ -49,10 +51,17 @@ class UsualRangeDecision:
         self.stage = UsualRange(spec, sizes)
         self.prices = price_channels(spec.channels) if spec.preset == "stock" else np.zeros(1, np.bool_)
         self.limits = np.array([(one.low, one.high) for one in spec.limits]).reshape(-1, 2)
-        #: Values that decide names and shapes of the state arrays, before the map had the relation and now.
-        self.former_shape: tuple[Any, ...] = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins)
-        self.former_shape += (spec.preset == "stock",)
-        self.shape = self.former_shape + ((RELATION_IN_MAP,) if self.stage.relation else ())
+        first: tuple[Any, ...] = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins)
+        first += (spec.preset == "stock",)
+        second = first + ((RELATION_IN_MAP,) if self.stage.relation else ())
+        #: Values that decide names, shapes and meaning of the state arrays.
+        self.shape = second + ((FINE_SIZES,) if self.stage.judges_residual else ())
+        #: Those of former states, and the conversions that these need.
+        self.former_shapes: dict[tuple[Any, ...], tuple[Conversion, ...]] = {self.shape: ()}
+        self.former_shapes.setdefault(second, (refine_event_sizes,))
+        resets = (reset_levels_of_evidence,) if self.stage.relation else ()
+        refines = (refine_event_sizes,) if self.stage.judges_residual else ()
+        self.former_shapes.setdefault(first, resets + refines)
 
     def initial_series(self, n: int) -> State:
         """Return the empty state of ``n`` series."""

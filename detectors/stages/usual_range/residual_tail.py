@@ -48,6 +48,8 @@ PHASES = 120  # of a day: twelve minutes each
 WINDOW, DOUBTFUL_WINDOW = 5, 10
 MATCH_SHARE = np.float32(0.5)  # of a residual: as large
 MIN_EARLIER_DAYS = 2  # with today they are three
+#: Events of about one size, and their share of those on their side, that make this size usual at any time.
+MIN_EVENTS_ALIKE, ALIKE_SHARE, ALIKE_STEPS = 4, np.float32(0.75), 1
 #: So many rows after the last large residual it is settled whether the forecast is back where it was before
 #: the first one, within ``BACK_SHARE`` of its size.
 SETTLED_ROWS, BACK_SHARE = 32.0, np.float32(0.5)
@@ -55,7 +57,8 @@ SETTLED_ROWS, BACK_SHARE = 32.0, np.float32(0.5)
 MAX_STAYED_SHARE, MEMORY_OF_EVENTS = np.float32(0.4), np.float32(16)
 #: Means above which a Poisson number reaches 2, 3, 4, 5 and 6 in one of twenty cases.
 CHANCE_MEANS = (0.36, 0.82, 1.37, 1.97, 2.61)
-STEPS_PER_OCTAVE, MAX_OCTAVES = np.float32(2), np.float32(63)  # of a kept size
+#: Of a kept size, which is counted modulo 256 steps: sizes of a series are within 16 octaves of each other.
+STEPS_PER_OCTAVE = np.float32(8)
 DAY_NS = 86_400_000_000_000
 MIN_SIZE = np.float32(1e-30)
 (TAIL_ROWS, TAIL_LOWEST, TAIL_SINCE, TAIL_EXTREMES, TAIL_CLUSTERED, TAIL_LIMIT, TAIL_GATE, TAIL_EXCEEDED) = (
@@ -67,7 +70,9 @@ TAIL_EVENTS, TAIL_EVENT_SINCE = 8, 9
 TAIL_STAYED, TAIL_BASE, TAIL_MOVE = 10, 11, 12
 #: Kinds of the last move: not settled yet; settled at a new level; the return from one, not settled yet.
 BEGUN, STAYED, RETURN = range(3)
-KIND_STEP = 32
+KIND_STEP, KINDS = 32, 4
+#: Added to the events of a series that leaves its range as it does on other days at this time.
+HABITUAL = KIND_STEP * KINDS
 TEN = np.float32(10)
 
 
@@ -183,9 +188,14 @@ def learn_residual(counts, head, size, decades, grid) -> None:  # type: ignore[n
 
 @row_kernel
 def _size_step(size):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the rounded logarithm of a size, within an int8."""
-    octaves = min(max(log2(max(size, MIN_SIZE)), -MAX_OCTAVES), MAX_OCTAVES)
-    return np.int8(np.rint(octaves * STEPS_PER_OCTAVE))
+    """Return the rounded logarithm of a size, modulo 256."""
+    return _wrapped(int(np.rint(log2(max(size, MIN_SIZE)) * STEPS_PER_OCTAVE)))
+
+
+@row_kernel
+def _wrapped(steps):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return steps modulo 256 as a number from −128 to 127."""
+    return ((int(steps) + 128) & 255) - 128
 
 
 @row_kernel
@@ -197,12 +207,13 @@ def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untype
         for back in range(1, min(seen, 2) + 1):  # the newest event of each side
             at = (seen - back) % EVENTS
             if (events[at, EVENT_DAY] >= DAYS_KEPT) == (coded_day >= DAYS_KEPT) and not lasts:
-                events[at, EVENT_SIZE] = max(events[at, EVENT_SIZE], step)
+                if _wrapped(step - int(events[at, EVENT_SIZE])) > 0:
+                    events[at, EVENT_SIZE] = step
                 lasts = True
     if not lasts:
         at = seen % EVENTS
         events[at, EVENT_DAY], events[at, EVENT_PHASE], events[at, EVENT_SIZE] = coded_day, phase, step
-        kind = head[TAIL_EVENTS] - seen
+        kind = int(head[TAIL_EVENTS]) - seen
         head[TAIL_EVENTS] = kind + (seen + 1 if seen < EVENTS else at + 1 + EVENTS)
     head[TAIL_EVENT_SINCE] = 0
 
@@ -214,12 +225,25 @@ def _events_seen(head):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @row_kernel
 def _kind_of_move(head):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    return int(head[TAIL_EVENTS]) // KIND_STEP
+    return int(head[TAIL_EVENTS]) // KIND_STEP % KINDS
+
+
+@row_kernel
+def is_habitual(head):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Say whether the series left its range as it does on other days at this time."""
+    return int(head[TAIL_EVENTS]) >= HABITUAL
+
+
+@row_kernel
+def set_habitual(head, habitual) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Begin or end a time in which leaving the range is usual."""
+    head[TAIL_EVENTS] = int(head[TAIL_EVENTS]) % HABITUAL + (HABITUAL if habitual else 0)
 
 
 @row_kernel
 def _set_move(head, kind, base, move):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    head[TAIL_EVENTS] = KIND_STEP * kind + _events_seen(head)
+    habitual = HABITUAL if is_habitual(head) else 0
+    head[TAIL_EVENTS] = KIND_STEP * kind + _events_seen(head) + habitual
     head[TAIL_BASE], head[TAIL_MOVE] = base, move
 
 
@@ -279,7 +303,7 @@ def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-
     least = _size_step(size * MATCH_SHARE)
     days = weeks = as_large = 0  # bits: days on which one came
     for n in range(min(seen, EVENTS)):
-        if events[n, EVENT_SIZE] < least or (events[n, EVENT_DAY] >= DAYS_KEPT) != up:
+        if _wrapped(int(events[n, EVENT_SIZE]) - least) < 0 or (events[n, EVENT_DAY] >= DAYS_KEPT) != up:
             continue
         since = (day - int(events[n, EVENT_DAY])) % DAYS_KEPT
         as_large += 1 if 0 < since <= 7 else 0
@@ -299,6 +323,30 @@ def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-
     for mean in CHANCE_MEANS:
         wanted += 1 if by_chance > mean else 0
     return _bits(days) >= wanted
+
+
+@row_kernel
+def has_common_size(events, seen, size, up):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Say whether most kept events on this side are as large as this one, within an octave.
+
+    A tank that is filled, memory that is given back or a machine that changes its load has events of one size
+    at any time of day. The sizes of disturbances differ. Events that come at one time of day are a job, which
+    is not usual at another time.
+    """
+    step = _size_step(size)
+    same = alike = together = 0
+    first = -1  # phase of one of them
+    for n in range(min(seen, EVENTS)):
+        if (events[n, EVENT_DAY] >= DAYS_KEPT) != up:
+            continue
+        same += 1
+        if abs(_wrapped(int(events[n, EVENT_SIZE]) - step)) <= ALIKE_STEPS:
+            alike += 1
+            first = int(events[n, EVENT_PHASE]) if first < 0 else first
+            off = abs(int(events[n, EVENT_PHASE]) - first)
+            together += 1 if min(off, PHASES - off) <= 2 * WINDOW else 0
+    at_any_time = 2 * together <= alike
+    return alike >= MIN_EVENTS_ALIKE and alike >= ALIKE_SHARE * same and at_any_time
 
 
 @row_kernel
@@ -332,17 +380,19 @@ def residual_ratio(events, head, residual, expected, local, doubtful):  # type: 
         day = local // DAY_NS
         phase = int((local - day * DAY_NS) * PHASES // DAY_NS)
         day, up = int(day % DAYS_KEPT), residual > 0
-        if head[TAIL_ROWS] >= MIN_ROWS_BEFORE_LIMIT:
-            if size > limit and head[TAIL_SINCE] > CLUSTER_ROWS:
-                head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS
-            often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE or head[TAIL_STAYED] > MAX_STAYED_SHARE
-            window = DOUBTFUL_WINDOW if doubtful else WINDOW
-            usual = often or _ends_move(head, residual, expected)
-            seen, place = _events_seen(head), (up, phase, day)
-            for reach in (window, 2 * window):
-                usual = usual or is_recurrent(events, seen, size, place, reach)
-            if not usual:
-                ratio = size / limit
+        judged = head[TAIL_ROWS] >= MIN_ROWS_BEFORE_LIMIT
+        if judged and size > limit and head[TAIL_SINCE] > CLUSTER_ROWS:
+            head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS
+        often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE or head[TAIL_STAYED] > MAX_STAYED_SHARE
+        seen, window = _events_seen(head), DOUBTFUL_WINDOW if doubtful else WINDOW
+        recurs = is_recurrent(events, seen, size, (up, phase, day), window)
+        recurs = recurs or is_recurrent(events, seen, size, (up, phase, day), 2 * window)
+        usual = recurs or often or has_common_size(events, seen, size, up)
+        usual = usual or _ends_move(head, residual, expected)
+        if size > limit and (recurs or not usual):
+            set_habitual(head, recurs)
+        if judged and not usual:
+            ratio = size / limit
         if size > limit and (head[TAIL_MOVE] == 0 or _kind_of_move(head) == STAYED):
             kind = RETURN if _ends_move(head, residual, expected) else BEGUN
             _set_move(head, kind, np.float32(expected), np.float32(residual))

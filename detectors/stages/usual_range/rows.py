@@ -212,6 +212,11 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
     found.level[i], found.step[i] = now[Q_LEVEL], now[Q_STEP]
     fewest, shift, usual_low, usual_high = fewest_blocks(lane, layout), rows.shift[i], NAN, NAN
+    judged = len(lane.tail) > 0 and enabled[Q_FORECAST] and not np.isnan(rows.residual[i])
+    of_residual, moved_limit = np.float32(0), np.float32(1)
+    if judged:
+        of_residual, moved_limit = _judge_residual(lane, settings, rows, every, base, i)
+    habitual = len(lane.tail) > 0 and tail.is_habitual(lane.tail_head)
     for j in range(len(layout.quantity)):
         k = layout.quantity[j]
         value = now[k]
@@ -248,11 +253,12 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
                 lane, lane.pool[j], work.floor[k], every
             )
             inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
+            outside = bool(outside or (ratio > 1 and not inside))
+            inside |= habitual and k != Q_STILL
             ratio = min(ratio, np.float32(1)) if inside else ratio
             if not inside:
                 known = own_tail.evidence_of(settings.evidence, k, ratio)
                 evidence = max(evidence, known)
-        outside = bool(outside or ratio > 1)
         if k in (Q_VALUE, Q_LEVEL):
             found.own[i] = max(found.own[i], ratio)
         if shift != 0 and ratio > 0:
@@ -267,8 +273,10 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             found.observed[i], found.low[i], found.high[i] = value, least, most
             weekend = m == MODEL_WEEKLY and h[COL_CELL] >= layout.bins
             found.basis[i], told = m + 1 + int(weekend), known
-    if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
-        ratio, moved = _judge_residual(lane, settings, rows, every, base, i)
+    if habitual and not outside and lane.tail_head[tail.TAIL_EVENT_SINCE] > LEVEL_ROWS:
+        tail.set_habitual(lane.tail_head, False)
+    if judged:
+        ratio, moved = of_residual, moved_limit
         expected = rows.v[i] - rows.residual[i]
         if expected < usual_low or expected > usual_high:
             # The forecast is unusual, not the value: it follows a fault that is over, or repeats one.
