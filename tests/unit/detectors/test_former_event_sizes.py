@@ -27,7 +27,8 @@ def test_sizes_of_events_become_finer_and_the_series_goes_on():
     state = detector.convert_state(version, stored)
     assert state is not None
     before, after = (one["usual.events"][0, 0].astype(int) for one in (stored, state))
-    assert len(np.unique(before[:, EVENT_SIZE])) > 1 and len(before) == EVENTS
+    assert len(np.unique(before[:, EVENT_SIZE])) > 1
+    assert len(before) == EVENTS
     np.testing.assert_array_equal(after[:, EVENT_SIZE], before[:, EVENT_SIZE] * 4)
     np.testing.assert_array_equal(after[:, :EVENT_SIZE], before[:, :EVENT_SIZE])
     for name in set(state) - {"usual.events"}:
@@ -37,4 +38,5 @@ def test_sizes_of_events_become_finer_and_the_series_goes_on():
     rest = tank_points(values)
     rest = Points(*(getattr(rest, field.name)[ROWS:] for field in fields(Points)))
     flags = contract.run_batches(detector, rest, state=state).flag
-    assert flags[500] and flags.sum() < 5
+    assert flags[500]
+    assert flags.sum() < 5

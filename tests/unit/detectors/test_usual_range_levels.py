@@ -70,7 +70,8 @@ def test_a_weekly_job_is_usual_in_the_fourth_week(weekday):
     job = (day % 7 == weekday) & (hour >= 3) & (hour < 4)
     values[job] += 400
     weeks = np.flatnonzero(flags_of(values) & (day >= 7)) // (7 * ROWS_PER_DAY)
-    assert set(weeks) <= {1, 2} and 1 in weeks
+    assert set(weeks) <= {1, 2}
+    assert 1 in weeks
 
 
 def test_a_job_on_another_day_is_an_alarm():
@@ -82,7 +83,8 @@ def test_a_job_on_another_day_is_an_alarm():
     other = (day == 52) & (hour >= 3) & (hour < 4)  # a Thursday
     values[other] += 400
     flags = flags_of(values)
-    assert flags[other].any() and flags[~other & (day >= 22)].sum() == 0
+    assert flags[other].any()
+    assert flags[~other & (day >= 22)].sum() == 0
 
 
 def test_sizes_are_compared_modulo_their_steps():
