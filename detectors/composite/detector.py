@@ -197,7 +197,7 @@ class CompositeDetector:
         return former is not None and former[0] == PREFIXES_OF_BOTH_DECISIONS
 
     def _former_forms(self) -> dict[str, tuple[tuple[str, ...], tuple[Conversion, ...]]]:
-        """Return known forms of states: the prefixes of arrays that continue, and conversions."""
+        """Return, by form of a state, the prefixes that continue, and conversions."""
         every = tuple(sorted({name.partition(".")[0] + "." for name in self.initial(0)}))
         if self.usual_range is None:
             return {self._decision_form(self._tier, ()): (every, ())}

@@ -12,7 +12,7 @@ from detectors.base import State
 from detectors.forecasters.ar_expert import AR_REGRESSORS
 from detectors.forecasters.hidden_state import pack_states
 from detectors.stages.tail_calibration import HALVING_ROWS, MIDDLES_ORIGIN
-from detectors.stages.usual_range.residual_tail import EVENT_SIZE, STEPS_PER_OCTAVE
+from detectors.stages.usual_range.residual_events import EVENT_SIZE, STEPS_PER_OCTAVE
 
 Array = NDArray[Any]
 #: Changes rows of a stored state, given those of an empty one.

@@ -13,9 +13,10 @@ extremes within ``CLUSTER_ROWS`` of another rises from ``SINGLE_SHARE`` to ``CLU
 A residual beyond the limit is unusual unless the series is where it was before its last move (the end of an
 event is no event of its own), the value is usual and its forecast is not (it follows a fault that is over, or
 repeats one of a period ago), or it recurs at its time of day, see ``is_recurrent``. A burst at
-a random time of day is unusual, however often one comes: the limit answers for its share of the rows. In a
-series that mostly stays at the new level after a large residual, such as a machine with load modes, residuals
-are no alarms: level and step of the value judge its moves.
+a random time of day is unusual, however often one comes, unless its size is common (``has_common_size``):
+the limit answers for its share of the rows. In a series that mostly stays at the new level after a large
+residual, such as a machine with load modes, residuals are no alarms: level and step of the value judge its
+moves.
 """
 
 from __future__ import annotations
@@ -25,6 +26,21 @@ import numpy as np
 from detectors.base import State
 from detectors.jit import log2, log10, row_kernel
 from detectors.stages.usual_range.lane import MINUTE_NS, SECOND_NS
+from detectors.stages.usual_range.residual_events import (
+    DAYS_KEPT,
+    DOUBTFUL_WINDOW,
+    EVENT_DAY,
+    EVENT_PHASE,
+    EVENT_SIZE,
+    EVENTS,
+    MIN_SIZE,
+    PHASES,
+    WINDOW,
+    has_common_size,
+    is_recurrent,
+    size_step,
+    wrapped,
+)
 
 BINS, BINS_PER_OCTAVE = 40, 4
 HALVING_ROWS = 40_000  # counts are halved at this many rows
@@ -39,28 +55,13 @@ MAX_SHAPE = np.float32(0.6)
 MIN_NONZERO_SHARE = np.float32(0.05)  # of the rows: below it the quantiles are those of nothing
 #: A limit that is left by more than one in 500 rows is not one that marks anomalies.
 MAX_EXCEEDED_SHARE, EXCEEDED_MEMORY_ROWS = np.float32(1 / 500), np.float32(4_000)
-#: Events: residuals of at least ``KEPT_SHARE`` of the limit, 16 rows apart; the newest are kept.
-EVENTS, KEPT_SHARE = 14, np.float32(0.6)
-EVENT_DAY, EVENT_PHASE, EVENT_SIZE = range(3)
-DAYS_KEPT = 63  # days are counted modulo this number, a multiple of a week; up adds it once more
-PHASES = 120  # of a day: twelve minutes each
-#: Phases: an hour, and two where the clock may have changed. Twice as far is tried, too.
-WINDOW, DOUBTFUL_WINDOW = 5, 10
-MATCH_SHARE = np.float32(0.5)  # of a residual: as large
-MIN_EARLIER_DAYS = 2  # with today they are three
-#: Events of about one size, and their share of those on their side, that make this size usual at any time.
-MIN_EVENTS_ALIKE, ALIKE_SHARE, ALIKE_STEPS = 4, np.float32(0.75), 1
+KEPT_SHARE = np.float32(0.6)  # of the limit: a residual as large is kept as an event
 #: So many rows after the last large residual it is settled whether the forecast is back where it was before
 #: the first one, within ``BACK_SHARE`` of its size.
 SETTLED_ROWS, BACK_SHARE = 32.0, np.float32(0.5)
 #: A series that stays at the new level after more than this share of its last events moves between levels.
 MAX_STAYED_SHARE, MEMORY_OF_EVENTS = np.float32(0.4), np.float32(16)
-#: Means above which a Poisson number reaches 2, 3, 4, 5 and 6 in one of twenty cases.
-CHANCE_MEANS = (0.36, 0.82, 1.37, 1.97, 2.61)
-#: Of a kept size, which is counted modulo 256 steps: sizes of a series are within 16 octaves of each other.
-STEPS_PER_OCTAVE = np.float32(8)
 DAY_NS = 86_400_000_000_000
-MIN_SIZE = np.float32(1e-30)
 (TAIL_ROWS, TAIL_LOWEST, TAIL_SINCE, TAIL_EXTREMES, TAIL_CLUSTERED, TAIL_LIMIT, TAIL_GATE, TAIL_EXCEEDED) = (
     range(8)
 )
@@ -187,27 +188,15 @@ def learn_residual(counts, head, size, decades, grid) -> None:  # type: ignore[n
 
 
 @row_kernel
-def _size_step(size):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the rounded logarithm of a size, modulo 256."""
-    return _wrapped(int(np.rint(log2(max(size, MIN_SIZE)) * STEPS_PER_OCTAVE)))
-
-
-@row_kernel
-def _wrapped(steps):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return steps modulo 256 as a number from −128 to 127."""
-    return ((int(steps) + 128) & 255) - 128
-
-
-@row_kernel
 def _keep_event(events, head, size, phase, coded_day):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep a large residual: a new event, or a larger size of the one that lasts."""
-    step = _size_step(size)
+    step = size_step(size)
     seen, lasts = _events_seen(head), False
     if head[TAIL_EVENT_SINCE] <= CLUSTER_ROWS:
         for back in range(1, min(seen, 2) + 1):  # the newest event of each side
             at = (seen - back) % EVENTS
             if (events[at, EVENT_DAY] >= DAYS_KEPT) == (coded_day >= DAYS_KEPT) and not lasts:
-                if _wrapped(step - int(events[at, EVENT_SIZE])) > 0:
+                if wrapped(step - int(events[at, EVENT_SIZE])) > 0:
                     events[at, EVENT_SIZE] = step
                 lasts = True
     if not lasts:
@@ -281,81 +270,6 @@ def begin_return(head, value, residual) -> None:  # type: ignore[no-untyped-def]
     """Take the forecast of a usual value as the place from which the series has just come back."""
     if head[TAIL_LIMIT] > 0 and abs(residual) > head[TAIL_LIMIT]:
         _set_move(head, BEGUN, np.float32(value), np.float32(-residual))
-
-
-@row_kernel
-def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Say whether residuals as large came at this time of day on earlier days.
-
-    They did, if events of at least ``MATCH_SHARE`` of the size lie within ``window`` phases on so many of the
-    last seven days that this is a coincidence in one of twenty cases at most, given the number of such events
-    at any time of day, or on two of the last three days of the same weekday.
-
-    Args:
-        events: Kept events (EVENTS, 3).
-        seen: Events so far.
-        size: Size of the residual.
-        place: Whether it is above 0 (only events on the same side count), its time of day in ``PHASES``
-            parts, and its day.
-        window: Largest distance of two phases.
-    """
-    up, phase, day = place
-    least = _size_step(size * MATCH_SHARE)
-    days = weeks = as_large = 0  # bits: days on which one came
-    for n in range(min(seen, EVENTS)):
-        if _wrapped(int(events[n, EVENT_SIZE]) - least) < 0 or (events[n, EVENT_DAY] >= DAYS_KEPT) != up:
-            continue
-        since = (day - int(events[n, EVENT_DAY])) % DAYS_KEPT
-        as_large += 1 if 0 < since <= 7 else 0
-        for turn in range(-1, 2):  # a window can reach over midnight
-            off = phase - int(events[n, EVENT_PHASE]) + turn * PHASES
-            ago = (since - turn) % DAYS_KEPT
-            if abs(off) > window or ago == 0:
-                continue
-            if ago <= 7:
-                days |= 1 << ago
-            if ago % 7 == 0 and ago <= 21:
-                weeks |= 1 << (ago // 7)
-    if _bits(weeks) >= MIN_EARLIER_DAYS:
-        return True
-    by_chance = as_large * (2 * window + 1) / PHASES
-    wanted = MIN_EARLIER_DAYS
-    for mean in CHANCE_MEANS:
-        wanted += 1 if by_chance > mean else 0
-    return _bits(days) >= wanted
-
-
-@row_kernel
-def has_common_size(events, seen, size, up):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Say whether most kept events on this side are as large as this one, within an octave.
-
-    A tank that is filled, memory that is given back or a machine that changes its load has events of one size
-    at any time of day. The sizes of disturbances differ. Events that come at one time of day are a job, which
-    is not usual at another time.
-    """
-    step = _size_step(size)
-    same = alike = together = 0
-    first = -1  # phase of one of them
-    for n in range(min(seen, EVENTS)):
-        if (events[n, EVENT_DAY] >= DAYS_KEPT) != up:
-            continue
-        same += 1
-        if abs(_wrapped(int(events[n, EVENT_SIZE]) - step)) <= ALIKE_STEPS:
-            alike += 1
-            first = int(events[n, EVENT_PHASE]) if first < 0 else first
-            off = abs(int(events[n, EVENT_PHASE]) - first)
-            together += 1 if min(off, PHASES - off) <= 2 * WINDOW else 0
-    at_any_time = 2 * together <= alike
-    return alike >= MIN_EVENTS_ALIKE and alike >= ALIKE_SHARE * same and at_any_time
-
-
-@row_kernel
-def _bits(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    n = 0
-    while x:
-        n += x & 1
-        x >>= 1
-    return n
 
 
 @row_kernel

@@ -68,7 +68,7 @@ from detectors.stages.usual_range.quantities import (
     SIDE_DOWN,
     SIDE_UP,
 )
-from detectors.stages.usual_range.visits import DAY_NS, fill_floor, load_ranges, next_visit
+from detectors.stages.usual_range.visits import DAY_NS, fill_floor, load_ranges, next_visit, widen
 from detectors.stages.usual_range.young import fewest_blocks, moves_slowly
 
 #: A step over a gap of more cadences is not judged; daily bars have weekends and holidays between them.
@@ -149,15 +149,6 @@ def _measure_extremes(lane, layout, work, v):  # type: ignore[no-untyped-def]  #
 
 
 @inlined_kernel
-def _widen(ends, value):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Widen the two ends to contain ``value``."""
-    if not ends[0] <= value:
-        ends[0] = value
-    if not ends[1] >= value:
-        ends[1] = value
-
-
-@inlined_kernel
 def _keep_distances(distances, blocks, layout, j, value, floor, ranges):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep the distances of ``value`` from the middle of its ranges in the open block."""
     for m in range(MODELS):
@@ -212,9 +203,8 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
     found.level[i], found.step[i] = now[Q_LEVEL], now[Q_STEP]
     fewest, shift, usual_low, usual_high = fewest_blocks(lane, layout), rows.shift[i], NAN, NAN
-    judged = len(lane.tail) > 0 and enabled[Q_FORECAST] and not np.isnan(rows.residual[i])
-    of_residual, moved_limit = np.float32(0), np.float32(1)
-    if judged:
+    of_residual, moved_limit = NAN, np.float32(1)
+    if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
         of_residual, moved_limit = _judge_residual(lane, settings, rows, every, base, i)
     habitual = len(lane.tail) > 0 and tail.is_habitual(lane.tail_head)
     for j in range(len(layout.quantity)):
@@ -223,8 +213,8 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         if np.isnan(value) or not enabled[k]:
             continue
         if j < layout.phased:
-            _widen(lane.visit[j], value)
-        _widen(lane.block[j], value)
+            widen(lane.visit[j], value)
+        widen(lane.block[j], value)
         absence = k in (Q_HIGHEST, Q_LOWEST)
         if absence and h[COL_ROWS] < ABSENCE_MIN_DAYS * DAY_NS / every:
             continue
@@ -275,7 +265,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             found.basis[i], told = m + 1 + int(weekend), known
     if habitual and not outside and lane.tail_head[tail.TAIL_EVENT_SINCE] > LEVEL_ROWS:
         tail.set_habitual(lane.tail_head, False)
-    if judged:
+    if not np.isnan(of_residual):
         ratio, moved = of_residual, moved_limit
         expected = rows.v[i] - rows.residual[i]
         if expected < usual_low or expected > usual_high:

@@ -79,6 +79,15 @@ def load_ranges(lane, layout, work) -> None:  # type: ignore[no-untyped-def]  # 
 
 
 @inlined_kernel
+def widen(ends, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Widen the two ends to contain ``value``."""
+    if not ends[0] <= value:
+        ends[0] = value
+    if not ends[1] >= value:
+        ends[1] = value
+
+
+@inlined_kernel
 def fill_floor(lane, layout, anchor, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Fill the least half width of each quantity; return the resolution of the values."""
     h = lane.head

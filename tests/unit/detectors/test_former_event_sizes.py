@@ -1,7 +1,7 @@
 """States whose large residuals have sizes in half octaves go on with finer sizes.
 
-``golden/state_6_coarse_sizes.npz`` was written by commit 1bb14b0, the last one of that form, after 2,880 rows of
-a tank like ``filled_tank``.
+``golden/state_6_coarse_sizes.npz`` was written by commit 1bb14b0, the last one of that form, after 2,880 rows
+of a tank like ``filled_tank``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors import DetectorSpec, build, contract
 from detectors.base import Points, State
-from detectors.stages.usual_range.residual_tail import EVENT_SIZE, EVENTS
+from detectors.stages.usual_range.residual_events import EVENT_SIZE, EVENTS
 from tests.unit.detectors.test_usual_range_levels import filled_tank, tank_points
 
 STORED = np.load(Path(__file__).with_name("golden") / "state_6_coarse_sizes.npz")

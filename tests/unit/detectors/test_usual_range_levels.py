@@ -7,7 +7,7 @@ import pytest
 
 from detectors import DetectorSpec, build, contract
 from detectors.base import Points
-from detectors.stages.usual_range import residual_tail
+from detectors.stages.usual_range import residual_events
 
 EVERY_NS = 10 * contract.MINUTE_NS
 ROWS_PER_DAY = 144
@@ -88,10 +88,12 @@ def test_a_job_on_another_day_is_an_alarm():
 
 
 def test_sizes_are_compared_modulo_their_steps():
-    events = np.zeros((residual_tail.EVENTS, 3), np.int8)
-    events[:, residual_tail.EVENT_PHASE] = np.arange(residual_tail.EVENTS) * 8
+    events = np.zeros((residual_events.EVENTS, 3), np.int8)
+    events[:, residual_events.EVENT_PHASE] = np.arange(residual_events.EVENTS) * 8
     for size in (1e-12, 0.3, 7.0, 1e9):
-        events[:, residual_tail.EVENT_SIZE] = residual_tail._size_step(np.float32(size))
-        assert residual_tail.has_common_size(events, residual_tail.EVENTS, np.float32(size * 1.05), False)
-        assert not residual_tail.has_common_size(events, residual_tail.EVENTS, np.float32(size * 1.5), False)
-        assert not residual_tail.has_common_size(events, residual_tail.EVENTS, np.float32(size), True)
+        events[:, residual_events.EVENT_SIZE] = residual_events.size_step(np.float32(size))
+        assert residual_events.has_common_size(events, residual_events.EVENTS, np.float32(size * 1.05), False)
+        assert not residual_events.has_common_size(
+            events, residual_events.EVENTS, np.float32(size * 1.5), False
+        )
+        assert not residual_events.has_common_size(events, residual_events.EVENTS, np.float32(size), True)
