@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.config.schema import Config, Stream
     from pipeline.services.dataframe import detect
     from pipeline.services.event_frame import EventColumns, EventModel, fit_events
+    from pipeline.services.filled_frame import fill_gaps
     from pipeline.services.online_detector import Detector
     from pipeline.services.plotting import plot
 
@@ -45,6 +46,7 @@ __all__ = [
     "Stream",
     "__version__",
     "detect",
+    "fill_gaps",
     "fit_events",
     "load_config",
     "plot",
@@ -60,6 +62,7 @@ _LAZY = {
     "EventModel": "pipeline.services.event_frame",
     "Stream": "pipeline.config.schema",
     "detect": "pipeline.services.dataframe",
+    "fill_gaps": "pipeline.services.filled_frame",
     "fit_events": "pipeline.services.event_frame",
     "load_config": "pipeline.config.loader",
     "plot": "pipeline.services.plotting",

@@ -1,7 +1,8 @@
 """Bidirectional LSTM (Schuster & Paliwal 1997), a smoother.
 
-It estimates x_t from the points on both sides of t. It is for offline use only: filling gaps, scoring a
-finished series. ``base.require_causal`` rejects it where points arrive one by one.
+It estimates x_t from the points on both sides of t. It is for offline use only: filling gaps
+(``detectors.training.gap_filler``), smoothing a finished series. ``base.require_causal`` rejects it where
+points arrive one by one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from detectors.forecasters.base import Forecaster, ForecasterConfig, ForecasterS
 class Bidirectional(Forecaster):
     """Smoother without state between calls: a call gets a whole series.
 
-    Its output at t is an estimate of x_t from all other points (K = 1).
+    Its output at t is an estimate of x_t from all other points (K = 1). Inputs behind the first are known at
+    t without x_t, and the head sees them, too.
     """
 
     causal = False
@@ -31,7 +33,7 @@ class Bidirectional(Forecaster):
         self.past, self.future = (
             nn.LSTM(config.inputs, config.hidden, config.layers, batch_first=True) for _ in range(2)
         )
-        self.make_head(2 * config.hidden)
+        self.make_head(2 * config.hidden + config.inputs - 1)
 
     def initial(self, batch: int) -> ForecasterState:
         return (torch.zeros(batch, 0),)
@@ -43,4 +45,4 @@ class Bidirectional(Forecaster):
         value = x[..., 0]
         left = torch.cat((value[:, :1] * 0, value[:, :-1]), 1)
         right = torch.cat((value[:, 1:], left[:, -1:]), 1)
-        return self.head(torch.cat((before, after), -1), 0.5 * (left + right)), state
+        return self.head(torch.cat((before, after, x[..., 1:]), -1), 0.5 * (left + right)), state

@@ -27,6 +27,7 @@ from pipeline.database import open_database, owner_name
 from pipeline.engine.warm_start import first_time_of, forget_warm_start
 from pipeline.observability.progress_bar import Progress
 from pipeline.services.backfill_run import BackfillRun, Tally
+from pipeline.services.gap_filling import FilledFile
 from pipeline.sources import make_source
 from pipeline.sources.base import Source
 from pipeline.sources.kafka.offset_range import RangeSource, range_source
@@ -50,6 +51,7 @@ class BackfillReport:
     seconds: float
     refused: dict[str, int] = field(default_factory=dict)
     example: str = ""
+    gaps: dict[str, int] = field(default_factory=dict)
 
     @property
     def nothing_decoded(self) -> str:
@@ -73,7 +75,8 @@ class BackfillReport:
             "seconds": round(self.seconds, 3),
             "records_per_second": round(read / self.seconds) if self.seconds else 0,
         }
-        return {"stream": self.stream, "records": read} | outcomes | {"anomalies": self.anomalies} | speed
+        found = outcomes | {"anomalies": self.anomalies} | self.gaps
+        return {"stream": self.stream, "records": read} | found | speed
 
 
 def run_backfill(
@@ -84,6 +87,8 @@ def run_backfill(
     end_ns: int | None,
     scores: Path | None,
     progress: Progress,
+    *,
+    filled: Path | None = None,
 ) -> BackfillReport:
     """Run ``stream`` over files, or over a time range of its own source.
 
@@ -98,7 +103,9 @@ def run_backfill(
         end_ns: Timestamp at which the range ends, None for the end.
         scores: File that receives every point with its verdict, None to write none.
         progress: Progress bar.
+        filled: File that receives every value with gaps filled, None to write none.
     """
+    gaps = FilledFile(filled)
     read = (
         partial(read_files, config, stream, inputs)
         if inputs
@@ -108,18 +115,18 @@ def run_backfill(
     tally = Tally(progress)
     started = time.monotonic()
     with open_database(config) as database:
-        run = BackfillRun(config, stream, database, reader, read, read, tally, progress)
+        run = BackfillRun(
+            config, stream, database, reader, read, read, tally, progress, more_sinks=gaps.sinks
+        )
         with run.scored(scores):
+            gaps.write()
             run.revise(tally.late, tally.anomalies)
             with database.begin() as connection:
                 stored_readers.forget(connection, reader)
             forget_warm_start(database, reader)
             forget_dead_backfills(database, stream)
-    counts = run.counts
-    seconds = time.monotonic() - started
-    return BackfillReport(
-        stream, counts, len(tally.anomalies), seconds, dict(tally.refused.most_common()), tally.example
-    )
+    found = len(tally.anomalies), time.monotonic() - started, dict(tally.refused.most_common())
+    return BackfillReport(stream, run.counts, *found, tally.example, gaps.counts)
 
 
 def forget_dead_backfills(database: Database, stream: str) -> None:

@@ -76,6 +76,7 @@ class BackfillRun:
 
     read      makes a source of the records
     read_all  makes a source of all records of the backfill, whose first ones end the warm start
+    more_sinks  makes further sinks of a scorer
     """
 
     config: Config
@@ -87,6 +88,7 @@ class BackfillRun:
     tally: Tally
     progress: Progress
     on_changes: OnChanges | None = None
+    more_sinks: Callable[[StreamScorer], Sequence[Sink]] = lambda scorer: ()
     positions: dict[Partition, Position] = field(default_factory=dict)
     series: int = 0
     _scores: ScoresWriter | None = None
@@ -165,7 +167,8 @@ class BackfillRun:
 
         An unwritable file of scores is then an error before the run starts.
         """
+        sinks = [self.tally, *self.more_sinks(scorer)]
         if scores is None:
-            return [self.tally]
+            return sinks
         self._scores = ScoresWriter(scores, scorer)
-        return [self.tally, self._scores]
+        return [*sinks, self._scores]

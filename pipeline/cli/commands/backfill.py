@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,14 @@ def backfill(
             metavar="FILE", help="Write every point with its verdict to this file (.csv or .parquet)."
         ),
     ] = None,
+    filled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write every value to this file (.csv or .parquet), with gaps filled and smoothed from both "
+            "sides by a bidirectional network. Needs forewatch[train].",
+        ),
+    ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -82,6 +91,9 @@ def backfill(
     paths = _selected(loaded, stream, [*(inputs or ()), *(files or ())], start, end)
     if scores is not None and scores.suffix not in (".csv", ".parquet"):
         raise InputError(f"--scores {scores}: unknown file format; the name must end in .csv or .parquet")
+    if filled is not None:
+        others = [*paths, *([scores] if scores else [])]
+        _check_filled(loaded, stream, filled, others, alone=cluster is None and not plan)
     # These imports load the detectors, so errors of the arguments are reported first.
     if plan or cluster is not None:
         from pipeline.jobs.cluster_backfill import ClusterBackfill, ClusterChoice
@@ -94,7 +106,7 @@ def backfill(
         assert choice is not None
         fields, nothing_decoded = _on_cluster(work, choice)
     else:
-        report = _in_this_process(loaded, stream, paths, start, end, scores)
+        report = _in_this_process(loaded, stream, paths, (start, end), scores, filled)
         fields, nothing_decoded = report.as_dict(), report.nothing_decoded
     _record_backfill(config, stream, {"files": [str(path) for path in paths], **fields})
     if json:
@@ -105,14 +117,33 @@ def backfill(
         raise InputError(nothing_decoded)
 
 
+def _check_filled(config: Config, stream: str, path: Path, others: Sequence[Path], *, alone: bool) -> None:
+    """Raise InputError, before anything is scored, if no file can be filled."""
+    from pipeline.core.errors import InputError
+    from pipeline.core.extras import require_training
+    from pipeline.services.gap_filling import check_filled_path
+
+    if not alone:
+        raise InputError("--filled needs all rows in one process: leave out --cluster and --plan")
+    if config.streams[stream].of_events:
+        raise InputError(f"--filled: stream {stream} has events, which have no values to fill in")
+    check_filled_path(path, others)
+    require_training()
+
+
 def _in_this_process(
-    config: Config, stream: str, paths: list[Path], start: int | None, end: int | None, scores: Path | None
+    config: Config,
+    stream: str,
+    paths: list[Path],
+    span: tuple[int | None, int | None],
+    scores: Path | None,
+    filled: Path | None,
 ) -> BackfillReport:
     from pipeline.observability.progress_bar import progress
     from pipeline.services.backfill import run_backfill
 
     with progress("backfill") as shown:
-        return run_backfill(config, stream, paths or None, start, end, scores, shown)
+        return run_backfill(config, stream, paths or None, *span, scores, shown, filled=filled)
 
 
 def _on_cluster(work: ClusterBackfill, choice: ClusterChoice) -> tuple[dict[str, Any], str]:
