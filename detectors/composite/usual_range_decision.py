@@ -57,11 +57,12 @@ class UsualRangeDecision:
         #: Values that decide names, shapes and meaning of the state arrays.
         self.shape = second + ((FINE_SIZES,) if self.stage.judges_residual else ())
         #: Those of former states, and the conversions that these need.
-        self.former_shapes: dict[tuple[Any, ...], tuple[Conversion, ...]] = {self.shape: ()}
-        self.former_shapes.setdefault(second, (refine_event_sizes,))
-        resets = (reset_levels_of_evidence,) if self.stage.relation else ()
         refines = (refine_event_sizes,) if self.stage.judges_residual else ()
-        self.former_shapes.setdefault(first, resets + refines)
+        self.former_shapes: dict[tuple[Any, ...], tuple[Conversion, ...]] = {
+            first: (reset_levels_of_evidence, *refines),
+            second: refines,  # equal to the first one without a relation
+            self.shape: (),
+        }
 
     def initial_series(self, n: int) -> State:
         """Return the empty state of ``n`` series."""

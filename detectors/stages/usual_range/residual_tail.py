@@ -299,17 +299,16 @@ def residual_ratio(events, head, residual, expected, local, doubtful):  # type: 
             head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS
         often = head[TAIL_EXCEEDED] >= MAX_EXCEEDED_SHARE or head[TAIL_STAYED] > MAX_STAYED_SHARE
         seen, window = _events_seen(head), DOUBTFUL_WINDOW if doubtful else WINDOW
-        recurs = is_recurrent(events, seen, size, (up, phase, day), window)
-        recurs = recurs or is_recurrent(events, seen, size, (up, phase, day), 2 * window)
-        usual = recurs or often or has_common_size(events, seen, size, up)
-        usual = usual or _ends_move(head, residual, expected)
+        recurs, ends = False, _ends_move(head, residual, expected)
+        for reach in (window, 2 * window):
+            recurs = recurs or is_recurrent(events, seen, size, (up, phase, day), reach)
+        usual = recurs or often or ends or has_common_size(events, seen, size, up)
         if size > limit and (recurs or not usual):
             set_habitual(head, recurs)
         if judged and not usual:
             ratio = size / limit
         if size > limit and (head[TAIL_MOVE] == 0 or _kind_of_move(head) == STAYED):
-            kind = RETURN if _ends_move(head, residual, expected) else BEGUN
-            _set_move(head, kind, np.float32(expected), np.float32(residual))
+            _set_move(head, RETURN if ends else BEGUN, np.float32(expected), np.float32(residual))
         _keep_event(events, head, size, phase, day + (DAYS_KEPT if up else 0))
     head[TAIL_EXCEEDED] -= head[TAIL_EXCEEDED] / EXCEEDED_MEMORY_ROWS
     return ratio
