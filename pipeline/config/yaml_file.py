@@ -11,7 +11,7 @@ from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.config.problems import Key, Problem
-from pipeline.config.yaml_limits import YamlTooLarge, require_few_values, require_shallow
+from pipeline.config.yaml_limits import YamlTooLarge, load_limited
 from pipeline.core.errors import ConfigError
 from pipeline.core.secret_text import hide_secrets
 
@@ -105,10 +105,7 @@ def parse_tree(file: Path, text: str) -> dict[Key, Any]:
 def _load(text: str) -> Any:
     yaml = YAML(typ="rt")
     yaml.Constructor = _Constructor
-    require_shallow(text)
-    tree = yaml.load(text)
-    require_few_values(tree)
-    return tree
+    return load_limited(yaml, text)
 
 
 def _yaml_remedy(what: str) -> str:

@@ -1,9 +1,11 @@
-"""Limits of a YAML text: how deep it nests, and how much its aliases repeat."""
+"""YAML within limits: how deep it nests, and how much its aliases repeat."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+from ruamel.yaml import YAML
 
 MAX_DEPTH = 100
 MAX_VALUES = 100_000
@@ -14,7 +16,15 @@ class YamlTooLarge(ValueError):
     """The text is no config that a person wrote."""
 
 
-def require_shallow(text: str) -> None:
+def load_limited(yaml: YAML, text: str) -> Any:
+    """Return what a text holds. Raises YamlTooLarge and the errors of ``yaml``."""
+    _require_shallow(text)
+    tree = yaml.load(text)
+    _require_few_values(tree)
+    return tree
+
+
+def _require_shallow(text: str) -> None:
     """Raise YamlTooLarge if brackets nest too deeply.
 
     The time that a parser takes grows with the square of their depth.
@@ -26,7 +36,7 @@ def require_shallow(text: str) -> None:
             raise YamlTooLarge(f"more than {MAX_DEPTH} levels of brackets")
 
 
-def require_few_values(tree: Any) -> None:
+def _require_few_values(tree: Any) -> None:
     """Raise YamlTooLarge if a tree has too many values where each alias is written out."""
     if _count_values(tree, {}) > MAX_VALUES:
         raise YamlTooLarge(f"more than {MAX_VALUES} values where each alias is written out")

@@ -20,7 +20,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.alerts.simulation import SimulationReport, simulate
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.schema import ALARM_RATES, Config
-from pipeline.config.yaml_limits import YamlTooLarge, require_few_values, require_shallow
+from pipeline.config.yaml_limits import YamlTooLarge, load_limited
 from pipeline.core.durations import DAY_NS
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly
@@ -62,10 +62,7 @@ def with_rules(config: Config, stream: str, text: str) -> Config:
         InputError: The text is not a valid block `alerts` of a stream.
     """
     try:
-        require_shallow(text)
-        given = YAML(typ="safe").load(text) or {}
-        require_few_values(given)
-        rules = AlertsConfig.model_validate(given)
+        rules = AlertsConfig.model_validate(load_limited(YAML(typ="safe"), text) or {})
     except (YamlTooLarge, RecursionError) as error:
         raise InputError(f"rules: {error}; write them plainly") from None
     except YAMLError as error:
