@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from detectors.training.gap_filler import estimate_series
+from detectors.training.gap_inputs import line_over_gaps
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 GAP_ROWS = (4, 12, 48)
@@ -55,9 +56,7 @@ def cut(values: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
 
 def line_error(holed: np.ndarray, values: np.ndarray, mask: np.ndarray) -> float:
     """Return the mean error of straight lines over the gaps."""
-    known = np.flatnonzero(np.isfinite(holed))
-    line = np.interp(np.arange(len(values)), known, holed[known])
-    return float(np.abs(line - values)[mask].mean())
+    return float(np.abs(line_over_gaps(holed) - values)[mask].mean())
 
 
 def main() -> None:

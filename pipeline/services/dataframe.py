@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,6 +27,7 @@ from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.services.anomaly_columns import AnomalyColumns
 from pipeline.services.frame_times import frame_times
+from pipeline.services.scores_file import column_of
 from pipeline.sources.base import TableRecords
 
 PARTITION = Partition("frame", 0)
@@ -124,12 +125,7 @@ def score_frame(
     found = _empty(len(frame), config.channels)
     anomalies = AnomalyColumns(len(table))
     unusable = 0
-    for start in range(0, len(table), _BATCH_ROWS):
-        offsets = np.arange(start, min(start + _BATCH_ROWS, len(table)), dtype=np.int64)
-        unstamped = np.full(len(offsets), -1, np.int64)
-        records = TableRecords(
-            PARTITION, start, start + len(offsets), offsets, unstamped, table.slice(start, len(offsets))
-        )
+    for records in batches_of(table):
         result = scorer.process([records])
         _fill(found, result, config.channels, order)
         anomalies.add(result)
@@ -144,6 +140,15 @@ def score_frame(
         _warn_of_short_series(anomalies.without_ranges(scorer), len(scorer.names()))
     _write_words(found)
     return pd.DataFrame(found, index=frame.index)
+
+
+def batches_of(table: pa.Table) -> Iterator[TableRecords]:
+    """Yield the rows of a table as records without times of their own."""
+    for start in range(0, len(table), _BATCH_ROWS):
+        part = table.slice(start, _BATCH_ROWS)
+        offsets = np.arange(start, start + len(part), dtype=np.int64)
+        unstamped = np.full(len(part), -1, np.int64)
+        yield TableRecords(PARTITION, start, start + len(part), offsets, unstamped, part)
 
 
 def to_pandas(frame: Any) -> tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]:
@@ -265,7 +270,7 @@ def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:
         "cause": np.zeros(rows, np.uint8),
     }
     return columns | {
-        _column(name, c, channels): np.full(rows, np.nan, np.float32)
+        column_of(name, c, channels): np.full(rows, np.nan, np.float32)
         for name in _parts(channels)
         for c in channels
     }
@@ -282,13 +287,9 @@ def _fill(
         found[name][rows] = getattr(verdicts, name)[real]
     for name in _parts(channels):
         for i, channel in enumerate(channels):
-            found[_column(name, channel, channels)][rows] = getattr(verdicts, name)[real, i]
+            found[column_of(name, channel, channels)][rows] = getattr(verdicts, name)[real, i]
 
 
 def _parts(channels: Sequence[str]) -> tuple[str, ...]:
     """Return the quantities with a column per channel."""
     return _BAND if len(channels) == 1 else (*_BAND, "contribution")
-
-
-def _column(name: str, channel: str, channels: Sequence[str]) -> str:
-    return name if len(channels) == 1 else f"{name}:{channel}"

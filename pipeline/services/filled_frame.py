@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from pipeline.core.errors import InputError
 from pipeline.core.extras import require_training
 from pipeline.scoring.stream_scorer import StreamScorer
-from pipeline.services.dataframe import PARTITION, build_scorer, make_table, to_pandas
+from pipeline.services.dataframe import PARTITION, batches_of, build_scorer, make_table, to_pandas
 from pipeline.services.gap_filling import FilledSeries, GapCollector
-from pipeline.sources.base import TableRecords
-
-_BATCH_ROWS = 200_000
 
 
 def fill_gaps(
@@ -78,11 +74,7 @@ def fill_gaps(
 def _filled(scorer: StreamScorer, table: pa.Table) -> FilledSeries:
     """Score the rows of a table and fill their gaps."""
     collector = GapCollector(scorer)
-    for start in range(0, len(table), _BATCH_ROWS):
-        part = table.slice(start, _BATCH_ROWS)
-        offsets = np.arange(start, start + len(part), dtype=np.int64)
-        unstamped = np.full(len(part), -1, np.int64)
-        records = TableRecords(PARTITION, start, start + len(part), offsets, unstamped, part)
+    for records in batches_of(table):
         collector.append(scorer.process([records]))
     collector.append(scorer.flush({PARTITION: len(table)}))
     filled = collector.filled()

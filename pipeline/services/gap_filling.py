@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.services.scores_file import column_of
 
 #: Longest gap that is filled, in rows.
 MAX_GAP_ROWS: Final = 2_000
@@ -67,8 +68,11 @@ class FilledSeries:
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return the columns of a table behind series and time."""
-        suffix = {name: f":{name}" if len(self.channels) > 1 else "" for name in self.channels}
-        return {f"{part}{suffix[name]}": one[part] for name, one in self.channels.items() for part in PARTS}
+        return {
+            column_of(part, name, self.channels): one[part]
+            for name, one in self.channels.items()
+            for part in PARTS
+        }
 
 
 @dataclass(slots=True)
@@ -129,8 +133,6 @@ class GapCollector:
 
 def check_filled_path(path: Path, others: Sequence[Path]) -> None:
     """Raise InputError if the file cannot be written or is one of ``others``."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--filled {path}: unknown file format; the name must end in .csv or .parquet")
     if path.resolve() in {other.resolve() for other in others}:
         raise InputError(f"--filled {path}: this file is read, or written by --scores; give another name")
     if not path.parent.is_dir():

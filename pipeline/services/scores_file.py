@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 from pipeline.core.errors import InputError
 from pipeline.core.verdict_words import former_forecaster
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+
+
+def column_of(name: str, channel: str, channels: Collection[str]) -> str:
+    """Return the column of a quantity of a channel; a single channel is not named."""
+    return name if len(channels) == 1 else f"{name}:{channel}"
 
 
 def verdict_table(scorer: StreamScorer, result: BatchResult) -> pa.Table:
@@ -38,10 +43,9 @@ def verdict_table(scorer: StreamScorer, result: BatchResult) -> pa.Table:
         "timestamp": pa.array(points.time).cast(pa.timestamp("ns", tz="UTC")),
     }
     for i, channel in enumerate(channels):
-        suffix = f":{channel}" if len(channels) > 1 else ""
-        columns[f"value{suffix}"] = points.values[:, i]
+        columns[column_of("value", channel, channels)] = points.values[:, i]
         for name in ("expected", "lower", "upper"):
-            columns[f"{name}{suffix}"] = getattr(verdicts, name)[:, i]
+            columns[column_of(name, channel, channels)] = getattr(verdicts, name)[:, i]
     columns |= {"score": verdicts.score, "surprise": verdicts.surprise, "flag": verdicts.flag}
     columns |= {
         "guard": _words(verdicts.forecaster, tuple(map(former_forecaster, FORECASTERS))),

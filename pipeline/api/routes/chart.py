@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -77,7 +78,8 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
     if query.since is None and points.rows:  # a young series fills the chart
         since = max(since, int(points.time[0]))
     with context.database.read() as connection:
-        of_series = anomalies.query(
+        find = partial(
+            anomalies.query,
             connection,
             stream=stream,
             series=escape_glob(series),
@@ -85,15 +87,7 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
             until_ns=until,
             limit=MAX_ANOMALIES,
         )
-        retracted = anomalies.query(
-            connection,
-            stream=stream,
-            series=escape_glob(series),
-            since_ns=since,
-            until_ns=until,
-            limit=MAX_ANOMALIES,
-            retracted=True,
-        )
+        of_series, retracted = find(), find(retracted=True)
         reviews = labels.reviews(connection, [one.id for one in of_series])
         excluded = quarantine.query(connection, stream=stream)
         late_ms = _late(connection, stream, series, (since, until))

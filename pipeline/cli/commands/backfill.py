@@ -89,8 +89,9 @@ def backfill(
     loaded = load_config(config)
     require_stream(loaded, stream)
     paths = _selected(loaded, stream, [*(inputs or ()), *(files or ())], start, end)
-    if scores is not None and scores.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--scores {scores}: unknown file format; the name must end in .csv or .parquet")
+    for option, file in (("--scores", scores), ("--filled", filled)):
+        if file is not None and file.suffix not in (".csv", ".parquet"):
+            raise InputError(f"{option} {file}: unknown file format; the name must end in .csv or .parquet")
     if filled is not None:
         others = [*paths, *([scores] if scores else [])]
         _check_filled(loaded, stream, filled, others, alone=cluster is None and not plan)
