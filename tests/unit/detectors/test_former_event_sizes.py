@@ -14,7 +14,8 @@ import numpy as np
 from detectors import DetectorSpec, build, contract
 from detectors.base import Points, State
 from detectors.stages.usual_range.residual_events import EVENT_SIZE, EVENTS
-from tests.unit.detectors.test_usual_range_levels import filled_tank, tank_points
+from tests.unit.detectors.test_usual_range import points_of
+from tests.unit.detectors.test_usual_range_levels import filled_tank
 
 STORED = np.load(Path(__file__).with_name("golden") / "state_6_coarse_sizes.npz")
 ROWS = 2_880
@@ -35,7 +36,7 @@ def test_sizes_of_events_become_finer_and_the_series_goes_on():
         np.testing.assert_array_equal(state[name], stored[name])
     values = filled_tank(2 * ROWS)
     values[ROWS + 500] -= 100
-    rest = tank_points(values)
+    rest = points_of(values)
     rest = Points(*(getattr(rest, field.name)[ROWS:] for field in fields(Points)))
     flags = contract.run_batches(detector, rest, state=state).flag
     assert flags[500]

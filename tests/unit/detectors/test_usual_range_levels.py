@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors import DetectorSpec, build, contract
-from detectors.base import Points
 from detectors.stages.usual_range import residual_events
-
-EVERY_NS = 10 * contract.MINUTE_NS
-ROWS_PER_DAY = 144
-MONDAY_NS = 1_704_067_200_000_000_000  # 2024-01-01, a Monday, 00:00 UTC
+from tests.unit.detectors.test_usual_range import ROWS_PER_DAY, verdicts_of
 
 
 def filled_tank(rows: int, seed: int = 3) -> np.ndarray:
@@ -26,16 +21,17 @@ def filled_tank(rows: int, seed: int = 3) -> np.ndarray:
     return np.round(np.array(levels) + noise, 2)[:rows]
 
 
-def tank_points(values: np.ndarray) -> Points:
-    n = len(values)
-    time = MONDAY_NS + np.arange(n, dtype=np.int64) * EVERY_NS
-    slots = np.zeros(n, np.int32)
-    return Points(slots, time, values.reshape(n, 1), slots, np.full(n, EVERY_NS, np.int64))
+def flags_of(values: np.ndarray) -> np.ndarray:
+    return verdicts_of(values, "standard").flag
 
 
-def flags_of(values: np.ndarray, **spec) -> np.ndarray:
-    detector = build(DetectorSpec(tier="standard", decision="usual_range", **spec))
-    return contract.run_batches(detector, tank_points(values)).flag
+def jobs_at_night(days: int, seed: int, *dates: range | tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a daily wave with a job from 03:00 to 04:00 on some days, and the day of each row."""
+    rows, rng = np.arange(days * ROWS_PER_DAY), np.random.default_rng(seed)
+    hour, day = rows % ROWS_PER_DAY / 6, rows // ROWS_PER_DAY
+    values = 100 + 20 * np.sin(hour / 12 * np.pi) + rng.normal(0, 2, len(rows))
+    values[np.isin(day, np.concatenate(dates)) & (hour >= 3) & (hour < 4)] += 400
+    return values, day
 
 
 def memory_that_is_given_back(rows: int, seed: int) -> np.ndarray:
@@ -63,26 +59,15 @@ def test_a_larger_change_is_an_alarm():
 
 @pytest.mark.parametrize("weekday", [1, 6])
 def test_a_weekly_job_is_usual_in_the_fourth_week(weekday):
-    rng = np.random.default_rng(weekday)
-    rows = 42 * ROWS_PER_DAY
-    hour, day = np.arange(rows) % ROWS_PER_DAY / 6, np.arange(rows) // ROWS_PER_DAY
-    values = 100 + 20 * np.sin(hour / 12 * np.pi) + rng.normal(0, 2, rows)
-    job = (day % 7 == weekday) & (hour >= 3) & (hour < 4)
-    values[job] += 400
+    values, day = jobs_at_night(42, weekday, range(weekday, 42, 7))
     weeks = np.flatnonzero(flags_of(values) & (day >= 7)) // (7 * ROWS_PER_DAY)
     assert set(weeks) <= {1, 2}
     assert 1 in weeks
 
 
 def test_a_job_on_another_day_is_an_alarm():
-    rng = np.random.default_rng(1)
-    rows = 56 * ROWS_PER_DAY
-    hour, day = np.arange(rows) % ROWS_PER_DAY / 6, np.arange(rows) // ROWS_PER_DAY
-    values = 100 + 20 * np.sin(hour / 12 * np.pi) + rng.normal(0, 2, rows)
-    values[(day % 7 == 1) & (hour >= 3) & (hour < 4)] += 400
-    other = (day == 52) & (hour >= 3) & (hour < 4)  # a Thursday
-    values[other] += 400
-    flags = flags_of(values)
+    values, day = jobs_at_night(56, 1, range(1, 56, 7), (52,))
+    flags, other = flags_of(values), day == 52  # a Thursday
     assert flags[other].any()
     assert flags[~other & (day >= 22)].sum() == 0
 
