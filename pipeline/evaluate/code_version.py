@@ -24,6 +24,7 @@ _SCORING = (
     "pipeline/services/anomaly_columns.py",
     "pipeline/services/dataframe.py",
     "pipeline/services/frame_times.py",
+    "pipeline/services/scores_file.py",
     "pipeline/windows/**/*.py",
     "pipeline/evaluate/scoring_run.py",
     "pipeline/evaluate/layouts.py",
