@@ -20,6 +20,12 @@ def show_json(value: Any) -> None:
     print(json.dumps(_plain(value), indent=2, ensure_ascii=False, default=str))
 
 
+def print_line(line: str) -> None:
+    """Print a line with one call, so that the lines of several threads stay apart."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str, wrap: Sequence[str] = ()
 ) -> None:

@@ -22,11 +22,12 @@ def demo(
     steps of batches with injected faults, and the telemetry of this machine. Each anomaly is explained on the
     terminal, and its alert arrives there as a signed webhook.
     """
+    from pipeline.cli.output import print_line
     from pipeline.demo.session import run_demo
     from pipeline.observability.log_setup import configure_logs
 
     configure_logs("warning")  # the demo reports on stdout
-    summary = run_demo(kafka=kafka, seed=seed, seconds=seconds, say=lambda line: print(line, flush=True))
+    summary = run_demo(kafka=kafka, seed=seed, seconds=seconds, say=print_line)
     print(
         f"[demo] finished: {summary.anomalies} anomalies, {summary.webhooks} webhooks with a valid signature "
         f"({summary.resolved} of them close an alert); nothing is left running."

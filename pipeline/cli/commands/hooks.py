@@ -41,7 +41,7 @@ def listen(
     """
     from pipeline.alerts.receiver import hook_routes
     from pipeline.alerts.transport.signing import check_secret
-    from pipeline.cli.output import print_note
+    from pipeline.cli.output import print_line, print_note
     from pipeline.core.errors import InputError
     from pipeline.observability.http_server import HttpServer
 
@@ -49,7 +49,7 @@ def listen(
         secrets = [check_secret(s) for s in _secrets(secret_file or [], secret_env)]
     except ValueError as error:
         raise InputError(str(error)) from None
-    server = HttpServer(host, port, hook_routes(secrets, lambda line: print(line, flush=True), answer))
+    server = HttpServer(host, port, hook_routes(secrets, print_line, answer))
     server.start()
     verified = "signatures are verified" if secrets else "no secret is given, signatures are not verified"
     print_note(f"listening on {server.url}/hook; {verified}; stop with Ctrl-C")
