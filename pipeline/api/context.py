@@ -81,6 +81,10 @@ class AnswerCache:
                 answer.began = now
             return answer.value
 
+    def holds(self, key: str) -> bool:
+        """Return True if an answer was asked for and is kept."""
+        return key in self._answers
+
     def expire(self) -> None:
         """Let no answer be given any more whose making has begun before."""
         self._expired = time.monotonic()
@@ -112,6 +116,7 @@ class ApiContext:
     database: Database
     answers: AnswerCache = field(default_factory=lambda: AnswerCache(64))
     segment_names: AnswerCache = field(default_factory=lambda: AnswerCache(500))
+    segment_coverage: AnswerCache = field(default_factory=lambda: AnswerCache(2000))
     reduced: ReducedHistory = field(default_factory=ReducedHistory)
     topic_samples: AnswerCache = field(default_factory=lambda: AnswerCache(4))
     config_hashes: AnswerCache = field(default_factory=lambda: AnswerCache(1000))

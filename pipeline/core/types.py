@@ -231,6 +231,7 @@ class Anomaly:
     onset_ns: int = 0  # first row of the deviation (0: unknown)
     outside_until_ns: int = 0  # last row outside of its usual range so far (0: unknown)
     span_readings: int = 0  # rows from the first to the last of the deviation (0: unknown)
+    revised_ns: int = 0  # when late points made or changed it last, by the wall clock (0: never)
 
     @property
     def began_ns(self) -> int:

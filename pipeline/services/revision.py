@@ -14,6 +14,7 @@ A backfill uses ``rescore`` and ``revisions_due`` at its end (``pipeline.service
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -85,13 +86,13 @@ class Difference:
             return "new"
         return "retracted" if self.right is None else "revised"
 
-    def revised(self) -> Anomaly:
-        """Return the next revision of the anomaly."""
+    def revised(self, now_ns: int) -> Anomaly:
+        """Return the next revision of the anomaly, changed at a time of the wall clock."""
         revision = 1 if self.stored is None else self.stored.revision + 1
         if self.right is not None:
-            return replace(self.right, revision=revision)
+            return replace(self.right, revision=revision, revised_ns=now_ns)
         assert self.stored is not None
-        return replace(self.stored, points=0, revision=revision, state=AnomalyState.CLOSED)
+        return replace(self.stored, points=0, revision=revision, state=AnomalyState.CLOSED, revised_ns=now_ns)
 
 
 def revisable(stream: Stream) -> bool:
@@ -293,7 +294,8 @@ def differs(stored: Anomaly, right: Anomaly | None) -> bool:
 def revisions_due(stored: Sequence[Anomaly], right: Rescored) -> list[Anomaly]:
     """Return the next revision of each wrong anomaly with late points, also if open."""
     wrong = differences(stored, right, with_open=True)
-    return [one.revised() for one in wrong if one.series in right.with_late]
+    now_ns = time.time_ns()
+    return [one.revised(now_ns) for one in wrong if one.series in right.with_late]
 
 
 def verify(

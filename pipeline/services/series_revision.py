@@ -19,6 +19,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
@@ -32,7 +33,6 @@ from pipeline.observability.metrics import RevisionMetrics
 from pipeline.scoring.stream_scorer import BatchResult, PartitionOutcome, StreamScorer
 from pipeline.services.recent_points import RecentPoints, Watched
 from pipeline.services.revised_points import revised_points
-from pipeline.services.revision import Difference
 from pipeline.services.series_replay import (
     NEVER_NS,
     Continuation,
@@ -148,8 +148,10 @@ class StreamRevision:
         if not series:
             return
         slots = self._slots([prepared.late[name][0].record for name in series])
-        self._hand_over(prepared.replay, slots, due)
-        result = self._result(prepared, series, due, engine)
+        now_ns = time.time_ns()
+        changes = [one.revised(now_ns) for one in due]
+        self._hand_over(prepared.replay, slots, {one.id: one for one in changes})
+        result = self._result(prepared, series, changes, engine)
         result.revised = revised_points(prepared.replay, since_ns, stored)
         engine.commit_between(result)
         for one in series:
@@ -207,7 +209,7 @@ class StreamRevision:
             return anomalies.of_series(connection, self.name, list(since_ns), oldest_ns)
 
     def _result(
-        self, prepared: _Prepared, series: Sequence[str], due: Sequence[Difference], engine: Engine
+        self, prepared: _Prepared, series: Sequence[str], changes: list[Anomaly], engine: Engine
     ) -> BatchResult:
         """Return the changes as the result of a batch without records."""
         outcomes = {}
@@ -218,17 +220,15 @@ class StreamRevision:
             outcomes[partition] = PartitionOutcome(
                 position.next_offset, position.next_offset, counts, position.watermark_ns
             )
-        changes = [one.revised() for one in due]
         return BatchResult(outcomes, self.scorer.provenance.model_version, anomalies=changes)
 
-    def _hand_over(self, replay: SeriesReplay, live: dict[str, int], due: Sequence[Difference]) -> None:
+    def _hand_over(self, replay: SeriesReplay, live: dict[str, int], changes: Mapping[UUID, Anomaly]) -> None:
         """Give live series the state and the open anomalies of the order of time."""
         right = replay.slots()
         to, rows = list(live.values()), [right[name] for name in live]
         for layer, arrays in self.scorer.series.state.items():
             for key, array in arrays.items():
                 array[to] = replay.scorer.series.state[layer][key][rows]
-        revisions = {one.right.id: one.revised().revision for one in due if one.right is not None}
         open_now = {
             one.series: one for one in replay.anomalies() if one.state is AnomalyState.OPEN and one.points
         }
@@ -236,8 +236,10 @@ class StreamRevision:
             before = self.scorer.tracker.open_at(slot)
             self.scorer.tracker.forget([slot])
             if (anomaly := open_now.get(name)) is not None:
-                known = before.revision if before is not None and before.id == anomaly.id else 1
-                anomaly.revision = revisions.get(anomaly.id, known)
+                known = before if before is not None and before.id == anomaly.id else None
+                known = changes.get(anomaly.id, known)
+                anomaly.revision = 1 if known is None else known.revision
+                anomaly.revised_ns = 0 if known is None else known.revised_ns
                 seq = int(self.scorer.series.state["windows"]["seq"][slot])
                 self.scorer.tracker.restore(slot, anomaly, seq)
 

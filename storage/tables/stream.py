@@ -198,6 +198,7 @@ class AnomalyRow(Base):
     onset_ns: Mapped[int] = mapped_column(server_default="0")
     outside_until_ns: Mapped[int] = mapped_column(server_default="0")
     span_readings: Mapped[int] = mapped_column(server_default="0")
+    revised_ns: Mapped[int] = mapped_column(server_default="0")
     revision: Mapped[int]
     updated_ns: Mapped[int]
 

@@ -1,7 +1,8 @@
 """Requests made from the OpenAPI document, to a real server: no error, and answers as described.
 
-A run takes about 20 s: each operation gets some requests that fit the document and some that do not. The long
-one sends many more: ``python -m pytest -q -m long tests/contract/test_openapi.py``.
+A run takes about 20 s: each operation gets some requests that fit the document and some that do not.
+The long one sends many more, in three to four minutes at a load of two:
+``python -m pytest -q -m long tests/contract/test_openapi.py``.
 """
 
 from __future__ import annotations

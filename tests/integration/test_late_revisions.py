@@ -156,6 +156,19 @@ def test_events_of_a_retraction_and_of_a_new_anomaly(benches):
     assert [msgspec.json.decode(body)["points"] for body in bodies] == [0]
 
 
+@pytest.mark.parametrize(
+    ("case", "retracted"), [(late_limits, False), (late_context, True)], ids=["found", "retracted"]
+)
+def test_an_anomaly_states_when_late_points_changed_it(benches, case, retracted):
+    began_ns, live = time.time_ns(), benches("live", case()[0])
+    assert not any(one.revised_ns for one in live.anomalies())
+    revise(live)
+    with live.database.read() as connection:
+        changed = anomalies.query(connection, stream="plant", retracted=retracted)
+    assert changed
+    assert all(began_ns < one.revised_ns < time.time_ns() for one in changed)
+
+
 def test_points_beyond_the_age_are_stored_only(benches):
     arrived, _ = late_limits()
     live = benches("live", arrived, revise="10s")

@@ -106,6 +106,9 @@ class AnomalyItem(BaseModel):
     forecaster: str
     model_version: str
     revision: int
+    revised: str | None = Field(
+        description="when late points made or changed it last; null if they never did"
+    )
     text: str = Field(examples=["temperature is 93.1 °C, usual at this time of day 60 to 75 °C"])
     severity_reason: str = Field(
         description="why it has its severity; empty for numbers under the decision `surprise`",
@@ -284,6 +287,7 @@ def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
         "start": show_time(anomaly.began_ns),
         "peak": show_time(anomaly.peak_ns),
         "end": show_time(anomaly.lasted_until_ns),
+        "revised": show_time(anomaly.revised_ns) if anomaly.revised_ns else None,
         "score": finite(anomaly.score),
         "surprise": finite(anomaly.surprise),
         "ratio": finite(anomaly.ratio) or None,

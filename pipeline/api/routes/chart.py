@@ -22,6 +22,8 @@ from pipeline.api.routes.anomalies import anomaly_detail, visible_anomaly
 from pipeline.api.routes.series import RangeFilter
 from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.errors import InputError
+from pipeline.core.iso_times import show_time
+from pipeline.core.types import Anomaly
 from pipeline.services.event_rows import event_rows
 from pipeline.services.plot_points import range_around
 from storage.history.reduced import (
@@ -107,7 +109,7 @@ def _chart(context: ApiContext, query: ChartFilter) -> dict[str, Any]:
             anomaly_detail(context.config, one, reviews.get(one.id)).model_dump(mode="json")
             for one in of_series
         ],
-        "retracted": [{"from_ms": one.began_ns / MS, "to_ms": one.lasted_until_ns / MS} for one in retracted],
+        "retracted": [_retracted(one) for one in retracted],
         "late_ms": late_ms,
         "excluded": _excluded(excluded, series, (since, until)),
     }
@@ -190,6 +192,16 @@ def _run(run: Run, name: str | None) -> dict[str, Any]:
 def _listed(values: NDArray[np.float32]) -> list[float | None]:
     """Return numbers of six digits; a missing one is null."""
     return [None if not math.isfinite(value) else float(f"{value:.6g}") for value in values.tolist()]
+
+
+def _retracted(one: Anomaly) -> dict[str, Any]:
+    """Return where a verdict was that late points have retracted, and when they did."""
+    return {
+        "id": str(one.id),
+        "from_ms": one.began_ns / MS,
+        "to_ms": one.lasted_until_ns / MS,
+        "revised": show_time(one.revised_ns) if one.revised_ns else None,
+    }
 
 
 def _late(connection: Connection, stream: str, series: str, bounds: tuple[int, int]) -> list[float]:

@@ -18,7 +18,8 @@ from pipeline.core.errors import StorageError
 from pipeline.core.types import Fault, Position
 from storage.alerting.overview import alert_totals
 from storage.history import parquet
-from storage.history.segments import DamagedSegment, Segment, SegmentStore, folder_of
+from storage.history.coverage import Coverage, coverage_of, without_records
+from storage.history.segments import DamagedSegment, Segment, SegmentStore, folder_of, valid
 from storage.results import dead_letters, faults, lanes
 from storage.results.lanes import Span
 from storage.stream_state import positions
@@ -37,6 +38,9 @@ MAX_ANOMALIES_PER_STREAM = 5_000
 MAX_SERIES_PER_STREAM = 20_000
 #: Newest segments of a stream whose series are listed.
 MAX_SEGMENTS_READ = 12
+MAX_GAPS = 500
+#: A lane shows gaps that are longer than one of so many parts.
+LANE_PARTS = 400
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +60,23 @@ class SeriesNames(BaseModel):
 
     names: list[str]
     count: int
+
+
+class StreamGap(BaseModel):
+    """Time between two records of a stream in which no series has one, in ms."""
+
+    from_ms: int
+    to_ms: int
+
+
+class StreamGaps(BaseModel):
+    """Times without a record, the last ones.
+
+    Those inside segments that were not read yet are unknown.
+    """
+
+    gaps: list[StreamGap]
+    unread_segments: int
 
 
 class SeriesFilter(BaseModel):
@@ -98,6 +119,50 @@ def read_series_names(context: Context, stream: Annotated[str, Path(max_length=5
     require_stream(context.config, stream)
     names = sorted(series_names(context, stream))
     return SeriesNames(names=names[:MAX_SERIES_PER_STREAM], count=len(names))
+
+
+@router.get("/streams/{stream}/gaps")
+def read_gaps(
+    context: Context, stream: Annotated[str, Path(max_length=500)], range: Range = "24h"
+) -> StreamGaps:
+    """Return the times without any record of a stream, before its newest one.
+
+    Some segments of the recorded history are read with each request, the newest first.
+    """
+    require_stream(context.config, stream)
+    found: StreamGaps = context.shared_answer(
+        f"gaps {range} {stream}", lambda: _gaps(context, stream, RANGES_MS[range]), 5.0
+    )
+    return found
+
+
+def _gaps(context: ApiContext, stream: str, span_ms: int) -> StreamGaps:
+    store = SegmentStore(context.config.history_path)
+    try:
+        listed = valid(store.list(folder_of(stream)))
+        until_ns = max((one.newest_ns for one in listed), default=0)
+        since_ns = until_ns - span_ms * MS
+        recent = sorted((one for one in listed if one.newest_ns >= since_ns), key=lambda one: -one.newest_ns)
+        cached, read_now, unread = context.segment_coverage, 0, 0
+
+        def read(segment: Segment) -> Coverage | None:
+            nonlocal read_now, unread
+            if not cached.holds(segment.path):
+                if read_now == MAX_SEGMENTS_READ:
+                    unread += 1
+                    return None
+                read_now += 1
+            try:
+                coverage: Coverage = cached.get(segment.path, partial(coverage_of, store, segment))
+            except FileNotFoundError:  # merged or pruned since it was listed
+                return None
+            return coverage
+
+        found = without_records(recent, read, since_ns, span_ms * MS // LANE_PARTS)
+    except OSError:
+        return StreamGaps(gaps=[], unread_segments=0)  # the history is away, as the other pages say
+    gaps = [StreamGap(from_ms=begin // MS, to_ms=end // MS) for begin, end in found[-MAX_GAPS:]]
+    return StreamGaps(gaps=gaps, unread_segments=unread)
 
 
 def warm_up(context: ApiContext) -> None:

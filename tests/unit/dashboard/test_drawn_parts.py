@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -23,12 +25,16 @@ from storage.history import parquet
 from storage.history.writer import HistoryWriter
 from storage.model_store import models
 from storage.model_store.models import ModelState, ModelVersion
+from storage.results import anomalies
 from storage.sql.database import Database
+from tests.support.alerting import anomaly, closed
 from tests.support.api_servers import STREAM
 from tests.support.browsers import open_page, wait_for_count
 
 SECOND = 10**9
-DAY = 86_400 * SECOND
+MS = 10**6
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
 END = 1_790_000_000 * SECOND
 VERSION = "abcdefabcdef"
 
@@ -190,4 +196,39 @@ def test_yesterday_is_drawn_beneath_the_same_time_of_today(database, tmp_path, b
         page.get_by_role("button", name="last week").click()
         page.locator(".plot .u-over").first.hover(position={"x": 300, "y": 100})
         wait_for_count(page.locator(".plot .u-legend td", has_text=re.compile("^30$")), 0)
+        assert not errors
+
+
+def test_verdicts_that_late_points_changed_or_retracted_are_marked(database, tmp_path, browser):
+    record(tmp_path)
+    changed = replace(closed(anomaly("a", END - 1800 * SECOND)), revised_ns=END)
+    gone = replace(closed(anomaly("a", END - 900 * SECOND)), points=0, revised_ns=END)
+    with database.begin() as connection:
+        anomalies.upsert(connection, [changed, gone])
+    since, until = (np.datetime_as_string(np.datetime64(ns, "ns"), "s") + "Z" for ns in (END - HOUR, END))
+    with dashboard_server(config_of(tmp_path), port=0) as server:
+        address = f"{server.url}/series?stream=plant&series=a&from={since}&to={until}"
+        page, errors = open_page(browser, address)
+        legend = page.locator(".legend").first
+        legend.get_by_text("changed by late points").wait_for()
+        legend.get_by_text("retracted").wait_for()
+        table = page.get_by_role("table", name="Anomalies")
+        wait_for_count(table.locator("tbody tr"), 2)
+        assert table.locator("tbody time").count() == 4  # begin, and time of the change, of both
+        table.get_by_role("link", name="retracted").click()
+        page.get_by_text("This verdict is retracted").wait_for()
+        assert not errors
+
+
+def test_a_time_without_any_record_is_on_the_lane_of_health(database, tmp_path, browser):
+    record(tmp_path)
+    with database.begin() as connection:
+        anomalies.upsert(connection, [closed(anomaly("a", END - 60 * SECOND))])
+    with dashboard_server(config_of(tmp_path), port=0) as server:
+        page, errors = open_page(browser, f"{server.url}/?range=7d")
+        page.locator(".names li.health", has_text="no record for 23 h").wait_for()
+        answer = httpx.get(f"{server.url}/api/v1/streams/plant/gaps?range=7d", trust_env=False, timeout=60)
+        (gap,) = answer.json()["gaps"]
+        assert gap == {"from_ms": (END - DAY - SECOND) // MS, "to_ms": (END - HOUR) // MS}
+        assert answer.json()["unread_segments"] == 0
         assert not errors

@@ -14,6 +14,9 @@ interface StreamView {
   faults: { kind: string; message: string; start_ms: number; end_ms: number | null }[];
   lanes: { series: string[]; labels: Record<string, string>[]; of: number[]; severity: number[]; start_ms: number[]; end_ms: number[]; open: number[] };
 }
+interface Gap { from_ms: number; to_ms: number }
+/** Gaps of each stream: times in which none of its series has a record. */
+type Gaps = Record<string, Gap[]>;
 type Names = Record<string, { names: string[]; count: number }>;
 interface Fleet {
   now_ms: number; span_ms: number; streams: StreamView[]; left_out: number;
@@ -102,8 +105,18 @@ function groupedRows(rows: Row[], label: string): Row[] {
   });
 }
 
-/** One row per stream, one for its faults, one per group and one per series. */
-function rowsOf(fleet: Fleet, names: Names, filter: string, label: string): Row[] {
+/** Gaps of a stream as spans of its lane, and in words. */
+function gapsOf(stream: StreamView, gaps: Gap[], from: number): { spans: Span[]; text: string } {
+  const shown = gaps.filter((one) => one.to_ms >= from);
+  const longest = Math.max(...shown.map((one) => one.to_ms - one.from_ms));
+  return {
+    spans: shown.map((one) => ({ from: one.from_ms, to: one.to_ms, severity: 0, open: false, stream: stream.name, series: null, gap: true, label: `no record for ${durationText(one.to_ms - one.from_ms)}, from ${timeText(one.from_ms)}` })),
+    text: shown.length === 0 ? "" : shown.length === 1 ? `no record for ${durationText(longest)}` : `${countText(shown.length)} gaps without a record, the longest ${durationText(longest)}`,
+  };
+}
+
+/** One row per stream, one for its faults and gaps, one per group and one per series. */
+function rowsOf(fleet: Fleet, names: Names, gaps: Gaps, filter: string, label: string): Row[] {
   const groups: { worst: number; rows: Row[] }[] = [];
   for (const stream of fleet.streams) {
     const until = stream.latest_ms ?? fleet.now_ms, from = until - fleet.span_ms;
@@ -119,14 +132,14 @@ function rowsOf(fleet: Fleet, names: Names, filter: string, label: string): Row[
     const shown = current ? faults.map((one) => ({ ...one, from: one.from - (fleet.now_ms - until), to: one.to - (fleet.now_ms - until) }))
       : faults.filter((one) => one.open).map((one) => ({ ...one, from: until - fleet.span_ms / 60, to: until }));
     const lag = stream.latest_ms === null ? "no record yet" : Math.abs(fleet.now_ms - stream.latest_ms) < 3_600_000 ? `until ${ageText(stream.latest_ms, fleet.now_ms)}` : `until ${timeText(stream.latest_ms)}`;
-    const open = stream.faults.filter((one) => one.end_ms === null);
+    const open = stream.faults.filter((one) => one.end_ms === null), missing = gapsOf(stream, gaps[stream.name] ?? [], from);
     const unlisted = known && !filter ? known.count - known.names.length : 0;
     groups.push({ worst: worst + (open.length ? 5 : 0), rows: [
       { kind: "stream", key: stream.name, from, until, spans: all, stream: stream.name, series: null, worst, count: all.length, newest: 0,
         text: `${known || filter ? countText(rows.length + unlisted) : "…"} series, ${lag}` },
-      { kind: "health", key: `${stream.name} health`, from, until, spans: shown, stream: stream.name, series: null, worst: -1, count: faults.length, newest: 0,
+      { kind: "health", key: `${stream.name} health`, from, until, spans: [...missing.spans, ...shown], stream: stream.name, series: null, worst: -1, count: faults.length, newest: 0,
         ...(open[0] ? { fault: `${open[0].kind.replaceAll("_", " ")}: ${open[0].message}` } : {}),
-        text: [stream.buffered ? `${countText(stream.buffered)} buffered` : "", stream.late ? `${countText(stream.late)} late` : "",
+        text: [missing.text, stream.buffered ? `${countText(stream.buffered)} buffered` : "", stream.late ? `${countText(stream.late)} late` : "",
           stream.dead_lettered ? countOf(stream.dead_lettered, "dead letter") : ""].filter(Boolean).join(", ") || "no late record, no dead letter" },
       ...(grouped ? groupedRows(rows, label) : rows)] });
   }
@@ -310,6 +323,26 @@ function useNames(streams: string | undefined): Names {
   return names;
 }
 
+/** Gaps in the data of all streams, which arrive after the lanes. */
+function useGaps(streams: string | undefined, range: string): Gaps {
+  const [gaps, setGaps] = useState<Gaps>({});
+  useEffect(() => {
+    if (!streams) return undefined;
+    const control = new AbortController();
+    const timers = new Map<string, number>();
+    const again = (stream: string, ms: number): void => { if (!control.signal.aborted) timers.set(stream, window.setTimeout(() => load(stream), ms)); };
+    const load = (stream: string): void => {
+      get<{ gaps: Gap[]; unread_segments: number }>(`streams/${encodeURIComponent(stream)}/gaps`, { range }, control.signal).then((found) => {
+        setGaps((old) => ({ ...old, [stream]: found.gaps }));
+        again(stream, found.unread_segments ? 5_500 : 60_000);
+      }, () => again(stream, 60_000));
+    };
+    streams.split("\u0000").forEach((stream) => again(stream, 100));
+    return () => { control.abort(); timers.forEach((one) => window.clearTimeout(one)); };
+  }, [streams, range]);
+  return gaps;
+}
+
 export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
   const range = query.get("range") ?? "24h";
   const asked = query.get("filter") ?? "", group = query.get("group") ?? "";
@@ -323,7 +356,8 @@ export function FleetPage({ query }: { query: URLSearchParams }): JSX.Element {
     return () => window.removeEventListener("resize", onResize);
   }, []);
   const names = useNames(view.data?.streams.map((one) => one.name).join("\u0000"));
-  const rows = useMemo(() => (view.data ? rowsOf(view.data, names, filter, group) : []), [view.data, names, filter, group]);
+  const gaps = useGaps(view.data?.streams.map((one) => one.name).join("\u0000"), range);
+  const rows = useMemo(() => (view.data ? rowsOf(view.data, names, gaps, filter, group) : []), [view.data, names, gaps, filter, group]);
   const labels = useMemo(() => [...new Set((view.data?.streams ?? []).flatMap((one) => (one.labels.length > 1 ? one.labels : [])))].sort(), [view.data]);
   const span = RANGES.find(([key]) => key === range)?.[1] ?? range;
   const bar = <div class="bar">

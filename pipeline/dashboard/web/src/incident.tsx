@@ -15,7 +15,7 @@ export interface Channel { channel: string; unit: string | null; observed: numbe
 export interface Anomaly {
   id: string; stream: string; series: string; labels: Record<string, string>; state: string; severity: string; direction: string;
   start: string; peak: string; end: string; points: number; readings: number; surprise: number | null; ratio: number | null; relative: boolean; of_value: boolean; cause: string; cause_text: string;
-  forecaster: string; model_version: string; revision: number; text: string; severity_reason: string; first_step: string; channels: Channel[]; event: EventView | null;
+  forecaster: string; model_version: string; revision: number; revised: string | null; text: string; severity_reason: string; first_step: string; channels: Channel[]; event: EventView | null;
   relation: { text: string } | null;
 }
 export interface Labelled extends Anomaly { review: { label: string; author: string; comment: string; at: string } | null }
@@ -149,14 +149,15 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
     const anomaly = data.anomalies[0];
     if (!anomaly) return data.alert ? <FaultIncident data={data} /> : <Empty title="There is no such incident"><p><Link to="/">Open the fleet</Link></p></Empty>;
     const leading = anomaly.channels.reduce((best, one) => ((one.contribution ?? 0) > (best.contribution ?? 0) ? one : best));
-    const start = msOf(anomaly.start)!, end = msOf(anomaly.end)!, open = anomaly.state === "open";
+    const start = msOf(anomaly.start)!, end = msOf(anomaly.end)!, open = anomaly.state === "open", retracted = anomaly.points === 0;
     const more = { from: new Date(start - 3_600_000).toISOString(), to: new Date(end + 1_800_000).toISOString() };
     const others = [...data.anomalies.slice(1), ...data.around];
     return <div class="page incident">
       <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link> <span class="muted">· <bdi>{anomaly.stream}</bdi></span> {open
-        ? <span class="badge bad">open{end > start ? ` for ${durationText(end - start)}` : ""}</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
+        ? <span class="badge bad">open{end > start ? ` for ${durationText(end - start)}` : ""}</span> : retracted ? <span class="badge">retracted</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
       <section class="card">
         <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationOf(anomaly)}</> : <> ({durationOf(anomaly)})</>}.</p>
+        {retracted && <p><b>This verdict is retracted:</b> with the late points that came{anomaly.revised && <> until <When at={anomaly.revised} /></>}, the series was as usual.</p>}
         {anomaly.severity_reason && <p>Severity: {anomaly.severity_reason}.</p>}
         {anomaly.event ? <EventStory event={anomaly.event} cause={anomaly.cause} /> : <Gauge channel={leading} relative={anomaly.relative} cause={anomaly.cause} causeText={anomaly.cause_text} />}
         {anomaly.relation && <p>At the peak: <bdi>{anomaly.relation.text}</bdi>.</p>}
@@ -171,7 +172,7 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
         <Section title="Why, and how sure">
           <Fields fields={[["Cause", anomaly.cause_text], ["How unusual", rarityText(anomaly)],
             [anomaly.event ? "Unexpected events" : "Readings outside", countText(anomaly.readings)], ["Forecaster", anomaly.forecaster.replaceAll("_", " ")],
-            ["Model", anomaly.model_version], ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}${anomaly.review.comment ? `: ${anomaly.review.comment}` : ""}` : "none yet"]]} />
+            ["Model", anomaly.model_version], ...(anomaly.revised && !retracted ? [["Changed by late points", <When at={anomaly.revised} />] as [string, JSX.Element]] : []), ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}${anomaly.review.comment ? `: ${anomaly.review.comment}` : ""}` : "none yet"]]} />
           <Shares channels={anomaly.channels} />
         </Section>
         <Messages data={data} />

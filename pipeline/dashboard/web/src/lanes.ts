@@ -2,15 +2,15 @@
 
 export const ROW = 24;
 
-export interface Span { from: number; to: number; severity: number; open: boolean; stream: string; series: string | null; label?: string }
+export interface Span { from: number; to: number; severity: number; open: boolean; stream: string; series: string | null; label?: string; gap?: boolean }
 export interface Lane { kind: "stream" | "health" | "group" | "series"; key: string; from: number; until: number; spans: Span[] }
 
-export interface Colours { line: string; fill: string[]; fault: string; stripe: string }
+export interface Colours { line: string; fill: string[]; fault: string; stripe: string; gap: string }
 
 export function coloursOf(element: HTMLElement): Colours {
   const style = getComputedStyle(element);
   const of = (name: string): string => style.getPropertyValue(name).trim();
-  return { line: of("--line"), stripe: of("--stripe"), fault: of("--fault"), fill: [of("--info"), of("--warning"), of("--major"), of("--critical")] };
+  return { line: of("--line"), stripe: of("--stripe"), fault: of("--fault"), gap: of("--muted"), fill: [of("--info"), of("--warning"), of("--major"), of("--critical")] };
 }
 
 /** Position of a time on a lane, in pixels. */
@@ -20,7 +20,7 @@ export function place(lane: Lane, time: number, width: number): number {
 
 /**
  * Draw the lanes that are visible at `top`. Severity is shown by colour and by height, so that it can be told
- * without colours.
+ * without colours; faults are dashed, gaps in the data are thin lines.
  */
 export function drawLanes(canvas: HTMLCanvasElement, lanes: Lane[], top: number, width: number, height: number, colours: Colours): void {
   const scale = window.devicePixelRatio || 1;
@@ -59,11 +59,11 @@ export function drawLanes(canvas: HTMLCanvasElement, lanes: Lane[], top: number,
       const left = Math.max(0, place(lane, span.from, width));
       const right = Math.min(width, place(lane, span.to, width));
       if (right < 0 || left > width) continue;
-      const size = lane.kind === "health" ? 8 : [8, 12, 16, 20][span.severity]!;
-      pen.fillStyle = lane.kind === "health" ? colours.fault : colours.fill[span.severity]!;
+      const size = span.gap ? 4 : lane.kind === "health" ? 8 : [8, 12, 16, 20][span.severity]!;
+      pen.fillStyle = span.gap ? colours.gap : lane.kind === "health" ? colours.fault : colours.fill[span.severity]!;
       const long = Math.max(4, right - left);
       const x = Math.min(left, width - long);
-      if (lane.kind === "health") {
+      if (lane.kind === "health" && !span.gap) {
         for (let dash = 0; dash < long; dash += 6) pen.fillRect(x + dash, y + (ROW - size) / 2, Math.min(4, long - dash), size);
       } else {
         pen.fillRect(x, y + (ROW - size) / 2, long, size);

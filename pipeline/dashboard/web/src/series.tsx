@@ -17,7 +17,7 @@ interface Run { name: string; from_ms: number; to_ms: number }
 export interface SeriesData {
   stream: string; series: string; from_ms: number; to_ms: number; rows: number; channels: string[]; units: Record<string, string>; time_ms: number[]; reduced: boolean;
   points: Record<string, Points>; models: Run[]; forecasters: Run[]; missing: { from_ms: number; to_ms: number }[];
-  events: EventRow[] | null; alarm_surprise?: number; anomalies: Labelled[]; late_ms: number[]; retracted: { from_ms: number; to_ms: number }[]; excluded: { from_ms: number; to_ms: number; why: string }[];
+  events: EventRow[] | null; alarm_surprise?: number; anomalies: Labelled[]; late_ms: number[]; retracted: { id: string; from_ms: number; to_ms: number; revised: string | null }[]; excluded: { from_ms: number; to_ms: number; why: string }[];
 }
 
 const SPANS: [string, number][] = [["1 h", 3_600_000], ["1 d", 86_400_000], ["7 d", 604_800_000], ["30 d", 2_592_000_000], ["1 y", 31_536_000_000]];
@@ -41,15 +41,24 @@ function drawMarks(plot: uPlot, data: SeriesData, channel: string): void {
   const pen = plot.ctx, { left, top, width, height } = plot.bbox;
   const x = (ms: number): number => Math.min(left + width, Math.max(left, plot.valToPos(ms / 1000, "x", true)));
   const stretch = (from: number, to: number, fill: string, y = top, high = height): void => {
-    if (to / 1000 < (plot.scales["x"]!.min ?? 0) || from / 1000 > (plot.scales["x"]!.max ?? 0)) return;
+    if (!within(from, to)) return;
     pen.fillStyle = fill;
     pen.fillRect(x(from), y, Math.max(2, x(to) - x(from)), high);
   };
-  // Retracted by a label or by late points: only a hollow mark.
-  const hollow = (from: number, to: number): void => {
+  const within = (from: number, to: number): boolean => to / 1000 >= (plot.scales["x"]!.min ?? 0) && from / 1000 <= (plot.scales["x"]!.max ?? 0);
+  const frame = (from: number, to: number, high: number): void => {
+    if (!within(from, to)) return;
     pen.strokeStyle = colour("--muted");
-    pen.lineWidth = 1;
-    pen.strokeRect(x(from), top + 1, Math.max(4, x(to) - x(from)), 6);
+    pen.lineWidth = 1.5;
+    pen.strokeRect(x(from), top + 1, Math.max(6, x(to) - x(from)), high);
+  };
+  // Retracted by a label or by late points: only a hollow mark.
+  const hollow = (from: number, to: number): void => frame(from, to, 8);
+  // Found or changed by late points: a dashed frame.
+  const revised = (from: number, to: number): void => {
+    pen.setLineDash([3, 3]);
+    frame(from, to, height - 2);
+    pen.setLineDash([]);
   };
   // The limits that the cause of an anomaly has crossed, over the anomaly and a little beyond.
   const limits = (from: number, to: number, ends: (number | null)[]): void => {
@@ -79,6 +88,7 @@ function drawMarks(plot: uPlot, data: SeriesData, channel: string): void {
     stretch(Date.parse(one.start), Date.parse(one.end), fill);
     pen.globalAlpha = 1;
     stretch(Date.parse(one.start), Date.parse(one.end), fill, top, 5);
+    if (one.revised) revised(Date.parse(one.start), Date.parse(one.end));
     const led = ledBy(one);
     if (one.of_value && led.channel === channel) limits(Date.parse(one.start), Date.parse(one.end), [led.lower, led.upper]);
   }
@@ -171,7 +181,7 @@ export function Chart({ data, channel, other, by, onRange, height, usual }: {
 function Legend({ data }: { data: SeriesData }): JSX.Element {
   const keys: [string, string, boolean][] = [["observed", "observed", true], ["expected", "expected", true], ["interval", "prediction interval", true], ["anomaly", "anomaly", data.anomalies.length > 0],
     ["limits", "limits of its cause", data.anomalies.some((one) => one.of_value)], ["hollow", "retracted", data.retracted.length > 0 || data.anomalies.some((one) => one.review?.label === "false")],
-    ["late", "late point", data.late_ms.length > 0], ["missing", "missing points", data.missing.length > 0], ["excluded", "not used for training", data.excluded.length > 0]];
+    ["revised", "changed by late points", data.anomalies.some((one) => one.revised !== null && one.review?.label !== "false")], ["late", "late point", data.late_ms.length > 0], ["missing", "missing points", data.missing.length > 0], ["excluded", "not used for training", data.excluded.length > 0]];
   return <span class="legend wrap">{keys.map(([kind, name, there]) => there && <span key={kind}><span class={`mark ${kind}`} aria-hidden="true" /> {name}</span>)}</span>;
 }
 
@@ -256,9 +266,9 @@ export function SeriesPage({ query }: { query: URLSearchParams }): JSX.Element {
           <Strip name="model" runs={found.models} data={found} />
           <Strip name="forecaster" runs={found.forecasters.length > 40 ? [] : found.forecasters.map((one) => ({ ...one, name: (one.name ?? "").replaceAll("_", " ") }))} data={found} />
         </Section>}
-        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Channels", "Label", "Revisions"]} empty="None."
+        <Section title="Anomalies in this range"><Table label="Anomalies" columns={["Severity", "What", "From", "Lasted", "Cause", "Channels", "Label", "Changed by late points"]} empty="None."
           rows={found.anomalies.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} />, <Link to={`/anomalies/${one.id}`}><bdi>{one.text}</bdi></Link>, <When at={one.start} />,
-            one.state === "open" ? "open" : durationOf(one), one.cause.replaceAll("_", " "), <Name text={sharesText(one)} />, one.review?.label ?? "–", countText(one.revision)] }))} /></Section>
+            one.state === "open" ? "open" : durationOf(one), one.cause.replaceAll("_", " "), <Name text={sharesText(one)} />, one.review?.label ?? "–", one.revised ? <When at={one.revised} /> : "–"] })).concat(found.retracted.map((one) => ({ key: one.id, cells: ["–", <Link to={`/anomalies/${one.id}`}>retracted</Link>, <When ms={one.from_ms} />, one.to_ms > one.from_ms ? durationText(one.to_ms - one.from_ms) : "–", "–", "–", "–", one.revised ? <When at={one.revised} /> : "–"] })))} /></Section>
       </>}</Shown>
   </div>;
 }
