@@ -172,6 +172,7 @@ class Engine:
         """
         if self._result is None:
             self.parts.snapshots.take_all(self.parts.ownership)
+        self.parts.snapshots.close()
         for sink in self.parts.sinks:
             sink.close()
         self.parts.faults.end_all()
@@ -182,7 +183,8 @@ class Engine:
 
         The faults stay open.
         """
-        for close in (*(sink.close for sink in self.parts.sinks), self.parts.source.close):
+        p = self.parts
+        for close in (p.snapshots.close, *(sink.close for sink in p.sinks), p.source.close):
             try:
                 close()
             except Exception as error:
@@ -484,6 +486,7 @@ class Engine:
             self._stage_commit(result)
             self._commit()
         if self._result is None and partition in ownership.positions:
+            self.parts.snapshots.wait()
             try:
                 self.parts.gone_files.keep_series(ownership.positions[partition])
             except (StorageUnavailable, Fenced) as error:

@@ -1,6 +1,7 @@
 """Snapshots of the state of partitions, and offloading of silent series.
 
-A snapshot is taken between two batches, in one transaction under the owner's fence. The same transaction
+The state is copied between two batches, and written in one transaction under the owner's fence. A thread
+writes it while the loop goes on, where the copy is small and no series leaves memory. The same transaction
 offloads series that have been silent for long and deletes the stored state of restored ones, so that a
 snapshot and the offloaded series always belong together.
 """
@@ -9,7 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import structlog
@@ -39,13 +43,39 @@ MAX_OFFLOADED_SERIES = 10_000
 #: while one is taken wait for its end, and would wait for the end of all.
 MAX_SNAPSHOT_SHARE = 0.2
 
+#: Most bytes of state that are copied for a thread that writes them. A larger state is written page by page,
+#: and the loop waits.
+MAX_COPIED_BYTES = 128 << 20
+
 #: Key of the meta data of a snapshot: keys of the series that cannot be scored again from it, because they
 #: have an open anomaly, or late points that are not part of their state.
 UNFIT_KEY = "unfit"
 
 
+@dataclass(slots=True, eq=False)
+class SnapshotContent:
+    """State of a partition after the records below the offset of ``position``.
+
+    ``idle`` are the slots of series that leave memory with the snapshot, of ``silent`` that could.
+    ``restored`` are the keys of those that are in memory again. ``owned`` and ``current`` change while
+    it is written: ``current`` is False once the state was changed by something else than its records.
+    """
+
+    position: Position
+    offset: int
+    pages: Iterable[bytes]
+    meta: dict[str, Any]
+    idle: NDArray[np.int32]
+    silent: int
+    restored: Sequence[str]
+    started: float
+    ended: float = 0.0
+    owned: bool = True
+    current: bool = True
+
+
 class Snapshots:
-    """Takes the snapshots of one stream's partitions, at most one in a turn of the loop."""
+    """Takes the snapshots of one stream's partitions, one after the other."""
 
     def __init__(
         self,
@@ -70,14 +100,21 @@ class Snapshots:
         self._writers = writers
         self._taken: dict[Partition, tuple[float, int]] = {}  # (time, commits of the partition)
         self._next_at = 0.0  # time of the next one that is not the first of its partition
+        self._longest_pause = every
         self._begun: tuple[Partition, Callable[[], bool]] | None = None  # it and whether it can be taken
+        self._thread = ThreadPoolExecutor(1, f"snapshots {scorer.provenance.stream}")
+        self._written: tuple[SnapshotContent, Future[tuple[int, int]]] | None = None  # by the thread
 
     def take_due(self, ownership: Ownership) -> None:
         """Take the most overdue snapshot, if any is due. Raises Fenced.
 
-        All but those that are taken at once, of a new partition or after ``renew``, are spread over time, and
-        the recorded history is written in turns before.
+        All but those that are taken at once, of a new partition or after ``renew``, are spread over time and
+        written by a thread, and the recorded history is written in turns before.
         """
+        if self._written is not None:
+            if not self._written[1].done():
+                return
+            self._end_written()
         due = [
             p for p in ownership.positions if self._due(ownership, p) and self._age_seconds(p) >= self._every
         ]
@@ -86,11 +123,39 @@ class Snapshots:
         partition = max(due, key=self._age_seconds)
         if partition in self._taken and not self._can_take(partition):
             return
-        started = time.monotonic()
-        self._take(ownership, partition)
-        self._begun, ended = None, time.monotonic()
-        longest = self._every / max(len(ownership.positions), 1)
-        self._next_at = ended + min((ended - started) * (1 / MAX_SNAPSHOT_SHARE - 1), longest)
+        self._longest_pause = self._every / max(len(ownership.positions), 1)
+        at_once, self._begun = partition not in self._taken, None
+        if (content := self._copy(ownership, partition)) is None:
+            return
+        if at_once or not self._fits_thread(content):
+            self._end(content, lambda: self._write(content))
+            self._space_out(content)
+            return
+        content.pages = list(content.pages)
+        self._written = content, self._thread.submit(self._write, content)
+
+    def _fits_thread(self, content: SnapshotContent) -> bool:
+        """Return whether the loop can go on while the content is written.
+
+        Series that leave memory or came back since the last snapshot must not change meanwhile.
+        """
+        series = self._scorer.series
+        size = len(series.keys_of(content.position.partition)) * series.row_bytes
+        return not (len(content.idle) or content.restored or self._listeners or size > MAX_COPIED_BYTES)
+
+    def _space_out(self, content: SnapshotContent) -> None:
+        """Leave time until the next one that is not the first of its partition."""
+        pause = (content.ended - content.started) * (1 / MAX_SNAPSHOT_SHARE - 1)
+        self._next_at = content.ended + min(pause, self._longest_pause)
+
+    def wait(self) -> None:
+        """Wait until the thread has written; the next call of ``take_due`` notes it."""
+        if self._written is not None:
+            wait([self._written[1]])
+
+    def close(self) -> None:
+        """Wait for the thread and end it."""
+        self._thread.shutdown()
 
     def _can_take(self, partition: Partition) -> bool:
         """Return whether it is time, and the recorded history of before is written."""
@@ -102,16 +167,22 @@ class Snapshots:
 
     def take_all(self, ownership: Ownership) -> None:
         """Take every snapshot that would differ from the stored one, of owned partitions."""
+        if self._written is not None:
+            with suppress(Fenced):
+                self._end_written()
         for partition in [p for p in ownership.positions if self._due(ownership, p)]:
             with suppress(Fenced):
-                self._take(ownership, partition)
+                self.take_now(ownership, partition)
 
     def take_now(self, ownership: Ownership, partition: Partition) -> bool:
         """Take the snapshot of an owned partition.
 
         Return False if it is not written. Raises Fenced.
         """
-        return self._take(ownership, partition)
+        if self._written is not None and self._written[0].position.partition == partition:
+            self._end_written()
+        content = self._copy(ownership, partition)
+        return content is not None and self._end(content, lambda: self._write(content))
 
     def renew(self) -> None:
         """Take all of them soon: the state is no longer only what the records made of it."""
@@ -121,10 +192,14 @@ class Snapshots:
         """Take those of some partitions soon, as ``renew``."""
         for partition in partitions:
             self._taken.pop(partition, None)
+            if self._written is not None and self._written[0].position.partition == partition:
+                self._written[0].current = False
 
     def forget(self, partition: Partition) -> None:
         """The partition is not ours any more; others may write its snapshot and its stored series."""
         self._taken.pop(partition, None)
+        if self._written is not None and self._written[0].position.partition == partition:
+            self._written[0].owned = False
         self._offloaded.forget(partition)
 
     def _age_seconds(self, partition: Partition) -> float:
@@ -138,40 +213,93 @@ class Snapshots:
         commits = ownership.positions[partition].commits
         return not ownership.recovering(partition) and self._taken.get(partition, (0.0, None))[1] != commits
 
-    def _take(self, ownership: Ownership, partition: Partition) -> bool:
+    def _copy(self, ownership: Ownership, partition: Partition) -> SnapshotContent | None:
+        """Return the state of a partition.
+
+        None if what came before it is not written yet: a crash replays it from the snapshot of before.
+        """
         position = ownership.positions[partition]
         assert position.next_offset is not None
         if not self._writers.durable(partition, position.next_offset):
-            return False  # the next turn tries again; a crash before replays from the snapshot of before
+            return None
         silent = self._scorer.idle(partition)
         idle = self._longest_silent(silent)
         pages = self._scorer.pages(partition, without=idle)
-        started = time.monotonic()
+        return SnapshotContent(
+            position,
+            position.next_offset,
+            pages,
+            self._scorer.meta(),
+            idle,
+            len(silent),
+            list(self._offloaded.restored.get(partition, [])),
+            time.monotonic(),
+        )
+
+    def _write(self, content: SnapshotContent) -> tuple[int, int]:
+        """Write a snapshot; return its bytes and the number of series that leave memory.
+
+        Raises Fenced and StorageUnavailable.
+        """
         try:
-            with self._database.begin() as connection:
-                meta = self._scorer.meta() | self._unfit(connection, position)
-                size = snapshots.save(connection, position, position.next_offset, pages, meta=meta)
-                offloaded_series.forget(connection, position, self._offloaded.restored.get(partition, []))
-                offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, idle))
-                most = self._scorer.limit.most
-                if offloaded and most is not None:
-                    offloaded_series.trim(connection, position, most)
+            return self._write_all(content)
+        finally:
+            content.ended = time.monotonic()
+
+    def _write_all(self, content: SnapshotContent) -> tuple[int, int]:
+        position = content.position
+        with self._database.begin() as connection:
+            meta = content.meta | self._unfit(connection, position)
+            size = snapshots.save(connection, position, content.offset, content.pages, meta=meta)
+            offloaded_series.forget(connection, position, content.restored)
+            offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, content.idle))
+            most = self._scorer.limit.most
+            if offloaded and most is not None:
+                offloaded_series.trim(connection, position, most)
+        return size, offloaded
+
+    def _end_written(self) -> None:
+        """Wait for the thread, and note what it has written. Raises Fenced."""
+        assert self._written is not None
+        (content, written), self._written = self._written, None
+        wait([written])
+        self._space_out(content)
+        try:
+            self._end(content, written.result)
+        except Fenced:
+            if content.owned:
+                raise
+
+    def _end(self, content: SnapshotContent, write: Callable[[], tuple[int, int]]) -> bool:
+        """Note the outcome of ``write``; return whether it has written. Raises Fenced."""
+        partition, commits = content.position.partition, -1
+        try:
+            size, offloaded = write()
         except StorageUnavailable as error:
             log.warning("snapshot not written", partition=str(partition), error=str(error))
-            self._taken[partition] = (time.monotonic(), -1)
+            size = None
+        if not content.owned:
             return False
-        self._scorer.series.release(partition, [self._scorer.series.key(slot) for slot in idle.tolist()])
-        self._writers.settle(partition, position.next_offset)
+        if size is not None:
+            self._note_written(content, size, offloaded)
+            # The next one moves further series, also when no record comes.
+            commits = content.position.commits if len(content.idle) == content.silent else -1
+        if content.current:
+            self._taken[partition] = (time.monotonic(), commits)
+        return size is not None
+
+    def _note_written(self, content: SnapshotContent, size: int, offloaded: int) -> None:
+        partition, series = content.position.partition, self._scorer.series
+        series.release(partition, [series.key(slot) for slot in content.idle.tolist()])
+        self._writers.settle(partition, content.offset)
         if self._source is not None:
-            self._source.release(partition, position.next_offset)
-        self._offloaded.forget(partition)
-        # The next one moves further series, also when no record comes.
-        self._taken[partition] = (time.monotonic(), position.commits if len(idle) == len(silent) else -1)
+            self._source.release(partition, content.offset)
+        if len(content.idle) or content.restored:
+            self._offloaded.forget(partition)
         self._faults.close(FaultKind.DAMAGED_STATE, partition)  # this snapshot replaces what was damaged
         self._metrics.snapshot(partition, size)
-        self._metrics.snapshot_seconds.observe(time.monotonic() - started)
+        self._metrics.snapshot_seconds.observe(content.ended - content.started)
         self._metrics.evictions.inc(offloaded)
-        return True
 
     def _longest_silent(self, slots: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the series that leave memory with this snapshot."""

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from safetensors.numpy import load as load_tensors
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 from sqlalchemy import delete as sql_delete
 
 from pipeline.core.errors import DamagedState
 from pipeline.core.types import Partition, Position
+from storage.sql.column_types import insert
 from storage.stream_state.checksums import digest, digest_of_values
 from storage.stream_state.positions import hold_ownership
 from storage.tables.stream import SnapshotPageRow, SnapshotRow
@@ -63,15 +64,20 @@ def save(
         state_version: Version of the state.
         meta: Stored with the snapshot, as JSON.
     """
-    delete(connection, position)
+    hold_ownership(connection, position)
     key = {
         "stream": position.stream,
         "topic": position.partition.topic,
         "partition": position.partition.number,
     }
     size, checksums = 0, []
+    # A page in place of one of the same size: SQLite would take longer to free the pages of its file.
+    add_page = insert(connection, SnapshotPageRow)
+    add_page = add_page.on_conflict_do_update(
+        index_elements=[*key, "page"], set_={"data": add_page.excluded.data}
+    )
     for number, page in enumerate(pages):
-        connection.execute(insert(SnapshotPageRow), key | {"page": number, "data": page})
+        connection.execute(add_page, key | {"page": number, "data": page})
         checksums.append(digest(page))
         size += len(page)
     header = {
@@ -83,7 +89,8 @@ def save(
     }
     checked = {_CHECKSUMS: {"pages": checksums, "row": _digest_of_row(header, checksums)}}
     header |= {"meta": (meta or {}) | checked, "created_ns": time.time_ns()}
-    connection.execute(insert(SnapshotRow), key | header)
+    remove(connection, position.stream, position.partition, kept_pages=len(checksums))
+    connection.execute(insert(connection, SnapshotRow), key | header)
     return size
 
 
@@ -165,12 +172,21 @@ def delete(connection: Connection, position: Position) -> None:
     remove(connection, position.stream, position.partition)
 
 
-def remove(connection: Connection, stream: str, partition: Partition) -> None:
-    """Delete a snapshot without a fence: its partition is reset, or read again, when it is acquired next."""
+def remove(connection: Connection, stream: str, partition: Partition, kept_pages: int = 0) -> None:
+    """Delete a snapshot without a fence: its partition is reset, or read again, when it is acquired next.
+
+    Args:
+        connection: The open transaction.
+        stream: Name of the reader.
+        partition: The partition.
+        kept_pages: Number of pages that stay, for a new row.
+    """
     topic, number = partition
-    for table in (SnapshotPageRow, SnapshotRow):
-        here = (table.stream == stream, table.topic == topic, table.partition == number)
-        connection.execute(sql_delete(table).where(*here))
+    row, page = SnapshotRow, SnapshotPageRow
+    here = (row.stream == stream, row.topic == topic, row.partition == number)
+    connection.execute(sql_delete(row).where(*here))
+    here = (page.stream == stream, page.topic == topic, page.partition == number)
+    connection.execute(sql_delete(page).where(*here, page.page >= kept_pages))
 
 
 def _checked_row(row: dict[str, Any]) -> list[str] | None:

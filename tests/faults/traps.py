@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,6 +52,11 @@ def _around(
         return result
 
     setattr(owner, name, wrapped)
+
+
+def _by_thread(hit: Callable[..., None]) -> Callable[..., object]:
+    """Return ``hit`` for calls by another thread than that of the loop."""
+    return lambda *_, **__: threading.current_thread() is not threading.main_thread() and hit()
 
 
 def arm(trap: Trap) -> None:
@@ -106,6 +112,8 @@ def arm(trap: Trap) -> None:
         "replaying": lambda: _around(StreamScorer, "process", before=if_replay),
         "snapshot begun": lambda: _around(snapshots, "save", before=hit),
         "snapshot written": lambda: _around(snapshots, "save", after=hit),
+        "thread begins snapshot": lambda: _around(snapshots, "save", before=_by_thread(hit)),
+        "thread wrote snapshot": lambda: _around(snapshots, "save", after=_by_thread(hit)),
         "snapshot committed": lambda: _around(HistorySink, "settle", before=hit),
         "segment half written": lambda: _around(os, "replace", before=hit),
         "late points scored": lambda: _around(
@@ -145,6 +153,8 @@ PHASES = (
         "replaying",
         "snapshot begun",
         "snapshot written",
+        "thread begins snapshot",
+        "thread wrote snapshot",
         "snapshot committed",
         "segment half written",
         "revoked",

@@ -48,6 +48,7 @@ def committed(engine) -> int:
 def turns(engine, clock: Clock, count: int, seconds: float) -> None:
     for _ in range(count):
         engine.turn(0.0)
+        engine.parts.snapshots.wait()
         clock.now += seconds
 
 
