@@ -140,7 +140,10 @@ def _make_base(folder: Path) -> None:
     )
     for name in _USELESS:
         shutil.rmtree(tree / name, ignore_errors=True)
-    (tree / "var/log").mkdir()
+    # Devices are no files: a copy of /dev/full does not end.
+    shutil.rmtree(tree / "dev")
+    for name in ("var/log", "dev"):
+        (tree / name).mkdir()
     container = _buildah("from", "scratch").strip()
     shutil.copytree(tree, _buildah("mount", container).strip(), symlinks=True, dirs_exist_ok=True)
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

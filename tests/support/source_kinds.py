@@ -9,6 +9,7 @@ import gzip
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.schema import CsvFormat, FilesSourceConfig, KafkaSourceConfig
+from pipeline.core.errors import SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import Poll, Records, Source, TableRecords
 from pipeline.sources.files.source import FilesSource
@@ -218,7 +220,8 @@ class Reader:
             self.owned.add(partition)
             if partition not in self.positions:
                 self.positions[partition] = self.source.start_offset(partition)
-            self.source.seek(partition, self.positions[partition])
+            with suppress(SourceError):  # the group has revoked it since the poll; the next one says so
+                self.source.seek(partition, self.positions[partition])
         self.source.resume(poll.assigned)
         assert sum(len(records) for records in poll.records) <= max_records
         assert len({records.partition for records in poll.records}) == len(poll.records), (

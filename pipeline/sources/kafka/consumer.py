@@ -40,7 +40,7 @@ from pipeline.sources.kafka.consumer_group import (
     AssignedPartitions,
     GroupSource,
 )
-from pipeline.sources.kafka.group_assignor import GroupAssignor
+from pipeline.sources.kafka.group_assignor import GroupAssignor, patch_reset_generation
 from pipeline.sources.kafka.record_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 
 CONNECT_SECONDS = 3.0  # for connecting, however short the poll
@@ -104,12 +104,16 @@ class KafkaSource(GroupSource):
     def seek(self, partition: Partition, offset: int) -> None:
         self._require_assigned(partition)
         if self._consumer is not None:
-            self._consumer.seek(TopicPartition(*partition), offset)
+            try:
+                self._consumer.seek(TopicPartition(*partition), offset)
+            except ValueError as error:  # the group has just revoked it; the next poll says so
+                raise SourceError(f"{partition} is not assigned to this member", partition) from error
             self._assigned.next[partition] = offset
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         if self._consumer is not None:
-            self._consumer.pause(*(TopicPartition(*p) for p in self._only_assigned(partitions)))
+            for partition in self._only_assigned(partitions):
+                self._pause(partition)
 
     def resume(self, partitions: Sequence[Partition]) -> None:
         if self._consumer is not None:  # else the next poll makes a new client and assigns all partitions
@@ -117,7 +121,8 @@ class KafkaSource(GroupSource):
                 # Drop what was fetched before the pause, so that it is fetched again: kafka-python 3.0.12
                 # keeps it and may never return it.
                 self._consumer._fetcher._paused_partition_records.pop(topic_partition, None)
-                self._consumer.resume(topic_partition)
+                with suppress(KeyError):  # the group has just revoked it
+                    self._consumer.resume(topic_partition)
 
     def close(self) -> None:
         if not self._closed:
@@ -142,7 +147,7 @@ class KafkaSource(GroupSource):
             consumer._fetcher.PartitionRecords = ColumnRecords
             # The consumer does not pass its own option of that name on.
             net.cluster.config["allow_auto_create_topics"] = False
-            _patch_reset_generation(consumer._coordinator)
+            patch_reset_generation(consumer._coordinator)
             self._consumer, self._net = consumer, net
             self._last_contact = time.monotonic()
             self._join()
@@ -244,7 +249,7 @@ class KafkaSource(GroupSource):
                 self._assigned.record_assigned(again)
 
     def _pause(self, partition: Partition) -> bool:
-        """Pause a partition. Return False if the group has just revoked it and will assign it again."""
+        """Pause a partition. Return False if the group has just revoked it; the next poll says so."""
         try:
             self._consumer.pause(TopicPartition(*partition))
         except KeyError:
@@ -287,15 +292,15 @@ class KafkaSource(GroupSource):
             )
             return
         self._corrupt_place = None
-        self._consumer.pause(error.topic_partition)
         partition = Partition(*error.topic_partition)
+        self._pause(partition)
         message = f"{partition}: the batch at offset {error.offset} is unreadable ({error}); repair or delete it in the topic, or seek past it"
         raise SourceError(message, partition, error.offset) from error
 
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> OffsetOutOfRange:
         topic_partition, offset = next(iter(offsets.items()))
-        self._consumer.pause(topic_partition)
         partition = Partition(*topic_partition)
+        self._pause(partition)
         return OffsetOutOfRange(
             f"{partition}: the topic does not hold offset {offset} (deleted by retention, or the topic was created again)",
             partition,
@@ -349,21 +354,6 @@ class KafkaSource(GroupSource):
                 self._consumer.commit_async(offsets)
         except (KafkaError, RuntimeError) as error:
             log.debug("committed offsets not published: %r", error)
-
-
-def _patch_reset_generation(coordinator: Any) -> None:
-    """Make the coordinator prepare the join again after the group has removed this member.
-
-    kafka-python 3.0.12 prepares only once per attempt. It takes partitions that another member owned in the
-    meantime as never lost.
-    """
-    reset = coordinator.reset_generation
-
-    def forgotten(*args: Any, **kwargs: Any) -> None:
-        reset(*args, **kwargs)
-        coordinator.rejoining = False
-
-    coordinator.reset_generation = forgotten
 
 
 class _Listener(ConsumerRebalanceListener):

@@ -97,3 +97,18 @@ def _undisputed(
         member: [partition for partition in ours if newest.get(partition, member) == member]
         for member, ours in claimed.items()
     }
+
+
+def patch_reset_generation(coordinator: Any) -> None:
+    """Make the coordinator prepare the join again after the group has removed this member.
+
+    kafka-python 3.0.12 prepares only once per attempt. It takes partitions that another member owned in the
+    meantime as never lost.
+    """
+    reset = coordinator.reset_generation
+
+    def forgotten(*args: Any, **kwargs: Any) -> None:
+        reset(*args, **kwargs)
+        coordinator.rejoining = False
+
+    coordinator.reset_generation = forgotten
