@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.base import State
-from detectors.jit import log2, row_kernel
+from detectors.jit import inlined_kernel, log2, row_kernel
 from detectors.stages.usual_range.quantities import (
     KINDS_OF_DAY,
     MODEL_DAILY,
@@ -233,6 +233,17 @@ def cut_to_range(low, high, ends, factors, floor, old_low, old_high):  # type: i
     least = min(middle - factors[0] * half, old_high)
     most = max(middle + factors[1] * half, old_low)
     return min(max(low, least), most), min(max(high, least), most)
+
+
+@inlined_kernel
+def model_of(model, ranges, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the model in use; where it has no range at this phase, the next simpler one that has."""
+    m = int(model[j])
+    if np.isnan(ranges[j, m, 0]):
+        m = MODEL_DAILY if m == MODEL_WEEKLY else MODEL_POOLED
+    if np.isnan(ranges[j, m, 0]) and m == MODEL_DAILY:
+        m = MODEL_POOLED
+    return m
 
 
 @row_kernel

@@ -9,6 +9,7 @@ import numpy as np
 from detectors.jit import inlined_kernel, kernel, log2, row_kernel
 from detectors.stages.usual_range import own_tail
 from detectors.stages.usual_range import residual_tail as tail
+from detectors.stages.usual_range.absence import ABSENCE_MIN_DAYS, is_flat, measure_extremes
 from detectors.stages.usual_range.lane import (
     COL_ALTERNATIVE,
     COL_BLOCK_LENGTH,
@@ -32,7 +33,6 @@ from detectors.stages.usual_range.lane import (
     COL_SLOW_STEP,
     COL_STILL,
     COL_VISIT_OUTSIDE,
-    COL_VISITS,
     MINUTE_NS,
     TIME_LAST,
     lane_of,
@@ -51,9 +51,8 @@ from detectors.stages.usual_range.limits import (
     limit_factors,
     moved_factor,
 )
+from detectors.stages.usual_range.phase_profile import model_of
 from detectors.stages.usual_range.quantities import (
-    MODEL_DAILY,
-    MODEL_POOLED,
     MODEL_WEEKLY,
     MODELS,
     Q_FORECAST,
@@ -78,7 +77,6 @@ MIN_STILL_ROWS = 8  # repeated values before a standstill can be unusual
 CUT_MARGIN = np.float32(0.25)  # in half widths beyond the limit, at which a value counts in the mean
 DECADES_PER_E_FOLD = np.float32(math.log10(math.e))
 JUMP_STEPS = 6.0  # mean steps: of a young series that moves slowly, only a value that jumps is judged
-ABSENCE_MIN_DAYS = 2.0  # before an absence is judged
 MAX_WIDTH_SHARE = np.float32(3)  # widest interval, in widths of the usual range of all phases
 MAX_CLOCK_MISFIT = 4.0  # half widths that one row counts at most
 NAN = np.float32(np.nan)
@@ -134,21 +132,6 @@ def _measure(lane, layout, work, rows, i, gap, base, enabled):  # type: ignore[n
 
 
 @inlined_kernel
-def _measure_extremes(lane, layout, work, v):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Fill the highest and lowest value of the last visits, once all of them are known."""
-    if len(lane.recent) == 0 or lane.head[COL_VISITS] < len(lane.recent):
-        return
-    low = high = v
-    for j in range(len(layout.quantity)):
-        if layout.quantity[j] == Q_VALUE and not np.isnan(lane.visit[j, 0]):
-            low, high = min(low, lane.visit[j, 0]), max(high, lane.visit[j, 1])
-    for n in range(len(lane.recent)):
-        if not np.isnan(lane.recent[n, 0]):
-            low, high = min(low, lane.recent[n, 0]), max(high, lane.recent[n, 1])
-    work.now[Q_HIGHEST], work.now[Q_LOWEST] = high, low
-
-
-@inlined_kernel
 def _keep_distances(distances, blocks, layout, j, value, floor, ranges):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep the distances of ``value`` from the middle of its ranges in the open block."""
     for m in range(MODELS):
@@ -162,17 +145,6 @@ def _keep_distances(distances, blocks, layout, j, value, floor, ranges):  # type
             e = layout.entry[j, m, side]
             if e >= 0:
                 keep_distance(distances, e, n, distance if side == SIDE_UP else -distance)
-
-
-@inlined_kernel
-def _model_of(model, ranges, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the model in use; where it has no range at this phase, the next simpler one that has."""
-    m = int(model[j])
-    if np.isnan(ranges[j, m, 0]):
-        m = MODEL_DAILY if m == MODEL_WEEKLY else MODEL_POOLED
-    if np.isnan(ranges[j, m, 0]) and m == MODEL_DAILY:
-        m = MODEL_POOLED
-    return m
 
 
 @inlined_kernel
@@ -219,7 +191,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         if absence and h[COL_ROWS] < ABSENCE_MIN_DAYS * DAY_NS / every:
             continue
         _keep_distances(lane.distances, lane.blocks, layout, j, value, work.floor[k], work.ranges)
-        m = _model_of(lane.model, work.ranges, j)
+        m = model_of(lane.model, work.ranges, j)
         low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
         middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
         side = SIDE_UP if value > middle else SIDE_DOWN
@@ -243,6 +215,8 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
                 lane, lane.pool[j], work.floor[k], every
             )
             inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
+            if absence and (ratio > 1 or shift != 0):
+                inside |= not is_flat(lane, layout, work, settings.logarithmic)
             outside = bool(outside or (ratio > 1 and not inside))
             inside |= habitual and k != Q_STILL
             ratio = min(ratio, np.float32(1)) if inside else ratio
@@ -353,7 +327,7 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
         there = min(abs(2 * v - clock[2] - clock[3]) / (clock[3] - clock[2]), np.float32(MAX_CLOCK_MISFIT))
         h[COL_CHANGE_EVIDENCE] += here - there
     _measure(lane, layout, work, rows, i, gap, base, enabled)
-    _measure_extremes(lane, layout, work, v)
+    measure_extremes(lane, layout, work, v)
     outside, evidence, told = _judge(lane, layout, settings, work, rows, enabled, every, base, found, i)
     if outside:
         h[COL_VISIT_OUTSIDE] = h[COL_BLOCK_OUTSIDE] = 1
