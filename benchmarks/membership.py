@@ -38,7 +38,7 @@ from pipeline.config.schema import Config
 from pipeline.core.types import Partition
 from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
-from pipeline.engine.ownership import Claim
+from pipeline.engine.stored_state import Claim
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.sources.base import OffsetBounds, Poll
 from pipeline.sources.kafka.group_assignor import GroupAssignor

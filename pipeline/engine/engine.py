@@ -27,10 +27,11 @@ from pipeline.decode import series_names
 from pipeline.engine.commit import Committer, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.gone_files import GoneFiles
-from pipeline.engine.ownership import MAX_PARTITIONS_PER_CLAIM, Claim, Ownership
+from pipeline.engine.ownership import MAX_PARTITIONS_PER_CLAIM, Ownership
 from pipeline.engine.silence import Silence
 from pipeline.engine.sink import ResultWriters, Sink
 from pipeline.engine.snapshots import Snapshots
+from pipeline.engine.stored_state import Claim
 from pipeline.observability.metrics import StreamMetrics
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import OffsetBounds, Poll, Records, Source, TableRecords

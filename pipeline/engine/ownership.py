@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -18,7 +18,7 @@ from pipeline.core.types import Anomaly, AnomalyState, Counts, EndReason, FaultK
 from pipeline.engine.commit import Committer, OnChanges, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.sink import ResultWriters
-from pipeline.engine.stored_state import StateLoader, StoredState, damage_text
+from pipeline.engine.stored_state import Claim, StateLoader, StoredState, damage_text
 from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
 from pipeline.sources.base import OffsetBounds, Records, Source, TableRecords
 from storage.results import anomalies, late_records
@@ -35,17 +35,6 @@ AnyRecords = Records | TableRecords
 MAX_PARTITIONS_PER_CLAIM = 100
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A partition whose epoch was raised.
-
-    ``state`` is None where the position does not fit the log: a gap, or another log.
-    """
-
-    position: Position
-    state: StoredState | None
 
 
 class Ownership:

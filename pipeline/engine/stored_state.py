@@ -38,6 +38,17 @@ class StoredState:
     damage: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A partition whose epoch was raised.
+
+    ``state`` is None where the position does not fit the log: a gap, or another log.
+    """
+
+    position: Position
+    state: StoredState | None
+
+
 class StateLoader:
     """Loads the states of one reader's partitions into a scorer."""
 
