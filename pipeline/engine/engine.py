@@ -422,7 +422,7 @@ class Engine:
         """Commit the end of what waits in followed files: buffered records first, then open anomalies."""
         ready = self._settled_offsets()
         if buffered := self.parts.scorer.idle_buffers(ready):
-            self.commit_between(self.parts.scorer.flush(buffered))
+            self._commit_ended(self.parts.scorer.flush(buffered))
         elif (result := self.parts.scorer.close_idle(ready)) is not None:
             self.commit_between(result)
 
@@ -444,7 +444,7 @@ class Engine:
                 self._commit_ended(result)
 
     def _commit_ended(self, result: BatchResult) -> None:
-        """Commit what silence ended, and store the state."""
+        """Commit what silence or an idle file ended, and store the state."""
         self._ended |= result.outcomes.keys()
         self.commit_between(result)
         if self._result is None:
@@ -479,8 +479,8 @@ class Engine:
             return
         if ownership.recovering(partition):
             return  # its state is not that of its position; the next start ends it
-        if scorer.buffered_records(partition):
-            self._stage_commit(scorer.flush({partition: at.next_offset}))
+        if (result := scorer.end_file(partition, at.next_offset)) is not None:
+            self._stage_commit(result)
             self._commit()
         if (result := scorer.close_partition(partition, at.next_offset)) is not None:
             log.warning("file is gone; its open anomalies are closed", file=partition.topic)

@@ -207,6 +207,7 @@ class Ownership:
                 )
                 if position.counts.buffered and not self._may_skip(position, bounds, what):
                     return False
+            self._scorer.forget_sessions(partition)
             # No state knows the series of an open anomaly any more, so nothing else would close it.
             ended = [] if state.loaded else [_closed(anomaly) for anomaly in found]
             found = found if state.loaded else []

@@ -15,12 +15,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from pipeline.core.types import Partition
-
-#: Offsets behind the last record of a log that was read: the mark of the end of a transaction.
-MAX_UNREAD_OFFSETS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class Silence:
             seen = before.get(partition)
             if seen is not None and seen.offsets != pair:
                 self._grown.add(partition)
-            if pair[1] - pair[0] > MAX_UNREAD_OFFSETS:
+            if pair[1] > pair[0]:  # the marks of transactions are read like records
                 continue
             if seen is None or seen.offsets != pair:
                 seen = _Seen(pair, now)
@@ -89,7 +85,10 @@ class Silence:
         """Return for how long each partition is silent."""
         if not self.together:
             return {partition: now - seen.since for partition, seen in sorted(self._seen.items())}
-        last = max(self._seen, key=lambda partition: self._seen[partition].since, default=None)
-        if last is None or last not in self._grown:
+        last = max((seen.since for seen in self._seen.values()), default=None)
+        # Several have one time after a check that found rows of one of them unread.
+        if last is None or not any(
+            seen.since == last and partition in self._grown for partition, seen in self._seen.items()
+        ):
             return {}
-        return dict.fromkeys(sorted(self._seen), now - self._seen[last].since)
+        return dict.fromkeys(sorted(self._seen), now - last)

@@ -298,7 +298,7 @@ def _score_file(scorer: StreamScorer, name: str, path: str) -> Iterator[BatchRes
             _refuse_broken(result)
             yield result
         # Sessions of events go on in the records of the stream.
-        yield scorer.flush({WARM_START_PARTITION: at}, replay=True, end_sessions=False)
+        yield scorer.flush({WARM_START_PARTITION: at}, replay=True, ended_ns=None)
         scorer.empty_buffer(WARM_START_PARTITION)
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error

@@ -132,6 +132,13 @@ class EventStage:
         """Return True if a session of the partition may end by ``idle``."""
         return self._sessions.idle_ns > 0 and len(self._open_slots(series, partition)) > 0
 
+    def forget_open(self, series: SeriesTable, partition: Partition) -> NDArray[np.int32]:
+        """Close the open sessions of a partition without an end, and return their series."""
+        is_open, slots = series.state["windows"]["open"], series.slots(partition)
+        slots = slots[is_open[slots]]
+        is_open[slots] = False
+        return slots
+
     def _open_slots(self, series: SeriesTable, partition: Partition) -> NDArray[np.int32]:
         """Return the series of a partition whose session goes on in no later file."""
         slots = series.slots(partition)

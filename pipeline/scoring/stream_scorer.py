@@ -202,11 +202,18 @@ class StreamScorer:
         return self._score(ready, outcomes, replay)
 
     def flush(
-        self, next_offsets: Mapping[Partition, int], *, replay: bool = False, end_sessions: bool = True
+        self,
+        next_offsets: Mapping[Partition, int],
+        *,
+        replay: bool = False,
+        ended_ns: int | None = FOREVER,
     ) -> BatchResult:
         """Score all buffered records, as if the watermark had passed them: the input has ended.
 
-        ``replay`` as in ``process``. Sessions of events end too, unless ``end_sessions`` is False.
+        Args:
+            next_offsets: Next offset of each partition that has ended.
+            replay: As in ``process``.
+            ended_ns: Time up to which sessions of events end, None: that of the buffered records.
         """
         ready: dict[Partition, Columns] = {}
         outcomes: dict[Partition, PartitionOutcome] = {}
@@ -216,7 +223,7 @@ class StreamScorer:
             outcomes[partition] = PartitionOutcome(
                 next_offset, next_offset, Counts(buffered=buffer.records), buffer.watermark_ns
             )
-        return self._score(ready, outcomes, replay, ended=end_sessions)
+        return self._score(ready, outcomes, replay, ended_ns=ended_ns)
 
     def note_silence(self, seconds: Mapping[Partition, float]) -> None:
         """Take the length of the silence that the records of the next batch end."""
@@ -307,13 +314,13 @@ class StreamScorer:
         outcomes: dict[Partition, PartitionOutcome],
         replay: bool,
         *,
-        ended: bool = False,
+        ended_ns: int | None = None,
     ) -> BatchResult:
         result = BatchResult(outcomes, self.provenance.model_version, replayed=replay)
         scored = [
             part
             for some in self._in_turn(ready)
-            if (part := self._score_together(some, result, replay, ended=ended)) is not None
+            if (part := self._score_together(some, result, replay, ended_ns)) is not None
         ]
         if scored:
             result.scored = joined(scored)
@@ -340,11 +347,11 @@ class StreamScorer:
         return groups
 
     def _score_together(
-        self, ready: dict[Partition, Columns], result: BatchResult, replay: bool, *, ended: bool
+        self, ready: dict[Partition, Columns], result: BatchResult, replay: bool, ended_ns: int | None
     ) -> Scored | None:
         """Score columns in one step of the detector.
 
-        Their counts and anomalies are added to ``result``.
+        Their counts and anomalies are added to ``result``. ``ended_ns`` as in ``flush``.
         """
         admitted, offsets = [], []
         first = start = max((rows.stop for rows in result.rows.values()), default=0)
@@ -354,9 +361,9 @@ class StreamScorer:
             )
             self._count(result.outcomes[partition], columns, one)
             if self.events is not None:
-                watermark = FOREVER if ended else result.outcomes[partition].watermark_ns
+                watermark = result.outcomes[partition].watermark_ns if ended_ns is None else ended_ns
                 one = self.events.end_sessions(self.series, partition, watermark, columns, one)
-                if ended:
+                if ended_ns == FOREVER:
                     outcome = result.outcomes[partition]
                     outcome.watermark_ns = self.events.ended_mark(outcome.watermark_ns)
             admitted.append(one)
@@ -495,12 +502,27 @@ class StreamScorer:
         closed = [a for slot in slots for a in self.tracker.close(slot, EndReason.FILE_REMOVED)]
         return self._closing({partition: next_offset}, closed)
 
+    def end_file(self, partition: Partition, next_offset: int) -> BatchResult | None:
+        """Score the buffered records of a followed file that is gone.
+
+        Its sessions end if they are over by the event time of the whole stream; the others may go on in a
+        later file. None if there is nothing to do.
+        """
+        if self.events is None:
+            return self.flush({partition: next_offset}) if self.buffered_records(partition) else None
+        if not self.buffered_records(partition) and not self.events.open_sessions(self.series, partition):
+            return None
+        return self.flush({partition: next_offset}, ended_ns=self._newest_watermark())
+
     def idle_buffers(self, partitions: Mapping[Partition, int]) -> dict[Partition, int]:
         """Return those of the followed files whose buffered records have waited for ``idle_after``.
 
         Time is the event time of the whole stream: at the end of a file no record of its own releases them.
+        Sessions of events end with them, so that these wait for ``idle`` too.
         """
         before = self._idle_before()
+        if self.events is not None:
+            before = min(before, self._newest_watermark() - round(self.events.idle_seconds * SECOND_NS))
         return {
             partition: offset
             for partition, offset in partitions.items()
@@ -510,9 +532,11 @@ class StreamScorer:
         }
 
     def _idle_before(self) -> int:
+        return self._newest_watermark() - to_nanoseconds(self.stream.idle_after)
+
+    def _newest_watermark(self) -> int:
         times = (buffer.watermark_ns for buffer in self._buffers.values())
-        clock = max((time for time in times if time is not None), default=0)
-        return clock - to_nanoseconds(self.stream.idle_after)
+        return max((time for time in times if time is not None), default=0)
 
     def _closing(self, partitions: Mapping[Partition, int], closed: list[Anomaly]) -> BatchResult | None:
         if not closed:
@@ -699,6 +723,11 @@ class StreamScorer:
     def buffered_records(self, partition: Partition) -> int:
         """Return the number of records buffered until the watermark passes them."""
         return self._buffer_of(partition).records
+
+    def forget_sessions(self, partition: Partition) -> None:
+        """Leave open sessions of events without an end: records of theirs are lost."""
+        if self.events is not None:
+            self.series.reset(self.events.forget_open(self.series, partition), "detector")
 
     def empty_buffer(self, partition: Partition) -> None:
         """Start the event time of a partition again; the series keep their state."""

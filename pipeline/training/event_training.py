@@ -30,6 +30,8 @@ MAX_EVENTS: Final = 500_000
 MIN_SESSIONS: Final = 50
 #: Share by which the error of a held-out event must be smaller than the champion's.
 MIN_GAIN: Final = 0.01
+#: Least such difference in nats: where an order is certain, both errors are next to 0.
+MIN_GAIN_NATS: Final = 0.005
 #: Share of held-out sessions with an alarm over the configured rate from which a model is refused.
 MAX_ALARM_RATIO: Final = 3.0
 MIN_ALARMS: Final = 5
@@ -75,9 +77,9 @@ class EventCard:
             against.append("the order of the events says less than their frequencies")
         if old is None:
             in_favour.append("the stream has no model")
-        elif new.nats > old.nats * (1 + MIN_GAIN):
+        elif new.nats - old.nats > max(MIN_GAIN * old.nats, MIN_GAIN_NATS):
             against.append(f"{new.nats:.3f} nats an event, the champion {old.nats:.3f}")
-        elif new.nats < old.nats * (1 - MIN_GAIN):
+        elif old.nats - new.nats > max(MIN_GAIN * old.nats, MIN_GAIN_NATS):
             in_favour.append(f"{new.nats:.3f} nats an event, the champion {old.nats:.3f}")
         return PromotionDecision(bool(in_favour) and not against, tuple(against), tuple(in_favour))
 

@@ -144,6 +144,10 @@ def test_an_interrupted_command_ends_with_130(shell):
 # -------------------------------------------------------------------------------------------------------------- run
 
 
+#: Longest start of a daemon: the first one of a checkout compiles its kernels.
+START_SECONDS = 600.0
+
+
 class Running:
     """A daemon in a process of its own."""
 
@@ -186,7 +190,7 @@ def daemon(shell: Shell, *options: str) -> Iterator[Running]:
         )
     running = Running(process, f"http://127.0.0.1:{port}", log)
     try:
-        running.until(lambda: running.get("/readyz").status_code == 200, "ready")
+        running.until(lambda: running.get("/readyz").status_code == 200, "ready", START_SECONDS)
         yield running
         assert process.poll() is None, log.read_text()
         process.terminate()

@@ -11,7 +11,6 @@ from pipeline.engine import engine
 from storage.results import anomalies, faults
 from storage.stream_state import positions
 from storage.tables.stream import SnapshotRow
-from tests.support.events import cycles, saved_door_model
 from tests.support.file_daemons import Running, running, stream
 
 HEADER = b"s,t,v\n"
@@ -219,36 +218,6 @@ def test_a_series_that_goes_on_in_many_files_is_one_series_for_the_limit(tmp_pat
         with one.database.read() as connection:
             counts = [position.counts for position in positions.all_of(connection, "plant")]
         assert sum(one.filtered for one in counts) == 100, "the fourth series"
-
-
-def test_a_session_that_stops_with_the_folder_is_told_by_the_clock(tmp_path, sqlite_template, monkeypatch):
-    """A session that went on in a later file is none of them."""
-    monkeypatch.setattr(engine, "CHECK_SECONDS", 0.1)
-    folder = tmp_path / "in"
-    folder.mkdir()
-
-    def write(name: str, *found: tuple[str, float, str]) -> None:
-        with (folder / name).open("ab") as file:
-            file.writelines(b"%s,%d,%s\n" % (d.encode(), START + at, c.encode()) for d, at, c in found)
-
-    def silent_files() -> int:
-        return len(one.daemon._engines["plant"].parts.silence._seen)
-
-    for name in ("1.csv", "2.csv"):
-        (folder / name).write_bytes(b"door,t,event\n")
-    write("1.csv", *cycles("a", 1), ("b", 10, "badge"), ("b", 11, "unlock"))
-    write("2.csv", ("b", 12, "open"), ("b", 13, "close"), ("b", 14, "lock"), ("c", 14, "badge"))
-    doors = {
-        "source": {"files": {"paths": [str(folder / "*.csv")], "follow": True}},
-        "format": {"csv": {"series": "door", "time": "t", "code": "event"}},
-        "events": {"idle": "3s", "model": str(saved_door_model(tmp_path))},
-    }
-    with running(tmp_path, sqlite_template, {"plant": doors}) as one:
-        one.until(lambda: one.read("plant") == 11 and silent_files() == 2)
-        write("2.csv", ("c", 15, "unlock"))
-        one.until(lambda: one.found("plant"))
-    told = [(a.series, a.cause, a.end_ns // 10**9 - START) for a in one.found("plant")]
-    assert told == [("c", "missing_event", 15 + 3)]
 
 
 def test_counts_that_stop_with_the_folder_are_zero_by_the_clock(tmp_path, sqlite_template, monkeypatch):

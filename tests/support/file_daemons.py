@@ -29,11 +29,11 @@ def stream(path: Path, *, follow: bool = True) -> dict:
 class Running:
     """A daemon in a thread of its own, and what can be seen of it."""
 
-    def __init__(self, folder: Path, template: Path, streams: dict) -> None:
+    def __init__(self, folder: Path, template: Path, streams: dict, snapshot_every: str = "100ms") -> None:
         url = f"sqlite:///{folder}/forewatch.db"
         if not (folder / "forewatch.db").exists():
             (folder / "forewatch.db").write_bytes(template.read_bytes())
-        storage = {"history": False, "snapshot_every": "100ms"}
+        storage = {"history": False, "snapshot_every": snapshot_every}
         config = Config.model_validate(
             {"database": url, "http": None, "storage": storage, "streams": streams}
         )
@@ -76,8 +76,8 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, template: Path, streams: dict) -> Iterator[Running]:
-    one = Running(folder, template, streams)
+def running(folder: Path, template: Path, streams: dict, **settings: str) -> Iterator[Running]:
+    one = Running(folder, template, streams, **settings)
     try:
         yield one
     finally:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import SourceUnavailable, StorageUnavailable
-from pipeline.core.types import Anomaly, AnomalyState, Partition
+from pipeline.core.types import Anomaly, AnomalyState, FaultKind, Partition
 from pipeline.engine.engine import Engine
 from pipeline.engine.silence import Silence
+from pipeline.sources.base import Poll
 from storage.stream_state import snapshots
 from tests.faults.feed import Log
 from tests.support.engines import Bench, Tally, essence
@@ -205,6 +206,58 @@ def test_an_outage_of_the_source_is_no_silence(doors, clock, monkeypatch):
     assert bench.position().counts.scored == len(EVENTS) + len(rest)
 
 
+def test_a_record_that_does_not_arrive_is_no_silence(doors, clock, monkeypatch):
+    """A fetch may take longer than the idle time, and the record that it brings belongs to the session."""
+    bench = doors()
+    bench.fill()
+    engine = bench.engine()
+    read(bench, engine, len(EVENTS))
+    turns(engine)
+    poll = engine.parts.source.poll
+    monkeypatch.setattr(engine.parts.source, "poll", lambda most, timeout: Poll())
+    rest = [("b", 602 + n, code) for n, code in enumerate(CYCLE[2:])]
+    bench.log.extend(encoded(rest[:1]), 0)
+    turns(engine)
+    clock(30.0)
+    turns(engine)
+    assert bench.anomalies() == []
+    monkeypatch.setattr(engine.parts.source, "poll", poll)
+    bench.log.extend(encoded(rest[1:]), 0)
+    read(bench, engine, len(EVENTS) + len(rest))
+    clock(30.0)
+    turns(engine)
+    assert bench.anomalies() == []
+    assert bench.position().counts.scored == len(EVENTS) + len(rest)
+
+
+def test_a_session_whose_rest_is_deleted_has_no_end(doors, clock):
+    """The topic was cut while no process read it: nobody knows how its session went on."""
+    bench = doors([*EVENTS, ("c", 602, "badge"), ("c", 602.5, "unlock"), ("c", 603, "open")])
+    bench.fill()
+    engine = bench.engine()
+    read(bench, engine, len(EVENTS) + 3)
+    engine.close()
+    bench.open.clear()
+    rest = [
+        *(("b", 604 + n, code) for n, code in enumerate(CYCLE[2:])),
+        ("c", 608, "close"),
+        ("c", 609, "lock"),
+    ]
+    later = [*cycles("a", 1, 3000), *cycles("b", 1, 3100), *cycles("c", 1, 3200)]
+    bench.log.extend(encoded([*rest, *later]), 0)
+    bench.log.trim(len(EVENTS) + 3 + len(rest), 0)
+    engine = bench.engine(on_gap="resume-earliest")
+    read(bench, engine, len(EVENTS) + 3 + len(rest) + len(later))
+    turns(engine)
+    clock(30.0)
+    turns(engine)
+    assert bench.anomalies() == []
+    assert [fault.kind for fault in bench.faults()] == [FaultKind.RETENTION_GAP]
+    position = bench.position()
+    assert position.counts.read() == len(EVENTS) + 3 + len(rest) + len(later)
+    assert position.counts.buffered == 0
+
+
 def test_without_idle_nothing_ends_by_the_clock(doors, clock, tmp_path):
     bench = doors(events={"end": ["lock"], "model": str(tmp_path / "doors-model")})
     bench.fill()
@@ -219,8 +272,8 @@ def test_without_idle_nothing_ends_by_the_clock(doors, clock, tmp_path):
 def test_silence_counts_from_the_last_change_of_a_log():
     silence, a, b = Silence(True), Partition("t", 0), Partition("t", 1)
     silence.observe({a: (5, 5), b: (5, 7)}, 0.0)
-    silence.observe({a: (5, 6), b: (7, 7)}, 5.0)  # the mark of a transaction was written behind a record
-    silence.observe({a: (5, 6), b: (7, 7)}, 14.0)
+    silence.observe({a: (6, 6), b: (7, 7)}, 5.0)  # the mark of a transaction was written behind a record
+    silence.observe({a: (6, 6), b: (7, 7)}, 14.0)
     assert silence.seconds(15.0) == {a: 10.0, b: 10.0}
     silence.observe({b: (7, 7)}, 15.0)
     assert silence.seconds(15.0) == {b: 10.0}
@@ -241,3 +294,6 @@ def test_a_folder_is_silent_after_a_file_that_was_written_while_it_was_read():
     assert silence.seconds(70.0) == {a: 5.0, b: 5.0}
     silence.observe({a: (6, 6), b: (3, 9)}, 75.0)
     assert silence.seconds(80.0) == {}, "one of them is not read to its end"
+    silence.end([b])
+    silence.observe({a: (6, 6), b: (9, 9)}, 85.0)
+    assert silence.seconds(95.0) == {a: 10.0, b: 10.0}

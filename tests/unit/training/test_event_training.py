@@ -68,6 +68,8 @@ def test_a_number_is_its_own_code():
         (EventJudgement(0.5, 0.01), EventJudgement(0.6, 0.01), True),
         (EventJudgement(0.5, 0.01), EventJudgement(0.5, 0.01), False),
         (EventJudgement(0.7, 0.01), EventJudgement(0.5, 0.01), False),
+        (EventJudgement(0.0001, 0.01), EventJudgement(0.0003, 0.01), False),
+        (EventJudgement(0.0003, 0.01), EventJudgement(0.0003, 0.01), False),
     ],
 )
 def test_the_rule_of_promotion(challenger, champion, promoted):
