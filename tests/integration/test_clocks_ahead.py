@@ -68,6 +68,13 @@ CASES: dict[str, tuple[Points, int, int]] = {
     "series hours behind": (behind(), 0, 0),
     "all series ahead": (all_ahead(), 30, 0),
 }
+#: Points of a clock that is years ahead. No later record is needed to see that.
+YEARS_AHEAD: dict[str, tuple[Points, int]] = {
+    "one record": (one_ahead(TO_2036), 1),
+    "first record": (one_ahead(TO_2036, row=0), 1),
+    "one series only": ([("a", TO_2036 if 200 <= t < 203 else t) for t in range(ROWS)], 3),
+    "one series only, from the first record on": ([("a", TO_2036 if t < 3 else t) for t in range(ROWS)], 3),
+}
 KINDS: dict[str, dict[str, Any]] = {
     "points": {"lateness": "0s"},
     "buffered": {"lateness": "5s"},
@@ -122,3 +129,32 @@ def test_a_wrong_clock_costs_its_own_records_only(bench, tmp_path, sqlite_templa
         each = ROWS // 10 if kind == "aggregated" else ROWS
         with scores.open(newline="") as file:
             assert Counter(row["series"] for row in csv.DictReader(file)) == dict.fromkeys("abc", each)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("case", YEARS_AHEAD)
+def test_a_clock_that_is_years_ahead_costs_its_own_records_only_in_batches_of_any_size(
+    bench, kind, batch, case
+):
+    points, dead = YEARS_AHEAD[case]
+    values = [record(name, second, 20.0 + number % 7) for number, (name, second) in enumerate(points)]
+    live = bench(Log(values, ["any"] * len(values)), engine={"max_batch": batch}, **KINDS[kind])
+    live.fill()
+    live.drain(live.engine())
+    assert outcome(live.position().counts) == Counter(dead=dead, late=0, read=len(values))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [1, 7])
+def test_a_leap_within_the_past_makes_no_other_series_late_in_batches_of_any_size(bench, kind, batch):
+    values = [record(name, second, 20.0) for name, second in one_ahead(300 * 24 * HOUR)]
+    live = bench(Log(values, ["any"] * len(values)), engine={"max_batch": batch}, **KINDS[kind])
+    live.fill()
+    engine = live.engine()
+    live.drain(engine)
+    table = engine.parts.scorer.series
+    counted = {table.key(slot): int(table.state["windows"]["seq"][slot]) for slot in range(len(table))}
+    each = ROWS // 10 if kind == "aggregated" else ROWS
+    assert min(counted["b"], counted["c"]) >= each - 6  # the newest wait for the watermark
+    assert live.position().counts.late < ROWS  # those of the series itself

@@ -1,5 +1,6 @@
-"""Requests of telegraf's outputs for InfluxDB, as its source code makes them (not by telegraf itself).
+"""Requests of telegraf's outputs for InfluxDB, as its source code makes them.
 
+Telegraf itself is in ``test_push_agents``. The requests are those of
 plugins/outputs/influxdb_v2/http.go and plugins/outputs/influxdb/http.go of github.com/influxdata/telegraf.
 """
 
