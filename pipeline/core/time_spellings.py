@@ -78,11 +78,14 @@ _FIRST_WEEKDAY = re.compile(
     re.IGNORECASE,
 )
 #: Words between the parts of a date: 14 de marzo de 2026, March 14 2026 at 1:05 PM, 14. März 2026 um 13:05.
-_SMALL_WORDS = re.compile(r"(?<=[\w.]),?\s+(?:de|del|d'|of|at|um|à|a las|alle)\s+(?=\w)", re.IGNORECASE)
+_SMALL_WORDS = re.compile(r"(?<=[\w.]),?\s+(?:de|del|d'|of|at|um|à|a las|alle|@)\s+(?=\w)", re.IGNORECASE)
 _FRENCH_CLOCK = re.compile(r"(?<=\d)\s?[hH]\s?(\d\d)(?!\d)")
 _DASHED_CLOCK = re.compile(r"(?<=\d)[_ T](\d\d)-(\d\d)-(\d\d)$")
 #: Offset of JavaScript: GMT+0100 (Central European Standard Time); a zone in brackets: (UTC).
 _NAMED_OFFSET = re.compile(r"\s*(?:GMT|UTC)([+-]\d\d:?\d\d)(?:\s*\([^)]*\))?$")
+#: Offset and zone of Go, and its other clock: +0100 CET m=+0.001.
+_GO_OFFSET = re.compile(r"(?<=\d)\s+([+-]\d{4}) [A-Z]{2,5}(?:\s+m=[+-][\d.]+)?$")
+_SLASHES_AND_DASH = re.compile(r"^(\d{4}/\d{1,2}/\d{1,2})-(?=\d{1,2}:)")
 _ZONE_IN_BRACKETS = re.compile(r"\s*\(([A-Z]{2,4})\)$")
 #: An interval, of which the beginning is the time.
 _INTERVAL = re.compile(r"(\S.{6,38}\S)(?: [-–—] |/(?=\d{4}-))(\d\S.{2,38})")
@@ -150,6 +153,7 @@ def _beginning(first: str, last: str) -> Spelled | None:
 def _date_first(text: str) -> str:
     """Return a text as a date followed by a clock with colons."""
     text = text.strip().removesuffix("Uhr").rstrip().translate(_CHARACTERS)
+    text = _SLASHES_AND_DASH.sub(r"\1 ", _GO_OFFSET.sub(r" \1", text))
     text = _ZONE_IN_BRACKETS.sub(r" \1", _NAMED_OFFSET.sub(r" \1", text))
     text = _FRENCH_CLOCK.sub(r":\1", _SMALL_WORDS.sub(" ", _FIRST_WEEKDAY.sub("", text, count=1)))
     text = _DASHED_CLOCK.sub(r" \1:\2:\3", text)

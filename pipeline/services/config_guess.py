@@ -23,7 +23,7 @@ from pipeline.services.guess_labels import (
     rows_of_changes,
 )
 from pipeline.services.guess_numbers import guess_number, is_no_value, states_of
-from pipeline.services.guess_times import guess_time, is_time
+from pipeline.services.guess_times import guess_time, is_time, repeats_time
 from pipeline.services.sample_rows import Samples
 
 __all__ = ["Guess", "guess_stream"]
@@ -93,7 +93,9 @@ def _numbers(
     no_values = {
         name
         for name, values in numbers.items()
-        if is_no_value(name, values) or (name in samples.around and len(set(map(str, values))) == 1)
+        if is_no_value(name, values)
+        or repeats_time(values, [columns[time] for time in used if time in columns])
+        or (name in samples.around and len(set(map(str, values))) == 1)
     }
     if not set(numbers) - no_values:
         numbers |= _switches(found, columns, used)

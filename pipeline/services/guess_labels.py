@@ -25,10 +25,10 @@ _QUALITY = re.compile(
     r".*_units?|.*_?units\..*|unit_of_measurement|uom|einheit|unidad|unite|qualitaet|"
     r"qualität|gueltig|valid|validity|origin|data_?type|type_?name)$"
 )
-#: Texts that people write about a reading.
+#: Texts that people write about a reading, and the version of what wrote it.
 _REMARK = re.compile(
     r"(^|[._])(comments?|remarks?|notes?|annotations?|bemerkung|kommentar|anmerkung|observaciones|"
-    r"commentaires?)$"
+    r"commentaires?|\w*version)$"
 )
 #: Units, and words for a good reading: a column of one of them names no series.
 _NO_NAMES = """

@@ -44,6 +44,8 @@ _NO_VALUE = re.compile(
     r"ns|openint|.*_id|fcnt|fport|schema_version|qn_\d+|table|record|register|mmsi|imo|.*sequence_?number|"
     r".*quality|quality_?detail)$"
 )
+#: A version of a format or of a program.
+_VERSION = re.compile(r"version$")
 #: Words of switches: that of 0 and that of 1.
 _SWITCHES = (
     ("false", "true"),
@@ -107,6 +109,12 @@ def guess_number(found: Guess, name: str, values: Sequence[Any], kind: str) -> b
     bare = [text.replace(unit, "").strip() for text in texts if (unit := _unit_of(text))]
     _spelled(found, name, bare, [], MIN_NUMBERS_SHARE * len(bare))
     _add_units(found, name, units, texts[0])
+    scales = {unit.lower().strip("°º. ").removeprefix("deg").strip() for unit in units}
+    if len(scales) > 1 and set(_factors_of(units).values()) == {1.0}:
+        question = (
+            f"{name} has numbers in {', '.join(sorted(units))}: do they mean the same? Else convert them"
+        )
+        found.ask("units", question, [",".join(sorted(units))])
     _guess_missing(found, name, texts, [text for text in texts if _unit_of(text)], kind)
     return True
 
@@ -151,6 +159,8 @@ def is_no_value(name: str, values: Sequence[Any]) -> bool:
     """Return whether numbers count or point at something, or are a place."""
     texts = texts_of(values)
     if _PLACE.search(words_of(name)) and len(set(texts)) == 1:
+        return True
+    if _VERSION.search(words_of(name)) and len(set(texts)) == 1:
         return True
     unnamed = not name.strip() or name.lower().startswith("unnamed:")
     if (unnamed or words_of(name) == "n") and is_row_number(values):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.core.durations import SECOND_NS
 from pipeline.core.time_origins import DAYS_AT_EPOCH
 from pipeline.core.time_spellings import why_ambiguous
 from pipeline.core.timestamps import parse_times
@@ -97,6 +98,18 @@ def is_time(name: str, values: Sequence[Any]) -> bool:
     if is_numeric(values):
         return is_time_name(name) and share_of_times(values) >= MIN_SHARE
     return share_of_times(values) >= MIN_SHARE
+
+
+def repeats_time(values: Sequence[Any], times: Sequence[Sequence[Any]]) -> bool:
+    """Return whether numbers are the epochs of the event times, which one field holds."""
+    if len(times) != 1:
+        return False
+    pairs = [(number_of(str(one)), at) for one, at in zip(values, times[0], strict=True) if at is not None]
+    if len({one for one, _ in pairs}) < 2 or any(one is None for one, _ in pairs):
+        return False
+    epochs = parse_times([one for one, _ in pairs], "auto", "UTC")
+    moments = parse_times([at for _, at in pairs], "auto", "UTC")
+    return bool((epochs >= 0).all() and (np.abs(epochs - moments) < SECOND_NS).all())
 
 
 def _parts_of_dates(found: Guess, columns: Fields) -> set[str]:

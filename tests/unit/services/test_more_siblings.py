@@ -77,6 +77,10 @@ TIMES: dict[str, Callable[[int], str]] = {
     ),
     "an interval of ISO 8601": lambda i: f"{iso(i)}/{iso(i + 1)}",
     "in quotes": lambda i: f"'{iso(i)}'",
+    "Mar 14, 2026 @ of Kibana": lambda i: f'"{at(i):%b %d, %Y @ %H:%M:%S.000}"',
+    "+0100 CET of Go": lambda i: f"{at(i + 60):%Y-%m-%d %H:%M:%S} +0100 CET",
+    "both clocks of Go": lambda i: f"{at(i):%Y-%m-%d %H:%M:%S}.123 +0000 UTC m=+{i}.5",
+    "2026/03/14-13:05": lambda i: f"{at(i):%Y/%m/%d-%H:%M:%S}",
     "days of MATLAB": lambda i: f"{740_055 + i / 1440:.9f}",
     "Julian days": lambda i: f"{2_461_113.5 + i / 1440:.9f}",
     "modified Julian days": lambda i: f"{61_113 + i / 1440:.9f}",
@@ -281,3 +285,27 @@ def test_a_switch_beside_numbers_is_neither_value_nor_label(tmp_path: Path) -> N
     )
     found = import_file(tmp_path / "a.csv", {}).guess
     assert (found.form["values"], found.form.get("series")) == (["v"], None)
+
+
+def test_versions_and_other_forms_of_the_time_are_neither_values_nor_labels(tmp_path: Path) -> None:
+    buckets = [
+        {
+            "key_as_string": iso(i),
+            "key": 1000 * epoch(i),
+            "temp": {"value": value(i)},
+            "specversion": "1.0",
+            "app_version": "v2",
+        }
+        for i in range(ROWS)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"buckets": buckets}))
+    form = import_file(tmp_path / "a.json", {}).guess.form
+    assert (form["time"], form["values"]) == ("key_as_string", {"temp": "temp.value"})
+    assert not form.get("series")
+
+
+def test_two_scales_in_one_column_are_asked_about(tmp_path: Path) -> None:
+    content = table("t,v", lambda i: f"{iso(i)},{value(i)}{'°C' if i % 2 else '°F'}")
+    (tmp_path / "a.csv").write_text(content)
+    assert "°C, °F" in import_file(tmp_path / "a.csv", {}).guess.questions["units"][0]
+    check_sibling(tmp_path, Sibling("a.csv", content), {"units": "°C,°F"})
