@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pandas.api.types import infer_dtype
 from pydantic import ValidationError
 
 from detectors import build
@@ -159,8 +160,9 @@ def to_pandas(frame: Any) -> tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]:
     """
     if isinstance(frame, pd.DataFrame):
         return frame, lambda found: found
-    if not hasattr(frame, "__arrow_c_stream__"):
+    if not hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "to_frame"):
         hint = "; call collect() first" if hasattr(frame, "collect") else ""
+        hint = "; call to_frame() first" if hasattr(frame, "to_frame") else hint
         raise InputError(
             f"detect: {type(frame).__name__} is no frame of pandas or polars and no Arrow table{hint}"
         )
@@ -237,8 +239,10 @@ def make_table(
     """
     names = [series] if isinstance(series, str) else list(series or ())
     if values is None:
-        values = [c for c in frame.select_dtypes("number").columns if c != time and c not in names]
-    channels = [values] if isinstance(values, str) else list(values)
+        numbers = {*frame.select_dtypes("number").columns, *_decimals(frame)}
+        values = [c for c in frame.columns if c in numbers and c != time and c not in names]
+    channels = [values] if isinstance(values, str | int) else list(values)
+    _check_names(frame, [*channels, *names])
     if missing := [c for c in [*channels, *names, *([time] if time else [])] if c not in frame.columns]:
         raise InputError(
             f"detect: the frame has no column {', '.join(missing)}; it has "
@@ -257,7 +261,28 @@ def make_table(
     if not names:
         used[_ONE_SERIES] = "frame"
     fields = {"series": names or _ONE_SERIES, "time": "__time__", "values": channels}
-    return pa.Table.from_pandas(used.iloc[order], preserve_index=False), fields, order
+    try:
+        return pa.Table.from_pandas(used.iloc[order], preserve_index=False), fields, order
+    except pa.ArrowException as error:
+        reason = "; ".join(map(str, error.args))
+        raise InputError(f"detect: a column holds what is neither number, text nor time: {reason}") from None
+
+
+def _decimals(frame: pd.DataFrame) -> list[str]:
+    """Return the columns of objects that are all of the type Decimal."""
+    objects = frame.select_dtypes(object).items()
+    return [str(name) for name, column in objects if infer_dtype(column, skipna=True) == "decimal"]
+
+
+def _check_names(frame: pd.DataFrame, used: Sequence[Any]) -> None:
+    """Refuse columns that cannot be named. Raises InputError."""
+    if other := [name for name in used if not isinstance(name, str)]:
+        raise InputError(
+            f"detect: the name of a column is {other[0]!r}; names are texts: frame.columns = "
+            "[str(name) for name in frame.columns]"
+        )
+    if twice := sorted(set(frame.columns[frame.columns.duplicated()]) & set(used)):
+        raise InputError(f"detect: several columns are called {twice[0]}; give each a name of its own")
 
 
 def _empty(rows: int, channels: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,6 +79,39 @@ def test_rows_that_cannot_be_used_have_no_score():
 def test_mistakes_are_named(options, message):
     with pytest.raises(InputError, match=message):
         verdicts_of(readings(), **options)
+
+
+@pytest.mark.parametrize(
+    ("frame", "values", "message"),
+    [
+        (readings().rename(columns={"temperature": 7}), None, "the name of a column is 7; names are texts"),
+        (readings().rename(columns={"temperature": 7}), 7, "the name of a column is 7; names are texts"),
+        (
+            readings().assign(t2=1.0).set_axis(["ts", "sensor", "v", "v"], axis=1),
+            None,
+            "columns are called v",
+        ),
+        (readings().astype({"temperature": complex}), "temperature", "neither number, text nor time"),
+        (readings()["temperature"], None, "Series is no frame .* call to_frame"),
+    ],
+)
+def test_frames_that_cannot_be_used_are_refused(frame, values, message):
+    with pytest.raises(InputError, match=message):
+        detect(frame, time="ts", series="sensor", values=values, detector="light")
+
+
+def test_a_column_of_objects_with_a_word_among_its_numbers_is_refused():
+    frame = readings().astype({"temperature": object})
+    frame.loc[9, "temperature"] = "oops"
+    with pytest.raises(InputError, match="neither number, text nor time: Could not convert 'oops'"):
+        verdicts_of(frame)
+
+
+def test_decimals_are_numbers():
+    frame = readings()
+    frame["temperature"] = [Decimal(f"{one:.3f}") for one in frame["temperature"]]
+    found = verdicts_of(frame, values=None)
+    assert np.flatnonzero(found["flag"]).tolist() == [ROWS + 500]
 
 
 @pytest.mark.filterwarnings("ignore:Could not infer format")

@@ -300,7 +300,7 @@ def test_versions_and_other_forms_of_the_time_are_neither_values_nor_labels(tmp_
     ]
     (tmp_path / "a.json").write_text(json.dumps({"buckets": buckets}))
     form = import_file(tmp_path / "a.json", {}).guess.form
-    assert (form["time"], form["values"]) == ("key_as_string", {"temp": "temp.value"})
+    assert (form["time"], form["values"]) == ("key_as_string", {"value": "temp.value"})
     assert not form.get("series")
 
 
