@@ -71,7 +71,10 @@ _STOPPED = (
     "then its meter, agent or feed."
 )
 _ONE_READING = "One reading so far: see whether the next one is usual again. If not: "
-_ENDED_READING = "It was one reading, and it has ended. If it comes again: "
+#: The usual range may have widened with the reading, so nothing is said about the ones after it.
+_ENDED_READING = (
+    "One reading raised this alarm; see in the chart whether the next ones were usual. If it comes again: "
+)
 HOUR_NS = 3_600_000_000_000
 _DEFAULT = "Look for what happened {when}."
 _MOVES = "{name} is {moving}: look for what drives it since {began}, and how long it may go on."

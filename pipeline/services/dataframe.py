@@ -35,7 +35,8 @@ PARTITION = Partition("frame", 0)
 _BATCH_ROWS = 200_000
 #: A frame of pandas or polars, an Arrow table, or anything with an Arrow stream.
 Frame = TypeVar("Frame")
-ROWS_UNTIL_RANGES = 150  # three blocks of 48 rows
+#: Rows of a series until it has usual ranges: three blocks of 48.
+ROWS_UNTIL_RANGES = 150
 _ONE_SERIES = "__series__"
 _BAND = ("expected", "lower", "upper")
 
@@ -111,6 +112,7 @@ def score_frame(
     columns: tuple[str | Sequence[str] | None, str | None, str | Sequence[str] | None],
     keys: dict[str, Any],
     weights: Mapping[str, NDArray[Any]] | None = None,
+    prepare: Callable[[StreamScorer], object] | None = None,
 ) -> pd.DataFrame:
     """Score a frame of pandas as ``detect`` does.
 
@@ -119,9 +121,13 @@ def score_frame(
         columns: Columns of the values, the time and the series.
         keys: Keys of a stream's config.
         weights: Weights of a version; None for the packaged ones.
+        prepare: Called with the scorer before the first row, to give series a state of before. Its caller
+            states which series are too short.
     """
     table, fields, order = make_table(frame, *columns)
     scorer = build_scorer({"format": {"csv": fields}} | keys, weights)
+    if prepare is not None:
+        prepare(scorer)
     config = scorer.stream
     found = _empty(len(frame), config.channels)
     anomalies = AnomalyColumns(len(table))
@@ -138,7 +144,8 @@ def score_frame(
     anomalies.add(result)
     if scorer.provenance.decision == "usual_range":
         anomalies.fill(found, scorer, order)
-        _warn_of_short_series(anomalies.without_ranges(scorer), len(scorer.names()))
+        if prepare is None:
+            _warn_of_short_series(anomalies.without_ranges(scorer), len(scorer.names()))
     _write_words(found)
     return pd.DataFrame(found, index=frame.index)
 

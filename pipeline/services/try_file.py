@@ -1,21 +1,20 @@
-"""Verdicts on a file or on recorded points, and the config that gives them."""
+"""Verdicts on a file, and the config that gives them."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import InputError
-from pipeline.services.dataframe import detect
+from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.services.dataframe import ROWS_UNTIL_RANGES, score_frame
 from storage.history.parquet import UNBOUNDED
-from storage.history.reader import HistoryReader
 
 MAX_FILE_BYTES = 20 << 20
 MAX_ROWS = 20_000
@@ -23,9 +22,6 @@ MAX_CHANNELS = 6
 MAX_SHOWN_POINTS = 4_000
 MAX_NAMES = 200
 _KEYS_OF_A_FILE = {"detector": "light"}
-_KEYS_OF_VERDICTS = {
-    *("decision", "every", "gap", "calendar", "timezone", "holidays", "threshold", "interval", "close_after"),
-}
 _NO_NUMBERS = (
     "no column of the file holds numbers, and this page judges numbers. Events (codes, log lines) are judged "
     "by their order, which a model must learn first: in Python `forewatch.fit_events(frame, event=COLUMN)`, "
@@ -52,55 +48,12 @@ def try_file(data: bytes, query: dict[str, str]) -> dict[str, Any]:
     return tried(_frame(data), query)
 
 
-def try_recorded(config: Config, stream: str, query: dict[str, str]) -> dict[str, Any]:
-    """Return the verdicts on the newest recorded points of a stream.
-
-    A setting that the query leaves out is that of the stream. The answer has the settings, and the keys of
-    the config of the stream that give the same.
-
-    Args:
-        config: The configuration.
-        stream: Name of the stream.
-        query: Settings of the page.
-
-    Raises:
-        InputError: nothing is recorded, or a setting cannot be used.
-        OSError: the recorded history cannot be read.
-    """
-    chosen = config.streams[stream]
-    columns = [f"value:{channel}" for channel in chosen.channels]
-    table, _ = HistoryReader(config.history_path).read_newest(stream, MAX_ROWS, columns=columns)
-    if not table.num_rows:
-        raise InputError(f"stream {stream} has no recorded points; drop a file instead")
-    names = table.column("series").cast("string").to_pylist()
-    values = {channel: table.column(f"value:{channel}").to_numpy() for channel in chosen.channels}
-    time = pd.to_datetime(table.column("time").to_numpy(), utc=True)
-    frame = pd.DataFrame({"time": time, "series": names} | values)
-    own = {
-        "preset": chosen.preset,
-        "sensitivity": chosen.sensitivity or "normal",
-        "direction": chosen.direction,
-        "min_deviation": str(chosen.min_deviation),
-        "min_points": str(chosen.min_points),
-        "timezone": chosen.local_timezone or "UTC",
-        "holidays": chosen.holidays or NO_HOLIDAYS,
-    }
-    asked = {k: v for k, v in query.items() if v}
-    given = own | {"time": "time", "series": "series"} | asked
-    found = tried(frame.sort_values("time", kind="stable", ignore_index=True), given, _own_keys(chosen))
-    changed = {"preset": given["preset"]} | changed_settings(given, own)
-    if "alarm_rate" in chosen.model_fields_set:  # the page judges by a sensitivity, which replaces the rate
-        changed["sensitivity"] = given["sensitivity"]
-    return found | {"yaml": yaml_of({"streams": {stream: changed}})}
-
-
-def _own_keys(stream: Stream) -> dict[str, Any]:
-    """Return the keys of a stream that decide beside the settings of the page."""
-    return stream.model_dump(include=_KEYS_OF_VERDICTS, exclude_unset=True) | {"detector": stream.detector}
-
-
 def tried(
-    frame: pd.DataFrame, query: dict[str, str], keys: Mapping[str, Any] = _KEYS_OF_A_FILE
+    frame: pd.DataFrame,
+    query: dict[str, str],
+    keys: Mapping[str, Any] = _KEYS_OF_A_FILE,
+    judged: Sequence[str] = (),
+    prepare: Callable[[StreamScorer], bool] = lambda scorer: False,
 ) -> dict[str, Any]:
     """Return the verdicts on a frame, and the config that gives the same.
 
@@ -108,6 +61,8 @@ def tried(
         frame: One row per point.
         query: Settings of the page.
         keys: Further keys of a stream's config.
+        judged: Columns that are judged together; none for the one that the query shows.
+        prepare: Gives series a state of before their first row; returns whether it did.
 
     Raises:
         InputError: a setting cannot be used.
@@ -117,33 +72,57 @@ def tried(
     numeric = [c for c in frame.select_dtypes("number").columns if c not in (time, series)]
     channels = _channels(query, numeric)
     frame = frame.tail(MAX_ROWS).reset_index(drop=True)
-    settings = _settings(query)
-    found = detect(
+    settings, preset = _settings(query), _one_of(query, "preset", _PRESETS)
+    columns = list(judged) or channels[:MAX_CHANNELS]
+    prepared = []
+    found = score_frame(
         frame,
-        values=channels[:MAX_CHANNELS],
-        time=time,
-        series=series or None,
-        preset=_one_of(query, "preset", _PRESETS),
-        **{**keys, **settings},
+        (columns, time, series or None),
+        {**keys, **settings, "preset": preset},
+        prepare=lambda scorer: prepared.append(prepare(scorer)),
     )
     names = frame[series].astype(str) if series else pd.Series("frame", index=frame.index)
     of_series = _of_series(found["flag"], names, query.get("show"))
     return {
-        "rows": rows,
-        "used": len(frame),
-        "columns": [str(c) for c in frame.columns],
-        "numeric": [str(c) for c in numeric],
+        **_used_columns(frame, rows, numeric),
         "time": time,
         "series": series,
         "values": channels,
         **of_series,
         "flagged": int(found["flag"].sum()),
         "settings": {name: NO_HOLIDAYS if value is None else str(value) for name, value in settings.items()},
-        "preset": _one_of(query, "preset", _PRESETS),
+        "preset": preset,
         "detector": keys["detector"],
-        **_points(frame, found, time, names == of_series["shown"], channels),
+        "judged": columns,
+        "notes": _notes(names, any(prepared)),
+        **_points(frame, found, time, names == of_series["shown"], (channels[0], columns)),
         "yaml": _yaml(query, time, series, channels),
     }
+
+
+def _used_columns(frame: pd.DataFrame, rows: int, numeric: Sequence[object]) -> dict[str, Any]:
+    """Return the number of all rows and of the used ones, and the columns."""
+    columns = {"columns": [str(c) for c in frame.columns], "numeric": [str(c) for c in numeric]}
+    return {"rows": rows, "used": len(frame), **columns}
+
+
+def _notes(names: pd.Series, continued: bool) -> list[str]:
+    """Return what a reader must know about the verdicts, in sentences."""
+    if continued:
+        return ["Each series begins with what it has learned from the files of warm_start."]
+    counts = names.value_counts()
+    short = int((counts < ROWS_UNTIL_RANGES).sum())
+    notes = [
+        "Judged from the first row on: ranges that a stream has learned from earlier points are learned here "
+        "anew. A time of day is known after some days."
+    ]
+    if short:
+        which = "The series has" if len(counts) == 1 else f"{short:,} of {len(counts):,} series have"
+        notes.append(
+            f"{which} fewer than {ROWS_UNTIL_RANGES} rows: nothing is usual for them yet, so only limits "
+            "raise alarms. Take a longer file, or wait for more points."
+        )
+    return notes
 
 
 def _time_and_series(frame: pd.DataFrame, query: Mapping[str, str]) -> tuple[str, str]:
@@ -234,13 +213,14 @@ def _settings(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _points(
-    frame: pd.DataFrame, found: pd.DataFrame, time: str, here: pd.Series, channels: list[str]
+    frame: pd.DataFrame, found: pd.DataFrame, time: str, here: pd.Series, columns: tuple[str, list[str]]
 ) -> dict[str, Any]:
-    """Return the newest points of the rows ``here``, of the first channel."""
+    """Return the newest points of the rows ``here``, of the shown column."""
+    channel, judged = columns
     at = pd.to_datetime(frame.loc[here, time], utc=True).to_numpy("datetime64[ns]").astype(np.int64)
     order = np.argsort(at, kind="stable")[-MAX_SHOWN_POINTS:]
-    some, channel = found.loc[here].iloc[order], channels[0]
-    suffix = "" if len(channels) == 1 else f":{channel}"
+    some = found.loc[here].iloc[order]
+    suffix = "" if len(judged) == 1 else f":{channel}"
 
     # The rows of an anomaly have the usual range of its quantity, such as a step, in place of the forecast.
     stated = some["anomaly"].notna() if "anomaly" in some else pd.Series(False, index=some.index)

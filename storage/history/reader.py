@@ -60,6 +60,7 @@ class HistoryReader:
         stream: str,
         most: int,
         *,
+        series: Sequence[str] | None = None,
         since_ns: int | None = None,
         until_ns: int | None = None,
         columns: Sequence[str] | None = None,
@@ -73,12 +74,12 @@ class HistoryReader:
         def newest() -> Iterator[pa.Table]:
             nonlocal unread
             counts: Counter[str] = Counter()
-            for table in self._tables(stream, None, since_ns, until_ns, ["series"]):
+            for table in self._tables(stream, series, since_ns, until_ns, ["series"]):
                 counts.update(parquet.counts(table))
             room = _level(np.array(list(counts.values()), np.int64), most)
             surplus = {name: max(0, count - room) for name, count in counts.items()}
             unread = sum(surplus.values())
-            for table in self._tables(stream, None, since_ns, until_ns, _selected_columns(columns)):
+            for table in self._tables(stream, series, since_ns, until_ns, _selected_columns(columns)):
                 yield parquet.without_oldest(table, surplus)
 
         return self._attempted(stream, newest), unread

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse
 from pipeline.access.scopes import NotPermitted
 from pipeline.api.context import Context, Name, require_stream
 from pipeline.api.direct_answers import api_router
-from pipeline.services.try_file import try_file, try_recorded
+from pipeline.services.try_file import try_file
+from pipeline.services.try_recorded import try_recorded
 
 router = api_router(tags=["try"])
 
@@ -82,4 +83,6 @@ async def try_data(context: Context, request: Request) -> Any:
     if stream is None:
         return JSONResponse(await run_in_threadpool(try_file, data, query))
     require_stream(context.config, stream)
-    return JSONResponse(await run_in_threadpool(try_recorded, context.config, stream, query))
+    return JSONResponse(
+        await run_in_threadpool(try_recorded, context.database, context.config, stream, query)
+    )

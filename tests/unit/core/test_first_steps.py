@@ -42,7 +42,7 @@ def test_a_single_reading_is_first_compared_with_the_next_one():
     )
     ended = replace(one, state=AnomalyState.CLOSED)
     assert first_step(ended, "12:30 CET").startswith(
-        "It was one reading, and it has ended. If it comes again: look"
+        "One reading raised this alarm; see in the chart whether the next ones were usual. If it comes again:"
     )
     assert first_step(replace(one, points=2), "12:30 CET").startswith("Look for what changed at 12:30 CET")
 

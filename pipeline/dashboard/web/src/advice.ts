@@ -17,5 +17,5 @@ export function durationOf(anomaly: Anomaly): string {
   const lasted = Date.parse(anomaly.end) - Date.parse(anomaly.start);
   if (lasted > 0) return durationText(lasted);
   if (anomaly.readings > 1) return `${countText(anomaly.readings)} readings`;
-  return anomaly.event ? "one event" : anomaly.ratio === null ? "flagged once" : "one reading";
+  return anomaly.event ? "one event" : anomaly.ratio === null ? "flagged once" : "alarm at one reading";
 }

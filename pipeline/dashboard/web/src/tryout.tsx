@@ -8,7 +8,7 @@ import { axisLabels, countOf, countText, valueLabels, zone } from "./format";
 import { CopyButton, Empty, ErrorBox, plain, Section } from "./parts";
 
 interface Tried {
-  rows: number; used: number; columns: string[]; numeric: string[]; time: string; series: string; values: string[]; names: string[]; flagged_of: number[]; shown: string; flagged: number; preset: string; detector: string; settings: Settings;
+  rows: number; used: number; columns: string[]; numeric: string[]; time: string; series: string; values: string[]; names: string[]; flagged_of: number[]; shown: string; flagged: number; preset: string; detector: string; judged: string[]; notes: string[]; settings: Settings;
   time_ms: number[]; observed: (number | null)[]; expected: (number | null)[]; lower: (number | null)[]; upper: (number | null)[]; flags: number[]; yaml: string;
 }
 type Settings = Record<string, string>;
@@ -23,7 +23,7 @@ function Chart({ data }: { data: Tried }): JSX.Element {
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
     const plot = new uPlot({ width: element.clientWidth, height: 340, axes: [{ ...axis, values: axisLabels, space: 80 }, { ...axis, values: valueLabels, size: 62 }],
       series: [{}, { label: "upper", stroke: "transparent", points: { show: false } }, { label: "lower", stroke: "transparent", points: { show: false } }, { label: "expected", stroke: colour("--expected"), dash: [4, 3], points: { show: false } },
-        { label: data.values[0]!, stroke: colour("--observed"), width: 1.5, points: { show: false } },
+        { label: plain(data.values[0]!), stroke: colour("--observed"), width: 1.5, points: { show: false } },
         { label: "flagged", stroke: colour("--critical"), paths: () => null, points: { show: true, size: 7, fill: colour("--critical") } }],
       bands: [{ series: [1, 2], fill: colour("--interval") }] },
     [data.time_ms.map((ms) => ms / 1000), data.upper, data.lower, data.expected, data.observed, data.observed.map((value, n) => (data.flags[n] ? value : null))], element);
@@ -124,7 +124,7 @@ export function TryPage({ query }: { query: URLSearchParams }): JSX.Element {
       {choice("timezone", "Days and weeks begin in the time zone", zones(settings["timezone"]!))}
       <label class="slider"><span>Public holidays that are like weekends</span><input type="text" value={settings["holidays"]} pattern={COUNTRY} placeholder="none" title="A country such as US, a part of one such as DE-BY, or none"
         onChange={(event) => { if (event.currentTarget.reportValidity()) set("holidays", event.currentTarget.value || "none"); }} /></label>
-      {data && <><h3>Columns</h3>{file && choice("time", "Time", data.columns, data.time)}{choice("values", "Value", data.numeric, data.values[0])}
+      {data && <><h3>Columns</h3>{file && choice("time", "Time", data.columns, data.time)}{choice("values", data.judged.length > 1 ? "Shown value" : "Value", data.numeric, data.values[0])}
         {data.series && choice("show", "Shown series", data.names, data.shown, (name, n) => (data.flagged_of[n] ? `${plain(name)} (${countText(data.flagged_of[n])} flagged)` : plain(name)))}</>}
     </Section>
     <div>
@@ -133,7 +133,7 @@ export function TryPage({ query }: { query: URLSearchParams }): JSX.Element {
       {(file || recorded || topic) && !data && !error && <Empty title="Scoring …" />}
       {data && <><Section title={`${countText(data.flagged)} of ${countOf(data.used, "row")} ${data.flagged === 1 ? "is" : "are"} flagged${data.names.length > 1 ? `, ${countText(data.flagged_of[data.names.indexOf(data.shown)])} of them in ${plain(data.shown)}` : ""}`}
         aside={<span class="muted" role="status">{busy ? "Scoring …" : data.used < data.rows ? `the newest ${countText(data.used)} of ${countText(data.rows)} rows` : ""}</span>}><Chart data={data} />
-        <p class="muted">Judged by the detector {data.detector}, from the first row on: ranges that a stream has learned from earlier points are learned here anew.</p></Section>
+        <p class="muted">Judged by the detector {data.detector}{data.judged.length > 1 && <>, {countText(data.judged.length)} channels together: {data.judged.map((one, n) => <>{n > 0 && ", "}<bdi>{plain(one)}</bdi></>)}</>}. {data.notes.join(" ")}</p></Section>
         <Section title="The config of what you see" aside={<span><button type="button" onClick={save}>Save</button> <CopyButton text={data.yaml} primary /></span>}><pre tabIndex={0} aria-label="YAML">{data.yaml}</pre></Section></>}
     </div></div></div>;
 }
