@@ -116,8 +116,15 @@ class ResultWriters:
 
 @runtime_checkable
 class SnapshotListener(Protocol):
-    """Sink that also writes into the transaction of a snapshot."""
+    """Sink that also writes into the transaction of a snapshot.
 
-    def on_snapshot(self, connection: Connection, position: Position) -> Set[Key]:
+    The transaction may come later, in another thread, and after changes of the state.
+    """
+
+    def on_copy(self, position: Position) -> Sequence[int]:
+        """Return the ids of late points whose correction the copied state holds."""
+        ...
+
+    def on_snapshot(self, connection: Connection, position: Position, corrected: Sequence[int]) -> Set[Key]:
         """Return the keys of series whose state lacks points of before the snapshot."""
         ...

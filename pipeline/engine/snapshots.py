@@ -57,7 +57,8 @@ class SnapshotContent:
     """State of a partition after the records below the offset of ``position``.
 
     ``idle`` are the slots of series that leave memory with the snapshot, of ``silent`` that could.
-    ``restored`` are the keys of those that are in memory again. ``owned`` and ``current`` change while
+    ``restored`` are the keys of those that are in memory again, ``open_keys`` those with an open anomaly.
+    ``corrected`` is what each listener returned. ``owned`` and ``current`` change while
     it is written: ``current`` is False once the state was changed by something else than its records.
     """
 
@@ -68,6 +69,8 @@ class SnapshotContent:
     idle: NDArray[np.int32]
     silent: int
     restored: Sequence[str]
+    open_keys: Sequence[Key]
+    corrected: Sequence[Sequence[int]]
     started: float
     ended: float = 0.0
     owned: bool = True
@@ -141,7 +144,7 @@ class Snapshots:
         """
         series = self._scorer.series
         size = len(series.keys_of(content.position.partition)) * series.row_bytes
-        return not (len(content.idle) or content.restored or self._listeners or size > MAX_COPIED_BYTES)
+        return not (len(content.idle) or content.restored or size > MAX_COPIED_BYTES)
 
     def _space_out(self, content: SnapshotContent) -> None:
         """Leave time until the next one that is not the first of its partition."""
@@ -233,6 +236,8 @@ class Snapshots:
             idle,
             len(silent),
             list(self._offloaded.restored.get(partition, [])),
+            self._scorer.open_keys(partition) if self._listeners else [],
+            [listener.on_copy(position) for listener in self._listeners],
             time.monotonic(),
         )
 
@@ -249,7 +254,7 @@ class Snapshots:
     def _write_all(self, content: SnapshotContent) -> tuple[int, int]:
         position = content.position
         with self._database.begin() as connection:
-            meta = content.meta | self._unfit(connection, position)
+            meta = content.meta | self._unfit(connection, content)
             size = snapshots.save(connection, position, content.offset, content.pages, meta=meta)
             offloaded_series.forget(connection, position, content.restored)
             offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, content.idle))
@@ -308,11 +313,11 @@ class Snapshots:
         order = np.argsort(self._scorer.last_time(slots), kind="stable")
         return slots[order[:MAX_OFFLOADED_SERIES]]
 
-    def _unfit(self, connection: Connection, position: Position) -> dict[str, list[Key]]:
+    def _unfit(self, connection: Connection, content: SnapshotContent) -> dict[str, list[Key]]:
         """Let the listeners write, and return the series under ``UNFIT_KEY``."""
         if not self._listeners:
             return {}
-        unfit = set(self._scorer.open_keys(position.partition))
-        for listener in self._listeners:
-            unfit |= listener.on_snapshot(connection, position)
+        unfit = set(content.open_keys)
+        for listener, corrected in zip(self._listeners, content.corrected, strict=True):
+            unfit |= listener.on_snapshot(connection, content.position, corrected)
         return {UNFIT_KEY: sorted(unfit)}

@@ -118,13 +118,17 @@ class StreamRevision:
     def close(self) -> None:
         """Nothing is open."""
 
-    def on_snapshot(self, connection: Connection, position: Position) -> set[Key]:
+    def on_copy(self, position: Position) -> list[int]:
+        """Return the ids of the late points whose correction the live state holds."""
+        return sorted(self._applied.get((position.partition, position.epoch), ()))
+
+    def on_snapshot(self, connection: Connection, position: Position, corrected: Sequence[int]) -> set[Key]:
         """Mark the late points whose corrected state is part of the snapshot.
 
         Return the keys of the series of the others.
         """
-        if ids := self._applied.get((position.partition, position.epoch)):
-            late_records.settle(connection, sorted(ids), time.time_ns())
+        if corrected:
+            late_records.settle(connection, corrected, time.time_ns())
         names = late_records.pending_series(connection, self.name, position.partition)
         return {series_key(self.config.streams[self.name], name) for name in names}
 

@@ -48,10 +48,10 @@ def snapshot_offset(bench: Bench) -> int:
         return stored_snapshots.offsets(connection, "plant")[PLANT]
 
 
-def begin_writing(bench: Bench, disk: SlowDisk, share: float = 0.5):
+def begin_writing(bench: Bench, disk: SlowDisk, **parts: bool):
     """Return an engine whose thread is about to write a snapshot, and the offset of that."""
-    bench.fill(lambda log: int(len(log.values) * share))
-    engine = bench.engine()
+    bench.fill(lambda log: len(log.values) // 2)
+    engine = bench.engine(**parts)
     while (copied := engine.parts.snapshots._written) is None:
         engine.turn(0.0)
     return engine, copied[0].offset
@@ -70,16 +70,17 @@ def undisturbed(make) -> set:
     return essence(bench.anomalies())
 
 
-def test_the_loop_goes_on_and_the_snapshot_is_that_of_its_offset(bench, disk, undisturbed):
-    engine, offset = begin_writing(bench, disk)
+@pytest.mark.parametrize("parts", [{}, {"history": True, "revisions": True}], ids=["plain", "as a daemon"])
+def test_the_loop_goes_on_and_the_snapshot_is_that_of_its_offset(bench, disk, undisturbed, parts):
+    engine, offset = begin_writing(bench, disk, **parts)
     before = snapshot_offset(bench)
+    bench.fill()
     bench.drain(engine)
     assert bench.position().next_offset > offset, "the loop went on"
     assert snapshot_offset(bench) == before < offset
     disk.release()
     engine.parts.snapshots.wait()
     assert snapshot_offset(bench) == offset
-    bench.fill()
     bench.drain(bench.engine())  # the former one has crashed: this one replays from the snapshot
     bench.check()
     assert essence(bench.anomalies()) == undisturbed
