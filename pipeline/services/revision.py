@@ -228,9 +228,10 @@ def _recorded_points(
 
     stream = config.streams[name]
     channels = list(stream.channels)
-    values = [f"value:{channel}" for channel in channels]
-    table = HistoryReader(config.history_path).read(name, series=series, columns=["offset", *values])
-    frame = table.select(["series", "time", "offset", *values]).to_pandas()
+    names = ["series", "time", "offset", *(f"value:{channel}" for channel in channels)]
+    table = HistoryReader(config.history_path).read(name, series=series, columns=names[2:])
+    # Without a recorded point the columns of values are unknown.
+    frame = table.select(names).to_pandas() if len(table) else pd.DataFrame(columns=names)
     frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("int64") if len(frame) else []
     frame.columns = ["series", "time", "offset", *channels]
     frame["series"] = frame["series"].astype(str)

@@ -145,6 +145,12 @@ def test_verdicts_become_those_of_the_order_of_time(benches, case, decision):
     assert not pending(live)  # once
 
 
+def test_a_stream_without_a_recorded_point_has_nothing_to_compare(tmp_path, sqlite_template):
+    bench = Bench(tmp_path, sqlite_template, [Log()])
+    assert verify(bench.database, bench.config, "plant") == (0, [])
+    bench.close()
+
+
 def test_events_of_a_retraction_and_of_a_new_anomaly(benches):
     arrived, _ = late_context()
     hook = {"hook": {"webhook": {"url": "http://127.0.0.1:9/x"}}}

@@ -50,6 +50,8 @@ def verify(
             for one in found
         )
         show_table(columns, rows, empty="")
+    elif not series:
+        print_note(f"stream {stream} has no recorded point yet: there is nothing to compare")
     else:
         print_note(f"the verdicts of {series} series are those of the order of time")
     if found:
