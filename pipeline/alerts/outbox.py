@@ -44,8 +44,8 @@ MIN_PEAK_GROWTH = 1.25
 BODY_SCHEMA = 1
 #: Field → key of schema 1, where the names differ.
 _KEYS = {"forecaster": "guard", "cause": "evidence"}
-#: Fields that only the tracker of open anomalies needs.
-_NOT_WRITTEN = ("first_flag_seq", "told_seq")
+#: Fields that only the tracker of open anomalies and the pages need.
+_NOT_WRITTEN = ("first_flag_seq", "told_seq", "revised_ns")
 #: Fields of the decision "usual_range". Without it they are left out, because 0.1.0 refuses unknown keys.
 _OF_USUAL_RANGE = ("ratio", "every_ns", "relative", "onset_ns", "outside_until_ns", "span_readings")
 #: Fields of a fault that only processes on its database need; they are no part of a body.

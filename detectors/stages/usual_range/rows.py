@@ -215,7 +215,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
                 lane, lane.pool[j], work.floor[k], every
             )
             inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
-            if absence and (ratio > 1 or shift != 0):
+            if absence and ratio > 1:
                 inside |= not is_flat(lane, layout, work, settings.logarithmic)
             outside = bool(outside or (ratio > 1 and not inside))
             inside |= habitual and k != Q_STILL
@@ -226,6 +226,8 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         if k in (Q_VALUE, Q_LEVEL):
             found.own[i] = max(found.own[i], ratio)
         if shift != 0 and ratio > 0:
+            if absence:  # judged at this sensitivity, and learned and stated at the reference
+                inside |= not is_flat(lane, layout, work, settings.logarithmic)
             down = moved_factor(work.factors, work.spreads, (j, m), SIDE_DOWN, shift)
             up = moved_factor(work.factors, work.spreads, (j, m), SIDE_UP, shift)
             least, most = middle - half * down, middle + half * up
