@@ -109,7 +109,8 @@ def _read(database: Database, config: Config, stream: str, shown: str | None) ->
     with database.read() as connection:
         recent = anomalies.query(connection, stream=stream, limit=_RECENT_ANOMALIES)
     order = dict.fromkeys([*([shown] if shown else []), *(one.series for one in recent), *names])
-    few = [name for name in order if name in set(names)][:MAX_FEW_SERIES]
+    read = set(names)
+    few = [name for name in order if name in read][:MAX_FEW_SERIES]
     return history.read_newest(stream, MAX_ROWS, series=few, columns=columns)[0]
 
 

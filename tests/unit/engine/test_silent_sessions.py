@@ -231,7 +231,7 @@ def test_a_record_that_does_not_arrive_is_no_silence(doors, clock, monkeypatch):
 
 
 def test_a_session_whose_rest_is_deleted_has_no_end(doors, clock):
-    """The topic was cut while no process read it: nobody knows how its session went on."""
+    """Records were deleted while no process read the topic: the end of its session is unknown."""
     bench = doors([*EVENTS, ("c", 602, "badge"), ("c", 602.5, "unlock"), ("c", 603, "open")])
     bench.fill()
     engine = bench.engine()
