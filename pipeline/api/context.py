@@ -81,6 +81,18 @@ class AnswerCache:
                 answer.began = now
             return answer.value
 
+    def kept(self, key: str, seconds: float) -> Any | None:
+        """Return an answer that can still be given, None if it must be made; nothing is waited for.
+
+        Args:
+            key: name of the answer.
+            seconds: greatest age of the answer.
+        """
+        answer = self._answers.get(key)
+        if answer is None or answer.began is None or answer.began <= self._expired:
+            return None
+        return answer.value if time.monotonic() - answer.began <= seconds else None
+
     def holds(self, key: str) -> bool:
         """Return True if an answer was asked for and is kept."""
         return key in self._answers
@@ -115,24 +127,27 @@ class ApiContext:
     config: Config
     database: Database
     answers: AnswerCache = field(default_factory=lambda: AnswerCache(64))
+    lists: AnswerCache = field(default_factory=lambda: AnswerCache(32))
     segment_names: AnswerCache = field(default_factory=lambda: AnswerCache(500))
     segment_coverage: AnswerCache = field(default_factory=lambda: AnswerCache(2000))
+    segment_forecasters: AnswerCache = field(default_factory=lambda: AnswerCache(500))
     reduced: ReducedHistory = field(default_factory=ReducedHistory)
     topic_samples: AnswerCache = field(default_factory=lambda: AnswerCache(4))
     config_hashes: AnswerCache = field(default_factory=lambda: AnswerCache(1000))
     records_meter: Meter = field(default_factory=Meter)
     principal: Principal = field(default_factory=local_principal)
+    #: ``Accept-Encoding`` of the request.
+    accepted_encoding: str = ""
     #: Streams that the principal sees; None for all, also those of earlier configs.
     visible: frozenset[str] | None = None
     limited: AnswerCache = field(default_factory=lambda: AnswerCache(64))
 
-    def of(self, principal: Principal) -> ApiContext:
-        """Return the context of a principal, with its streams only."""
-        visible = principal.visible(self.config)
-        if visible is None:
-            return replace(self, principal=principal)
-        key = "\0".join(sorted(visible))
-        return replace(self.limited.get(key, lambda: self._limited_to(visible)), principal=principal)
+    def of(self, principal: Principal, accepted_encoding: str = "") -> ApiContext:
+        """Return the context of a request of a principal, with its streams only."""
+        visible, of_request = principal.visible(self.config), self
+        if visible is not None:
+            of_request = self.limited.get("\0".join(sorted(visible)), lambda: self._limited_to(visible))
+        return replace(of_request, principal=principal, accepted_encoding=accepted_encoding)
 
     def _limited_to(self, visible: frozenset[str]) -> ApiContext:
         streams = {name: one for name, one in self.config.streams.items() if name in visible}
@@ -147,8 +162,29 @@ class ApiContext:
             make: makes it.
             seconds: greatest age of the answer.
         """
-        seen = "" if self.visible is None else "\0".join(["", *sorted(self.visible)])
-        return self.answers.get(name + seen, make, seconds)
+        return self.answers.get(self._shared_key(name), make, seconds)
+
+    def shared_list(self, name: str, make: Callable[[], Any], seconds: float) -> Any:
+        """Return an answer as ``shared_answer`` does; there are many of these, and they are large.
+
+        Args:
+            name: name of the answer.
+            make: makes it.
+            seconds: greatest age of the answer.
+        """
+        return self.lists.get(self._shared_key(name), make, seconds)
+
+    def kept_answer(self, name: str, seconds: float) -> Any | None:
+        """Return what ``shared_answer`` would without making it, None if it must be made.
+
+        Args:
+            name: name of the answer.
+            seconds: greatest age of the answer.
+        """
+        return self.answers.kept(self._shared_key(name), seconds)
+
+    def _shared_key(self, name: str) -> str:
+        return name if self.visible is None else "\0".join([name, *sorted(self.visible)])
 
     def hash_of(self, stream: str) -> str:
         """Return the hash of the config of a stream, which is made once."""
@@ -186,7 +222,7 @@ class ApiContext:
 
 async def _context(request: Request) -> ApiContext:
     found: ApiContext = request.app.state.context
-    return found.of(author(request))
+    return found.of(author(request), request.headers.get("accept-encoding", ""))
 
 
 Context = Annotated[ApiContext, Depends(_context)]

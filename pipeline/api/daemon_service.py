@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ log = structlog.get_logger(__name__)
 
 #: Shortest and longest time between two attempts to start, for example until a first key exists.
 MIN_RETRY_SECONDS, RETRY_SECONDS = 0.5, 10.0
+#: Longest time for which a thread that answers a request keeps the interpreter from the loop, which waits for it
+#: several times in a commit. The default of Python is 5 ms.
+SWITCH_SECONDS = 0.0005
 
 
 class DashboardService:
@@ -107,6 +111,11 @@ def _announced(config: Config) -> StartingSite:
 def _serve_api(config: Config, site: StartingSite, stopping: threading.Event) -> None:
     from pipeline.api.server import application  # imports a lot
 
-    with application(config, site):
-        log.info("the dashboard is served", url=site.server.url)
-        stopping.wait()
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        with application(config, site):
+            log.info("the dashboard is served", url=site.server.url)
+            stopping.wait()
+    finally:
+        sys.setswitchinterval(usual)

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -55,7 +56,7 @@ class EventKind(StrEnum):
     RESET = "reset"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """One change; ``stream`` is None if it concerns all streams."""
 
@@ -63,10 +64,15 @@ class Event:
     stream: str | None
     data: dict[str, Any]
 
+    @cached_property
+    def _body(self) -> bytes:
+        """Lines after the id, made once for all readers."""
+        text = json.dumps(self.data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return f"event: {self.kind}\ndata: {text}\n\n".encode("utf-8", "replace")
+
     def encoded(self, id_: str) -> bytes:
         """Return the event as text/event-stream."""
-        text = json.dumps(self.data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return f"id: {id_}\nevent: {self.kind}\ndata: {text}\n\n".encode("utf-8", "replace")
+        return f"id: {id_}\n".encode() + self._body
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from pipeline.access.gate import Gate
 from pipeline.api.app import api_route
+from pipeline.api.direct_answers import COMPRESS_LEVEL, MIN_COMPRESSED_BYTES
 from pipeline.api.guard import AccessGuard
 from pipeline.api.login import LoginPages
 from pipeline.api.problems import problem
@@ -27,9 +28,6 @@ from pipeline.database import database_of
 from pipeline.observability.http_server import HttpServer
 
 log = structlog.get_logger(__name__)
-
-#: Smaller answers are not compressed.
-_MIN_COMPRESSED_BYTES = 2000
 
 
 @contextmanager
@@ -102,5 +100,5 @@ def _middleware(gate: Gate) -> list[Middleware]:
     return [
         *proxies,
         Middleware(AccessGuard, gate=gate),
-        Middleware(GZipMiddleware, minimum_size=_MIN_COMPRESSED_BYTES, compresslevel=4),
+        Middleware(GZipMiddleware, minimum_size=MIN_COMPRESSED_BYTES, compresslevel=COMPRESS_LEVEL),
     ]

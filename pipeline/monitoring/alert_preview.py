@@ -7,7 +7,6 @@ Nothing is stored, and nothing is sent.
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.alerts.simulation import SimulationReport, simulate
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.schema import ALARM_RATES, Config
 from pipeline.config.yaml_limits import YamlTooLarge, load_limited
+from pipeline.config.yaml_text import yaml_of
 from pipeline.core.durations import DAY_NS
 from pipeline.core.errors import InputError
 from pipeline.core.types import Anomaly
@@ -47,10 +47,7 @@ class AlertPreview:
 def rules_text(config: Config, stream: str) -> str:
     """Return the alert rules of a stream as YAML, without default values."""
     rules = config.streams[stream].alerts.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    text = io.StringIO()
-    if rules:
-        YAML().dump(rules, text)
-    return text.getvalue()
+    return yaml_of(rules)
 
 
 def with_rules(config: Config, stream: str, text: str) -> Config:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
+from pipeline.config.yaml_text import yaml_of
 from pipeline.core.errors import InputError
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.dataframe import ROWS_UNTIL_RANGES, score_frame
@@ -260,10 +260,3 @@ def changed_settings(query: dict[str, str], before: Mapping[str, str] | None = N
     """
     settings, others = _settings(query), _settings(before or {})
     return {key: value for key, value in settings.items() if value != others[key]}
-
-
-def yaml_of(tree: dict[str, Any]) -> str:
-    """Return a tree as YAML."""
-    text = io.StringIO()
-    YAML().dump(tree, text)
-    return text.getvalue()

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.config.schema import Config, Stream
+from pipeline.config.yaml_text import yaml_of
 from pipeline.core.errors import InputError
 from pipeline.engine.initial_state import copy_initial_states, scorer_with_initial_states
 from pipeline.models.champion import champion_of
@@ -20,7 +21,6 @@ from pipeline.services.try_file import (
     NO_HOLIDAYS,
     changed_settings,
     tried,
-    yaml_of,
 )
 from storage.history.reader import HistoryReader
 from storage.results import anomalies

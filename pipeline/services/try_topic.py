@@ -9,12 +9,13 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipeline.config.schema import Config, SourceConfig, Stream
+from pipeline.config.yaml_text import yaml_of
 from pipeline.core.errors import InputError
 from pipeline.decode import make_decoder, series_name
 from pipeline.services.config_guess import guess_stream
 from pipeline.services.config_wizard import newest_records
 from pipeline.services.topic_samples import samples_of_topic, take_keys
-from pipeline.services.try_file import MAX_ROWS, changed_settings, tried, yaml_of
+from pipeline.services.try_file import MAX_ROWS, changed_settings, tried
 from pipeline.sources.base import Records, TableRecords
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from pipeline.core.errors import ConfigError, StorageError, StorageRefused, StorageUnavailable
 from pipeline.core.private_files import make_private_folder, private_opener
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
+from storage.sql.file_version import FileVersion
 from storage.sql.json_texts import read_json
 from storage.sql.process_lock import ProcessLock
 
@@ -91,6 +93,7 @@ class Database:
         if self._lock is not None:
             self._lock.acquire()
         self._engine = _sqlite(self._file) if self._file is not None else _postgres(self.url)
+        self._version = FileVersion(self._file) if self._file is not None else None
         self._writing = threading.Lock()
         self._file_id: tuple[int, int] | None = None  # device and inode of a SQLite file
 
@@ -133,6 +136,21 @@ class Database:
         with self._connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
+    def version(self) -> str | None:
+        """Return a text that every commit of another connection changes, None if it is not known.
+
+        What was read from the database after a version is still true while the version is the same.
+        """
+        try:
+            if self._file is None:
+                with self._connect() as connection:
+                    return str(connection.exec_driver_sql("SELECT pg_current_snapshot()").scalar_one())
+            assert self._version is not None
+            self._look_at_file(self._file)
+            return self._version.read()
+        except (StorageError, DBAPIError, sqlite3.Error):
+            return None
+
     def upgrade(self) -> None:
         """Create the schema or bring it to this version.
 
@@ -173,9 +191,14 @@ class Database:
 
     def close(self) -> None:
         """Close every connection and release the lock. Calling it twice is allowed."""
-        self._engine.dispose()
+        self._dispose()
         if self._lock is not None:
             self._lock.release()
+
+    def _dispose(self) -> None:
+        self._engine.dispose()
+        if self._version is not None:
+            self._version.close()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -225,7 +248,7 @@ class Database:
             raise StorageUnavailable(f"{self}: {error.strerror}") from None
         found = (status.st_dev, status.st_ino)
         if self._file_id not in (None, found):
-            self._engine.dispose()  # its connections have the former file
+            self._dispose()  # its connections have the former file
         self._file_id = found
 
     def _explained(self, error: DBAPIError) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from alembic import command
@@ -37,6 +38,33 @@ def test_up_down_and_up_again(database):
     database.upgrade()
     database.upgrade()
     assert database.current() == database.head()
+
+
+def test_every_commit_changes_the_version_of_the_data(database, database_url):
+    other = Database(database_url)
+    seen = [database.version()]
+    for number in range(3):
+        for one in (other, database):
+            positions.acquire(one, "plant", Partition(f"{one is other}", number), "me", "")
+            seen.append(database.version())
+    other.close()
+    assert None not in seen
+    assert all(one != following for one, following in pairwise(seen))
+    # The upkeep of PostgreSQL may count as a change.
+    assert any(database.version() == database.version() for _ in range(50))
+
+
+def test_a_file_that_another_one_replaced_has_another_version(tmp_path, sqlite_template):
+    file, copy = tmp_path / "a.db", tmp_path / "b.db"
+    file.write_bytes(sqlite_template.read_bytes())
+    copy.write_bytes(sqlite_template.read_bytes())
+    database = Database(f"sqlite:///{file}")
+    before = database.version()
+    copy.replace(file)
+    assert database.version() not in (None, before)
+    file.unlink()
+    assert database.version() is None
+    database.close()
 
 
 def test_the_versions_are_one_line():

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page
-from pipeline.api.direct_answers import api_router
+from pipeline.api.direct_answers import api_router, shared
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.api.routes.deliveries import DeliveryItem, delivery_item
 from pipeline.core.errors import InputError
@@ -72,6 +72,7 @@ class AlertFilter(ListFilter):
 
 
 @router.get("/alerts")
+@shared
 def list_alerts(context: Context, query: Annotated[AlertFilter, Query()]) -> Page[AlertItem]:
     """Return alerts, the newest first."""
     with context.database.read() as connection:

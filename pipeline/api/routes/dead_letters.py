@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.access import audited_changes
 from pipeline.api.context import Context, ListFilter, Name, Page, require_stream
-from pipeline.api.direct_answers import api_router
+from pipeline.api.direct_answers import api_router, shared
 from pipeline.core.iso_times import show_time
 from pipeline.services.dead_letter_replay import replay
 from storage.results import dead_letters
@@ -62,6 +62,7 @@ class DeadLetterFilter(ListFilter):
 
 
 @router.get("")
+@shared
 def list_dead_letters(context: Context, query: Annotated[DeadLetterFilter, Query()]) -> Page[DeadLetterItem]:
     """Return records that could not be decoded, the newest first."""
     with context.database.read() as connection:

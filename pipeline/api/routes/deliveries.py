@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Name, Page
-from pipeline.api.direct_answers import api_router
+from pipeline.api.direct_answers import api_router, shared
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
 from storage.alerting import deliveries, delivery_queue
@@ -70,6 +70,7 @@ class DeliveryFilter(ListFilter):
 
 
 @router.get("/deliveries")
+@shared
 def list_deliveries(context: Context, query: Annotated[DeliveryFilter, Query()]) -> Page[DeliveryItem]:
     """Return deliveries, the newest first."""
     with context.database.read() as connection:

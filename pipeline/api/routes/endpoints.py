@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from pipeline.api.context import Context, Page
-from pipeline.api.direct_answers import api_router
+from pipeline.api.direct_answers import api_router, shared
 from pipeline.core.iso_times import show_time
 from storage.alerting import deliveries, endpoints
 
@@ -25,6 +25,7 @@ class EndpointItem(BaseModel):
 
 
 @router.get("/endpoints")
+@shared
 def list_endpoints(context: Context) -> Page[EndpointItem]:
     """Return the endpoints of the config with their health."""
     with context.database.read() as connection:

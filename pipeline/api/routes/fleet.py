@@ -8,9 +8,10 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import structlog
-from fastapi import Header, Path, Query
+from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
 
 from pipeline.api.context import ApiContext, Context, Name, Page, require_stream
 from pipeline.api.direct_answers import EncodedAnswer, api_router
@@ -39,6 +40,8 @@ MAX_SERIES_PER_STREAM = 20_000
 #: Newest segments of a stream whose series are listed.
 MAX_SEGMENTS_READ = 12
 MAX_GAPS = 500
+#: Greatest age of the lanes, which all pages share.
+FLEET_SECONDS = 1.0
 #: A lane shows gaps that are longer than one of so many parts.
 LANE_PARTS = 400
 
@@ -90,13 +93,12 @@ class SeriesFilter(BaseModel):
 
 
 @router.get("/fleet", response_model=dict[str, Any])
-def read_fleet(
-    context: Context,
-    range: Range = "24h",
-    accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
-) -> Any:
+async def read_fleet(context: Context, range: Range = "24h") -> Any:
     """Return the lanes of all streams, each until its own newest record, and totals."""
-    return _shared_fleet(context, range).response(accept_encoding)
+    found = context.kept_answer(f"fleet {range}", FLEET_SECONDS)
+    if found is None:
+        found = await run_in_threadpool(_shared_fleet, context, range)
+    return found.response(context.accepted_encoding)
 
 
 @router.get("/series")
@@ -178,9 +180,9 @@ def warm_up(context: ApiContext) -> None:
 
 def _shared_fleet(context: ApiContext, range: Range) -> EncodedAnswer:
     def make() -> EncodedAnswer:
-        return EncodedAnswer(_fleet(context, RANGES_MS[range]))
+        return EncodedAnswer.of(_fleet(context, RANGES_MS[range]))
 
-    found: EncodedAnswer = context.shared_answer(f"fleet {range}", make, 1.0)
+    found: EncodedAnswer = context.shared_answer(f"fleet {range}", make, FLEET_SECONDS)
     return found
 
 
@@ -299,8 +301,9 @@ def _totals(
     commits: dict[str, int],
 ) -> dict[str, Any]:
     read = sum(position.counts.read() for some in by_stream for position in some)
-    streams = context.config.streams.values()
-    budgets = [one.alerts.budget.per_day for one in streams if one.alerts.budget is not None]
+    given = ((name, one.alerts.budget) for name, one in context.config.streams.items())
+    # Streams of one team share a budget.
+    budgets = {one.team or f"stream {name}": one.per_day for name, one in given if one is not None}
     seen = context.visible
     counted = alert_totals(connection, (now_ms - 24 * HOUR_MS) * MS, seen)
     return {
@@ -309,7 +312,7 @@ def _totals(
         "open_alerts": counted.open_alerts,
         "messages_today": counted.messages,
         "pages_today": counted.pages,
-        "budget": sum(budgets) if budgets else None,
+        "budget": sum(budgets.values()) if budgets else None,
         "deliveries_waiting": counted.deliveries_waiting,
         "open_faults": len(faults.query(connection, stream=seen, open_only=True, limit=1000)),
         "dead_letters": sum(dead_letters.counts(connection, seen).values()),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import BaseModel, Field
-from ruamel.yaml import YAML
 
 from pipeline.api.context import Context, ListFilter, Name, Page
-from pipeline.api.direct_answers import api_router
+from pipeline.api.direct_answers import api_router, shared
+from pipeline.config.yaml_text import yaml_of
 from pipeline.core.iso_times import show_time
 from pipeline.core.secret_text import hide_in_urls, hide_secrets
 from pipeline.core.types import Fault, FaultKind, Position
@@ -93,6 +92,7 @@ def read_health(context: Context) -> dict[str, str | bool]:
 
 
 @router.get("/streams")
+@shared
 def list_streams(context: Context) -> Page[StreamItem]:
     """Return the streams of the config."""
     with context.database.read() as connection:
@@ -114,6 +114,7 @@ def list_streams(context: Context) -> Page[StreamItem]:
 
 
 @router.get("/partitions")
+@shared
 def list_partitions(
     context: Context, stream: Annotated[Name | None, Query(description="only this stream")] = None
 ) -> Page[PartitionItem]:
@@ -126,6 +127,7 @@ def list_partitions(
 
 
 @router.get("/faults")
+@shared
 def list_faults(context: Context, query: Annotated[FaultFilter, Query()]) -> Page[FaultItem]:
     """Return faults, the newest first."""
     with context.database.read() as connection:
@@ -138,14 +140,13 @@ def list_faults(context: Context, query: Annotated[FaultFilter, Query()]) -> Pag
 def read_config(context: Context) -> ConfigView:
     """Return the config in force, with passwords in URLs hidden."""
     shown: dict[str, Any] = _hidden(context.config.model_dump(mode="json", by_alias=True))
-    text = io.StringIO()
-    YAML().dump(context.config.model_dump(mode="json", by_alias=True, exclude_defaults=True), text)
+    text = yaml_of(context.config.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     return ConfigView(
         file=str(context.config.file) if context.config.file else None,
         database=str(context.database),
         database_schema=context.database.current(),
         config=shown,
-        yaml=hide_secrets(hide_in_urls(text.getvalue())),
+        yaml=hide_secrets(hide_in_urls(text)),
     )
 
 

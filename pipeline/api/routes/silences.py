@@ -17,7 +17,7 @@ from pipeline.alerts.routing.matchers import escape_glob
 from pipeline.alerts.routing.silence_calendar import SilenceWindow
 from pipeline.alerts.routing.silencing import planned_windows
 from pipeline.api.context import Context, ListFilter, Page, SeriesName, require_stream, to_ns
-from pipeline.api.direct_answers import api_router
+from pipeline.api.direct_answers import api_router, shared
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.api.routes.series import RangeFilter
 from pipeline.core.durations import DAY_NS, SECOND_NS
@@ -88,6 +88,7 @@ class SilenceCalendarView(BaseModel):
 
 
 @router.get("/silences")
+@shared
 def list_silences(context: Context, query: Annotated[SilenceFilter, Query()]) -> Page[SilenceItem]:
     """Return silences that were added by hand, by their end."""
     with context.database.read() as connection:

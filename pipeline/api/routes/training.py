@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page, require_stream
-from pipeline.api.direct_answers import api_router
+from pipeline.api.direct_answers import api_router, shared
 from pipeline.config.inputs import SourceConfig
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_time
@@ -111,6 +111,7 @@ class JobFilter(ListFilter):
 
 
 @router.get("/models")
+@shared
 def list_models(context: Context, query: Annotated[ListFilter, Query()]) -> Page[ModelItem]:
     """Return versions, the newest first."""
     with context.database.read() as connection:
@@ -119,6 +120,7 @@ def list_models(context: Context, query: Annotated[ListFilter, Query()]) -> Page
 
 
 @router.get("/champions")
+@shared
 def list_champions(context: Context) -> Page[ChampionItem]:
     """Return the model that each stream of the config uses."""
     with context.database.read() as connection:
@@ -158,6 +160,7 @@ def list_detection_power(
 
 
 @router.get("/promotions")
+@shared
 def list_promotions(context: Context, query: Annotated[ListFilter, Query()]) -> Page[PromotionItem]:
     """Return changes of champions, the newest first."""
     with context.database.read() as connection:
@@ -221,6 +224,7 @@ def unpin(context: Context, stream: StreamPath, request: ChangeRequest) -> Promo
 
 
 @router.get("/jobs", tags=["jobs"])
+@shared
 def list_jobs(context: Context, query: Annotated[JobFilter, Query()]) -> Page[JobItem]:
     """Return jobs, the newest first."""
     with context.database.read() as connection:
