@@ -35,6 +35,8 @@ README = {
     "series": ("series", "wide", "dark"),
 }
 WEBP_QUALITY = 70
+#: Anomalies of simulated streams that the pictures wait for; those of README.md show some more.
+ANOMALIES, ANOMALIES_OF_README = 3, 8
 
 
 @contextmanager
@@ -61,15 +63,15 @@ def demonstration() -> Iterator[str]:
         process.wait(60)
 
 
-def wait_for_anomaly(url: str, seconds: float) -> dict[str, Any]:
-    """Return the longest of the most severe anomalies of simulated streams, once there are some."""
+def wait_for_anomaly(url: str, seconds: float, count: int) -> dict[str, Any]:
+    """Return the longest of the most severe anomalies of simulated streams, once there are ``count``."""
     levels = ["info", "warning", "major", "critical"]
     deadline = time.monotonic() + seconds
     while True:
         answer = httpx.get(f"{url}/api/v1/anomalies", params={"limit": 200}, trust_env=False)
         items = answer.json()["items"] if answer.is_success else []  # the database may be busy
         found = [one for one in items if one["stream"] != "host"]
-        if len(found) >= 3 or time.monotonic() > deadline:
+        if len(found) >= count or (found and time.monotonic() > deadline):
             return max(found, key=lambda one: (levels.index(one["severity"]), one["points"]))
         time.sleep(2)
 
@@ -117,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--readme", action="store_true")
-    parser.add_argument("--wait", type=float, default=120, help="seconds to wait for anomalies")
+    parser.add_argument("--wait", type=float, default=240, help="seconds to wait for anomalies")
     parser.add_argument("--url", help="address of a dashboard that runs already")
     asked = parser.parse_args()
     if asked.url:
@@ -129,7 +131,8 @@ def main() -> None:
 
 def take(asked: argparse.Namespace, url: str) -> None:
     """Take the pictures of one dashboard."""
-    pages = addresses(wait_for_anomaly(url, asked.wait))
+    count = ANOMALIES_OF_README if asked.readme else ANOMALIES
+    pages = addresses(wait_for_anomaly(url, asked.wait, count))
     with open_browser() as browser:
         if asked.readme:
             folder = ROOT / "docs" / "images"

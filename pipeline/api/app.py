@@ -18,6 +18,7 @@ from pipeline.api.routes import (
     access,
     alerts,
     anomalies,
+    budgets,
     chart,
     config_check,
     daemon,
@@ -26,6 +27,7 @@ from pipeline.api.routes import (
     drift,
     endpoints,
     fleet,
+    forecasters,
     incidents,
     labels,
     live_events,
@@ -42,7 +44,8 @@ from storage.sql.database import Database
 
 _ROUTES = (
     *(fleet, operations, daemon, dead_letters, series, chart, anomalies, incidents, alerts, deliveries),
-    *(endpoints, preview, silences, training, drift, labels, tryout, config_check, live_events, access),
+    *(endpoints, budgets, preview, silences, training, forecasters, drift, labels, tryout),
+    *(config_check, live_events, access),
 )
 _DESCRIPTION = (
     "What the command line shows and changes. Times are ISO 8601 in UTC. Errors are "

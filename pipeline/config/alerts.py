@@ -9,12 +9,12 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from pipeline.config.field_types import ConfigModel, Duration
 from pipeline.core.cron import check_cron
+from pipeline.core.iso_times import known_zone
 from pipeline.core.types import Severity
 
 
@@ -173,13 +173,7 @@ class SilenceConfig(ConfigModel):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ValueError, OSError, LookupError):
-            raise ValueError(
-                f"there is no time zone {value!r}; write a name such as UTC or Europe/Berlin"
-            ) from None
-        return value
+        return known_zone(value)
 
     @model_validator(mode="after")
     def _one(self) -> SilenceConfig:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from sqlalchemy import make_url
@@ -38,6 +37,7 @@ from pipeline.config.push import PushSourceConfig
 from pipeline.config.retraining import Cluster, Retraining
 from pipeline.config.serve import Http, ServeConfig
 from pipeline.config.sql import SqlSourceConfig
+from pipeline.core.iso_times import known_zone
 
 __all__ = [
     "Config",
@@ -233,13 +233,7 @@ class Stream(ConfigModel):
     @field_validator("timezone")
     @classmethod
     def _zone_exists(cls, value: str | None) -> str | None:
-        try:
-            ZoneInfo(value or "UTC")
-        except (ValueError, OSError, LookupError):
-            raise ValueError(
-                f"there is no time zone {value!r}: write a name such as UTC or Europe/Berlin"
-            ) from None
-        return value
+        return known_zone(value) if value else value
 
     @field_validator("holidays")
     @classmethod

@@ -17,6 +17,21 @@ def show_time(ns: int | None) -> str | None:
     return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else f"{text}Z"
 
 
+def known_zone(name: str) -> str:
+    """Return the name of a time zone unchanged.
+
+    Raises:
+        ValueError: There is no such zone.
+    """
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        raise ValueError(
+            f"there is no time zone {name!r}: write a name such as UTC or Europe/Berlin"
+        ) from None
+    return name
+
+
 def show_clock_time(ns: int, zone: str) -> str:
     """Return the time of day of ``ns`` in a time zone, as 12:30 CET.
 

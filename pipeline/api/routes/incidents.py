@@ -7,6 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Path as PathParameter
+from fastapi import Query
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
@@ -23,6 +24,7 @@ from pipeline.api.routes.anomalies import (
 from pipeline.api.routes.deliveries import DeliveryItem, delivery_item
 from pipeline.api.routes.operations import FaultItem, fault_item
 from pipeline.api.routes.silences import SilenceItem, silence_shown
+from pipeline.core.iso_times import known_zone
 from pipeline.core.types import Anomaly, Fault
 from storage.alerting import alerts, deliveries, silences
 from storage.alerting.alerts import AlertRecord
@@ -37,6 +39,13 @@ MAX_ELSEWHERE = 30
 AROUND_NS = 300 * 10**9
 
 IncidentId = Annotated[str, PathParameter(pattern="^[0-9a-fA-F-]{4,36}$", description="id, or its beginning")]
+ZoneName = Annotated[
+    str,
+    Query(
+        max_length=100,
+        description="time zone of times in texts, such as Europe/Berlin; an unknown one is that of the stream",
+    ),
+]
 
 
 class Incident(BaseModel):
@@ -52,8 +61,9 @@ class Incident(BaseModel):
 
 
 @router.get("/incidents/{incident_id}")
-def read_incident(context: Context, incident_id: IncidentId) -> Incident:
+def read_incident(context: Context, incident_id: IncidentId, timezone: ZoneName | None = None) -> Incident:
     """Return everything about the alert or the anomaly of an id."""
+    zone = _zone(timezone)
     with context.database.read() as connection:
         alert, members = _found(context, connection, incident_id)
         first = members[0] if members else None
@@ -64,13 +74,21 @@ def read_incident(context: Context, incident_id: IncidentId) -> Incident:
         reported = [] if alert is None or alert.kind != AlertKind.FAULT else _faults(connection, alert)
     return Incident(
         alert=None if alert is None else alert_item(alert),
-        anomalies=[anomaly_detail(context.config, one, reviews.get(one.id)) for one in members],
+        anomalies=[anomaly_detail(context.config, one, reviews.get(one.id), zone) for one in members],
         around=[anomaly_item(context.config, one) for one in around],
         deliveries=[delivery_item(one) for one in sent],
         silences=[silence_shown(one) for one in in_force],
         endpoints=sorted(context.config.endpoints),
         faults=[fault_item(one) for one in reported],
     )
+
+
+def _zone(asked: str | None) -> str | None:
+    """Return the zone of a reader, None if it is unknown here: browsers may know newer ones."""
+    try:
+        return None if asked is None else known_zone(asked)
+    except ValueError:
+        return None
 
 
 def _found(context: ApiContext, connection: Connection, id_: str) -> tuple[AlertRecord | None, list[Anomaly]]:

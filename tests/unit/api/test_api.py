@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_pages_of_anomalies_hold_each_one_once(api, database):
     assert seen[0]["text"].startswith("temperature was 93.1")
 
 
+def test_a_list_is_read_once_for_all_until_the_database_changes(api, database, monkeypatch):
+    store(database, anomaly("b/1"))
+    read, asked = anomalies.query, []
+    monkeypatch.setattr(anomalies, "query", lambda *args, **given: asked.append(1) or read(*args, **given))
+    first = api.get("/anomalies").json()
+    for _ in range(30):
+        assert api.get("/anomalies").json() == first
+    assert len(asked) < 30  # more than one: the answer has become old, or PostgreSQL did some upkeep
+    assert api.get("/anomalies", params={"limit": 1}).json() == first
+    store(database, anomaly("b/2"))
+    assert len(api.get("/anomalies").json()["items"]) == 2
+
+
 def test_filters_of_anomalies(api, database):
     store(
         database, anomaly("b/1"), anomaly("c/2", severity=Severity.CRITICAL), anomaly("b/3", stream="other")
@@ -79,6 +93,18 @@ def test_numbers_that_json_lacks_are_null(api, database):
     store(database, one)
     shown = api.get(f"/anomalies/{one.id}").json()["channels"][0]
     assert (shown["observed"], shown["expected"], shown["lower"]) == (None, None, 68.9)
+
+
+def test_texts_of_an_incident_have_the_times_of_its_reader(api, database):
+    one = anomaly()
+    store(database, one)
+
+    def step(**query) -> str:
+        return api.get(f"/incidents/{one.id}", params=query).json()["anomalies"][0]["first_step"]
+
+    assert "12:00 UTC" in step()
+    assert "17:30 IST" in step(timezone="Asia/Kolkata")
+    assert step(timezone="Mars/Phobos") == step(timezone="../../etc/passwd") == step()
 
 
 def test_a_label_is_stored_with_its_author(api, database):
@@ -118,6 +144,20 @@ def test_an_alert_is_acknowledged_and_its_delivery_shown(api, database):
     assert api.get(f"/alerts/{alert['id']}").json()["acknowledged_by"] == "ada"
     again = api.post(f"/deliveries/{delivery['id']}/redeliver", json={})
     assert (again.status_code, "pending" in again.json()["detail"]) == (422, True)
+
+
+def test_budgets_state_what_the_last_day_has_used(config, database):
+    bench = RouterBench(database)
+    bench.now_ns = time.time_ns()
+    bench.happen(anomaly("b/1", bench.now_ns), anomaly("b/2", bench.now_ns))
+    bench.settle()
+    limited = STREAM | {"alerts": {"budget": "4 per day"}}
+    with_budget = Config.model_validate({"database": config.database, "streams": {"plant": limited}})
+    for asked, per_day in ((config, None), (with_budget, 4.0)):
+        with TestClient(create_app(asked, database)) as client:
+            [shown] = client.get("/budgets").json()["items"]
+        assert (shown["stream"], shown["per_day"], shown["alerts"]) == ("plant", per_day, 2)
+        assert shown["messages"] == 2
 
 
 def test_lanes_have_the_highest_level_of_each_bucket(api, database):
@@ -252,7 +292,8 @@ def test_operations_and_models_answer_on_an_empty_database(api):
     assert len(lists) >= 12
     for path in lists:
         answer = api.get(
-            path, params=dict.fromkeys(["stream"] if path == "/detection-power" else [], "plant")
+            path.format(stream="plant"),
+            params=dict.fromkeys(["stream"] if path == "/detection-power" else [], "plant"),
         )
         assert (answer.status_code, answer.json()["next_cursor"]) == (200, None), path
     assert api.get("/streams").json()["items"][0]["channels"] == ["temperature", "pressure"]

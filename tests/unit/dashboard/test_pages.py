@@ -11,6 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
+from detectors.base import FORECASTERS
 from pipeline.core.types import AnomalyState
 from pipeline.core.verdict_words import CAUSES_OF_VALUES
 from storage.alerting import alerts, deliveries, silences
@@ -19,7 +20,7 @@ from storage.results import anomalies, labels
 from storage.sql.database import Database
 from storage.tables.alerting import DeliveryRow
 from tests.support.browsers import open_page
-from tests.unit.dashboard.conftest import HOSTILE
+from tests.unit.dashboard.conftest import HOSTILE, NAMES
 
 AXE = (
     Path(__file__).parents[3] / "pipeline" / "dashboard" / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -65,6 +66,15 @@ def test_an_interval_without_an_end_is_left_out_of_the_charts(site):
     assert all(10 < one < 40 for part in ("lower", "upper") for one in first[part][20:])
     points = view(site, "points", stream="plant", series="berlin-1")
     assert points["upper"][0] is None
+
+
+def test_every_series_has_one_active_forecaster(site):
+    found = view(site, "streams/plant/forecasters")["items"]
+    assert sum(one["series"] for one in found) == len(NAMES)
+    assert {one["forecaster"] for one in found} <= set(FORECASTERS)
+    shown = [name for one in found for name in one["examples"]]
+    assert set(shown) <= set(NAMES)
+    assert [one["series"] for one in found] == sorted((one["series"] for one in found), reverse=True)
 
 
 def test_series_is_reduced_to_extremes_that_keep_the_jump(site):
@@ -278,6 +288,21 @@ def test_a_page_fits_the_width_of_a_phone(site, browser, path):
     assert not errors
 
 
+@pytest.mark.parametrize("page_of", ["incident", "alerting", "series"])
+def test_no_column_of_a_table_is_cut_off_on_a_phone(site, browser, jump, page_of):
+    paths = {"incident": f"/anomalies/{jump.id}", "alerting": "/alerting"}
+    path = paths.get(page_of, "/series?stream=plant&series=berlin-1")
+    page, errors = open_page(browser, f"{site}{path}", viewport={"width": 390, "height": 800})
+    cells = page.locator(".scroll td")
+    cells.first.wait_for()
+    hidden = page.evaluate(
+        "[...document.querySelectorAll('.scroll td')].filter((one) => one.getBoundingClientRect().right > 390).length"
+    )
+    assert hidden == 0
+    assert cells.first.get_attribute("data-label")
+    assert not errors
+
+
 def test_a_message_is_shown_with_its_attempts(filled, site, browser):
     page, errors = open_page(browser, f"{site}/alerting")
     page.get_by_role("button", name="Message to ops").first.click()
@@ -348,6 +373,9 @@ def test_times_are_those_of_the_reader_beside_utc(site, browser, jump):
     page.wait_for_selector(".sentence")
     assert "UTC+9 (" in page.inner_text(".sentence")
     assert page.inner_text(".zone") == "Tokyo, UTC+9"
+    steps = page.locator(".card").filter(has_text="What to do").inner_text()
+    assert " UTC" not in steps.replace("(UTC", "")
+    assert " JST" in steps
 
 
 def test_palette_opens_a_page_by_keyboard(site, browser):

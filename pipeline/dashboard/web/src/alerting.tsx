@@ -4,13 +4,14 @@ import { useState } from "preact/hooks";
 import { send, useView, type Page } from "./api";
 import { SilenceCalendar } from "./calendar";
 import { ConfirmButton } from "./confirm";
-import { ageText, countText, msOf } from "./format";
+import { ageText, countText, msOf, numberText } from "./format";
 import { coverText, type Alert, type Delivery, type Silence } from "./incident";
 import { PayloadButton } from "./payload";
 import { PreviewSection } from "./preview";
 import { Link, More, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
 
 interface Endpoint { name: string; type: string; pending: number; delivered: string | null; failing: string | null; disabled: string | null; reason: string | null }
+interface Budget { stream: string; per_day: number | null; team: string | null; alerts: number; pages: number; messages: number }
 interface ConfigView { config: { streams: Record<string, { alerts?: unknown }> } }
 /** A tree as YAML. A text that YAML could take for something else is quoted. */
 function yamlText(value: unknown, indent = ""): string {
@@ -25,6 +26,22 @@ function rulesText(streams: ConfigView["config"]["streams"]): string {
   const kept = (value: unknown): unknown => value === null || typeof value !== "object" || Array.isArray(value) ? value
     : Object.fromEntries(Object.entries(value).map(([name, one]) => [name, kept(one)] as const).filter(([, one]) => isSet(one)));
   return yamlText(Object.fromEntries(Object.entries(streams).map(([name, one]) => [name, kept(one.alerts)]))).trimStart();
+}
+
+function budgetText({ per_day: allowed, team }: Budget): string {
+  if (allowed === null) return "no budget";
+  return `${numberText(allowed, 3)} a day${team === null ? "" : `, shared by team ${team}`}`;
+}
+
+/** Messages and pages of each stream in the last 24 hours; streams of a team share their budget, so their pages count together. */
+function BudgetSection(): JSX.Element {
+  const view = useView<Page<Budget>>("budgets", {}, 60, ["alert", "deliveries"]);
+  return <Section title="Messages of the last 24 hours, and the budget of pages"><Shown view={view}>{({ items }) => {
+    const used = (one: Budget): number => (one.team === null ? one.pages : items.reduce((sum, other) => sum + (other.team === one.team ? other.pages : 0), 0));
+    return <Table label="Budgets" columns={["Stream", "Alerts", "Messages", "Pages", "Budget", "Used"]} empty="The config has no stream."
+      rows={items.map((one) => ({ key: one.stream, cells: [<Name text={one.stream} />, countText(one.alerts), countText(one.messages), countText(one.pages), budgetText(one),
+        one.per_day === null ? "–" : <span class={used(one) > one.per_day ? "failed" : "done"}>{numberText((100 * used(one)) / one.per_day, 3)} %</span>] }))} />;
+  }}</Shown></Section>;
 }
 
 export function AlertingPage(): JSX.Element {
@@ -55,6 +72,7 @@ export function AlertingPage(): JSX.Element {
         rows={items.map((one) => ({ key: one.name, cells: [<Name text={one.name} />, one.type, one.disabled !== null ? <span class="failed">disabled: {one.reason}</span> : one.failing !== null ? <span class="failed">fails since <When at={one.failing} /></span> : one.delivered === null ? <span class="muted">no delivery yet</span> : <span class="done">works</span>,
           countText(one.pending), ageText(msOf(one.delivered))] }))} />}</Shown></Section>
     </div>
+    <BudgetSection />
     <SilenceCalendar />
     <Shown view={config}>{({ config: { streams } }) => <PreviewSection streams={Object.keys(streams)} />}</Shown>
     <Section title="Deliveries"><Shown view={deliveries}>{({ items }) => <Table label="Deliveries" columns={["Created", "To", "Message", "State", "Attempts", "Alert", ""]} empty="No delivery is stored."

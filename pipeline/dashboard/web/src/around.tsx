@@ -4,7 +4,7 @@ import { useView } from "./api";
 import type { Anomaly } from "./incident";
 import { go, seriesAddress } from "./route";
 import { EventTimeline } from "./sequence";
-import { Chart, type SeriesData } from "./series";
+import { Chart, type SeriesData } from "./chart";
 
 export function AroundChart({ anomaly, channel }: { anomaly: Anomaly; channel: string }): JSX.Element | null {
   const open = anomaly.state === "open";

@@ -4,9 +4,9 @@ import { useState } from "preact/hooks";
 import { get, send, useView } from "./api";
 import { durationOf, rarityText } from "./advice";
 import { ConfirmButton, errorText } from "./confirm";
-import { ageText, bothTimes, countOf, countText, durationText, msOf, numberText } from "./format";
+import { ageText, bothTimes, countOf, countText, durationText, msOf, numberText, zone } from "./format";
 import { later } from "./later";
-import { Empty, Fields, Link, Name, Section, SeverityMark, Shown, Table, When } from "./parts";
+import { Empty, Fields, Link, Name, plain, Section, SeverityMark, Shown, Table, When } from "./parts";
 import { seriesAddress, tryAddress } from "./route";
 import { useRefusal } from "./session";
 import { EventStory, type EventView } from "./sequence";
@@ -35,6 +35,14 @@ export function coverText(one: { stream: string | null; match: Record<string, un
 /** Author of the changes that a page makes. */
 export const AUTHOR = "dashboard";
 
+/** What the figure of a cause measures, where it is not the value itself. */
+const QUANTITIES: Record<string, (name: string) => string> = {
+  unusual_level: (name) => `Mean of the last readings of ${name}`,
+  unusual_step: (name) => `Change of ${name} from one reading to the next`,
+  unusual_noise: (name) => `Mean size of the last changes of ${name}`,
+  flatline: (name) => `Readings of ${name} without a change`,
+};
+
 /** The figure of the cause on a scale with its usual range. */
 function Gauge({ channel, relative, cause, causeText }: { channel: Channel; relative: boolean; cause: string; causeText: string }): JSX.Element | null {
   const { observed, lower, upper } = channel;
@@ -43,11 +51,12 @@ function Gauge({ channel, relative, cause, causeText }: { channel: Channel; rela
   const least = Math.min(low, observed), most = Math.max(high, observed), room = (most - least || 1) * 0.12;
   const at = (value: number): number => ((value - least + room) / (most - least + 2 * room)) * 100;
   const unit = relative ? " %" : cause === "flatline" ? " readings" : channel.unit ? ` ${channel.unit}` : "";
+  const quantity = plain(QUANTITIES[cause]?.(channel.channel) ?? channel.channel);
   const text = (value: number): string => `${numberText(relative ? value * 100 : value, relative ? 3 : 4)}${unit}`;
-  return <figure class="gauge" role="img" aria-label={`${text(observed)}, usual ${text(low)} to ${text(high)}`}>
+  return <figure class="gauge" role="img" aria-label={`${quantity}: ${text(observed)}, usual ${text(low)} to ${text(high)}`}>
     <div class="scale"><span class="usual" style={{ left: `${at(low)}%`, width: `${Math.max(0.4, at(high) - at(low))}%` }} /><span class="now" style={{ left: `${at(observed)}%` }} /></div>
     <div class="marks" aria-hidden="true"><b style={{ left: `${Math.min(94, Math.max(4, at(observed)))}%` }}>{text(observed)}</b></div>
-    <figcaption aria-hidden="true"><span class="key usual" /> usual or expected: {text(low)} to {text(high)} <span class="key now" /> observed: {text(observed)}{observed >= low && observed <= high && <>. The value itself is inside this range; the reason is another quantity: {causeText}</>}</figcaption>
+    <figcaption aria-hidden="true"><bdi>{quantity}</bdi>: <span class="pair"><span class="key usual" /> usual or expected: {text(low)} to {text(high)}</span> <span class="pair"><span class="key now" /> observed: {text(observed)}</span>{observed >= low && observed <= high && <>. The value itself is inside this range; the reason is another quantity: {causeText}</>}</figcaption>
   </figure>;
 }
 
@@ -60,10 +69,28 @@ function Shares({ channels }: { channels: Channel[] }): JSX.Element | null {
 
 const HOURS: [number, string][] = [[1, "1 hour"], [2, "2 hours"], [8, "8 hours"], [24, "1 day"], [168, "1 week"]];
 
+function CommentField({ value, onChange }: { value: string; onChange: (text: string) => void }): JSX.Element {
+  return <label class="slider"><span>Comment (optional)</span><input type="text" value={value} maxLength={500} onInput={(event) => onChange(event.currentTarget.value)} /></label>;
+}
+
+function SilenceButton({ anomaly, disabled, reload }: { anomaly: Anomaly; disabled: boolean; reload: () => void }): JSX.Element {
+  const [hours, setHours] = useState(2);
+  const [comment, setComment] = useState("");
+  const silence = async (): Promise<string> => {
+    const ends = Date.now() + hours * 3_600_000;
+    await send("POST", "silences", { stream: anomaly.stream, series: anomaly.series, ends: new Date(ends).toISOString(), author: AUTHOR, comment });
+    reload();
+    return `Alerts of this series are silenced until ${bothTimes(ends)}. The page Alerting can end the silence.`;
+  };
+  return <ConfirmButton label="Silence this series" title="Silence this series?" disabled={disabled} run={silence}>
+    <p><Name text={anomaly.series} long />: anomalies are still found and stored, but no message is sent.</p>
+    <label class="slider"><span>For</span><select aria-label="Duration of the silence" value={hours} onChange={(event) => setHours(Number(event.currentTarget.value))}>
+      {HOURS.map(([value, name]) => <option key={value} value={value}>{name}</option>)}</select></label><CommentField value={comment} onChange={setComment} /></ConfirmButton>;
+}
+
 function Actions({ data, anomaly, channel, reload }: { data: Incident; anomaly: Anomaly; channel: string; reload: () => void }): JSX.Element {
   const [answer, setAnswer] = useState<{ text: string; failed: boolean } | null>(null);
   const [busy, setBusy] = useState(false);
-  const [hours, setHours] = useState(2);
   const [comment, setComment] = useState("");
   const refusal = useRefusal();
   const fixed = { disabled: busy || refusal !== undefined, title: refusal };
@@ -77,7 +104,7 @@ function Actions({ data, anomaly, channel, reload }: { data: Incident; anomaly: 
     }
     setBusy(false);
   };
-  const label = async (word: string): Promise<string> => {
+  const label = async (word: string, comment = ""): Promise<string> => {
     await send("PUT", `anomalies/${anomaly.id}/label`, { label: word, author: AUTHOR, comment });
     return `Labelled ${word}.`;
   };
@@ -85,26 +112,16 @@ function Actions({ data, anomaly, channel, reload }: { data: Incident; anomaly: 
     await send("POST", `alerts/${data.alert!.id}/acknowledge`, { author: AUTHOR });
     return "Acknowledged. Receivers are notified, and the alert is not repeated.";
   });
-  const silence = async (): Promise<string> => {
-    const ends = Date.now() + hours * 3_600_000;
-    await send("POST", "silences", { stream: anomaly.stream, series: anomaly.series, ends: new Date(ends).toISOString(), author: AUTHOR, comment });
-    reload();
-    return `Alerts of this series are silenced until ${bothTimes(ends)}. The page Alerting can end the silence.`;
-  };
   const explain = (): Promise<void> => run(async () => (await get<{ text: string }>(`anomalies/${anomaly.id}/explanation`)).text);
-  const reason = <label class="slider"><span>Comment (optional)</span><input type="text" value={comment} maxLength={500} onInput={(event) => setComment(event.currentTarget.value)} /></label>;
   return <>
     <div class="actions">
       {data.alert && (data.alert.state === "open" || data.alert.acknowledged !== null) && <button type="button" class="primary" title={refusal} disabled={fixed.disabled || data.alert.state !== "open" || data.alert.acknowledged !== null}
         onClick={() => void acknowledge()}>{data.alert.acknowledged === null ? "Acknowledge" : `Acknowledged by ${data.alert.acknowledged_by ?? ""}`}</button>}
       <button type="button" {...fixed} onClick={() => void run(() => label("true"))}>True anomaly</button>
-      <ConfirmButton label="False alarm" title="Label as a false alarm?" disabled={busy} run={async () => { const text = await label("false"); reload(); return `${text} Its alert is retracted.`; }}>
-        <p>The alert is retracted: its receivers get a message. Training uses these points as normal ones again. A later label replaces this one.</p>{reason}</ConfirmButton>
+      <ConfirmButton label="False alarm" title="Label as a false alarm?" disabled={busy} run={async () => { const text = await label("false", comment); reload(); return `${text} Its alert is retracted.`; }}>
+        <p>The alert is retracted: its receivers get a message. Training uses these points as normal ones again. A later label replaces this one.</p><CommentField value={comment} onChange={setComment} /></ConfirmButton>
       <button type="button" {...fixed} onClick={() => void run(() => label("maintenance"))}>Maintenance</button>
-      <ConfirmButton label="Silence this series" title="Silence this series?" disabled={busy} run={silence}>
-        <p><Name text={anomaly.series} long />: anomalies are still found and stored, but no message is sent.</p>
-        <label class="slider"><span>For</span><select aria-label="Duration of the silence" value={hours} onChange={(event) => setHours(Number(event.currentTarget.value))}>
-          {HOURS.map(([value, name]) => <option key={value} value={value}>{name}</option>)}</select></label>{reason}</ConfirmButton>
+      <SilenceButton anomaly={anomaly} disabled={busy} reload={reload} />
       <button type="button" disabled={busy} onClick={() => void explain()}>Check again</button>
       {!anomaly.event && <Link to={tryAddress(anomaly.stream, anomaly.series, channel)} class="button">Try other settings</Link>}
     </div>
@@ -139,8 +156,46 @@ function Messages({ data }: { data: Incident }): JSX.Element {
   </Section>;
 }
 
+function AnomalyIncident({ data, anomaly, reload }: { data: Incident; anomaly: Labelled; reload: () => void }): JSX.Element {
+  const leading = anomaly.channels.reduce((best, one) => ((one.contribution ?? 0) > (best.contribution ?? 0) ? one : best));
+  const start = msOf(anomaly.start)!, end = msOf(anomaly.end)!, open = anomaly.state === "open", retracted = anomaly.points === 0;
+  const more = { from: new Date(start - 3_600_000).toISOString(), to: new Date(end + 1_800_000).toISOString() };
+  const others = [...data.anomalies.slice(1), ...data.around];
+  return <div class="page incident">
+    <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link> <span class="muted">· <bdi>{anomaly.stream}</bdi></span> {open
+      ? <span class="badge bad">open{end > start ? ` for ${durationText(end - start)}` : ""}</span> : retracted ? <span class="badge">retracted</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
+    <section class="card">
+      <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationOf(anomaly)}</> : <> ({durationOf(anomaly)})</>}.</p>
+      {retracted && <p><b>This verdict is retracted:</b> with the late points that came{anomaly.revised && <> until <When at={anomaly.revised} /></>}, the series was as usual.</p>}
+      {anomaly.severity_reason && <p>Severity: {anomaly.severity_reason}.</p>}
+      {anomaly.event ? <EventStory event={anomaly.event} cause={anomaly.cause} /> : <Gauge channel={leading} relative={anomaly.relative} cause={anomaly.cause} causeText={anomaly.cause_text} />}
+      {anomaly.relation && <p>At the peak: <bdi>{anomaly.relation.text}</bdi>.</p>}
+      <AroundChart key={anomaly.id} anomaly={anomaly} channel={leading.channel} />
+    </section>
+    <Section title="What to do">
+      <p><bdi>{anomaly.first_step}</bdi>{others.length > 0 && <> {countOf(others.length, "other anomaly was", "other anomalies were")} there at the same time (below): look for a common cause.</>}</p>
+      <Actions data={data} anomaly={anomaly} channel={leading.channel} reload={reload} />
+      {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>Silenced until <When at={one.ends} /> by <Name text={one.author} />: <Name text={coverText(one)} />. <Link to="/alerting">Alerting</Link> can end it.</li>)}</ul>}
+    </Section>
+    <div class="columns">
+      <Section title="Why, and how sure">
+        <Fields fields={[["Cause", anomaly.cause_text], ["How unusual", rarityText(anomaly)],
+          [anomaly.event ? "Unexpected events" : "Readings outside", countText(anomaly.readings)], ["Forecaster", anomaly.forecaster.replaceAll("_", " ")],
+          ["Model", anomaly.model_version], ...(anomaly.revised && !retracted ? [["Changed by late points", <When at={anomaly.revised} />] as [string, JSX.Element]] : []), ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}${anomaly.review.comment ? `: ${anomaly.review.comment}` : ""}` : "none yet"]]} />
+        <Shares channels={anomaly.channels} />
+      </Section>
+      <Messages data={data} />
+      <Section title="What else broke">
+        <Table label="Other anomalies" columns={["", "Series", "What", "Since"]} empty="Nothing else within five minutes."
+          rows={others.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} text={false} />,
+            <Link to={`/anomalies/${one.id}`}><Name text={one.series} /></Link>, <bdi>{one.text}</bdi>, <When at={one.start} />] }))} />
+      </Section>
+    </div>
+  </div>;
+}
+
 export function IncidentPage({ id }: { id: string }): JSX.Element {
-  const view = useView<Incident>(`incidents/${id}`, {}, 15, ["anomaly", "alert", "deliveries"]);
+  const view = useView<Incident>(`incidents/${id}`, { timezone: zone }, 15, ["anomaly", "alert", "deliveries"]);
   if (view.data === null && view.error?.status === 404) {
     return <div class="page"><h1 class="hidden">Incident</h1><Empty title="There is no such incident"><p>No alert and no anomaly has the id <code>{id}</code>. It may be older than what is kept, of another database, or of a stream that you may not see.</p>
       <p class="actions"><Link to="/" class="button">Fleet</Link><Link to="/alerting" class="button">Alerting</Link></p></Empty></div>;
@@ -148,40 +203,6 @@ export function IncidentPage({ id }: { id: string }): JSX.Element {
   return <>{view.data === null && <h1 class="hidden">Incident</h1>}<Shown view={view}>{(data) => {
     const anomaly = data.anomalies[0];
     if (!anomaly) return data.alert ? <FaultIncident data={data} /> : <Empty title="There is no such incident"><p><Link to="/">Open the fleet</Link></p></Empty>;
-    const leading = anomaly.channels.reduce((best, one) => ((one.contribution ?? 0) > (best.contribution ?? 0) ? one : best));
-    const start = msOf(anomaly.start)!, end = msOf(anomaly.end)!, open = anomaly.state === "open", retracted = anomaly.points === 0;
-    const more = { from: new Date(start - 3_600_000).toISOString(), to: new Date(end + 1_800_000).toISOString() };
-    const others = [...data.anomalies.slice(1), ...data.around];
-    return <div class="page incident">
-      <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link> <span class="muted">· <bdi>{anomaly.stream}</bdi></span> {open
-        ? <span class="badge bad">open{end > start ? ` for ${durationText(end - start)}` : ""}</span> : retracted ? <span class="badge">retracted</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
-      <section class="card">
-        <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationOf(anomaly)}</> : <> ({durationOf(anomaly)})</>}.</p>
-        {retracted && <p><b>This verdict is retracted:</b> with the late points that came{anomaly.revised && <> until <When at={anomaly.revised} /></>}, the series was as usual.</p>}
-        {anomaly.severity_reason && <p>Severity: {anomaly.severity_reason}.</p>}
-        {anomaly.event ? <EventStory event={anomaly.event} cause={anomaly.cause} /> : <Gauge channel={leading} relative={anomaly.relative} cause={anomaly.cause} causeText={anomaly.cause_text} />}
-        {anomaly.relation && <p>At the peak: <bdi>{anomaly.relation.text}</bdi>.</p>}
-        <AroundChart key={anomaly.id} anomaly={anomaly} channel={leading.channel} />
-      </section>
-      <Section title="What to do">
-        <p><bdi>{anomaly.first_step}</bdi>{others.length > 0 && <> {countOf(others.length, "other anomaly was", "other anomalies were")} there at the same time (below): look for a common cause.</>}</p>
-        <Actions data={data} anomaly={anomaly} channel={leading.channel} reload={view.reload} />
-        {data.silences.length > 0 && <ul>{data.silences.map((one) => <li key={one.id}>Silenced until <When at={one.ends} /> by <Name text={one.author} />: <Name text={coverText(one)} />. <Link to="/alerting">Alerting</Link> can end it.</li>)}</ul>}
-      </Section>
-      <div class="columns">
-        <Section title="Why, and how sure">
-          <Fields fields={[["Cause", anomaly.cause_text], ["How unusual", rarityText(anomaly)],
-            [anomaly.event ? "Unexpected events" : "Readings outside", countText(anomaly.readings)], ["Forecaster", anomaly.forecaster.replaceAll("_", " ")],
-            ["Model", anomaly.model_version], ...(anomaly.revised && !retracted ? [["Changed by late points", <When at={anomaly.revised} />] as [string, JSX.Element]] : []), ["Label", anomaly.review ? `${anomaly.review.label}, by ${anomaly.review.author}${anomaly.review.comment ? `: ${anomaly.review.comment}` : ""}` : "none yet"]]} />
-          <Shares channels={anomaly.channels} />
-        </Section>
-        <Messages data={data} />
-        <Section title="What else broke">
-          <Table label="Other anomalies" columns={["", "Series", "What", "Since"]} empty="Nothing else within five minutes."
-            rows={others.map((one) => ({ key: one.id, cells: [<SeverityMark severity={one.severity} text={false} />,
-              <Link to={`/anomalies/${one.id}`}><Name text={one.series} /></Link>, <bdi>{one.text}</bdi>, <When at={one.start} />] }))} />
-        </Section>
-      </div>
-    </div>;
+    return <AnomalyIncident data={data} anomaly={anomaly} reload={view.reload} />;
   }}</Shown></>;
 }

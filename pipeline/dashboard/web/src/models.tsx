@@ -7,6 +7,7 @@ import { countText, durationText, numberText } from "./format";
 import { EvidenceCard, isCard, type Card } from "./evidence";
 import { AUTHOR } from "./incident";
 import { CopyButton, Empty, Fields, Link, Name, Section, Shown, Table, When } from "./parts";
+import { seriesAddress } from "./route";
 
 interface Champion { stream: string; detector: string; preset: string; decision: string; version: string | null; pinned: boolean; trainable: boolean; backfill: "range" | "files" | "none" }
 interface Model { version: string; state: string; parent: string | null; author: string; reason: string; made: string; evidence: Record<string, { text?: string } | unknown> }
@@ -89,6 +90,7 @@ function OfStream({ champion, reload: reloadChampions }: { champion: Champion; r
   const reload = (): void => { reloadChampions(); versions.reload(); changes.reload(); };
   return <>
     <Section title="Champion" aside={<ChampionActions champion={champion} reload={reload} />}><Fields fields={[["Stream", <Name text={stream} />], ["Model", champion.version ?? "packaged with forewatch"], ["Pinned", champion.pinned ? "yes" : "no"], ["Detector", champion.detector], ["Preset", champion.preset], ["Decision", champion.decision.replaceAll("_", " ")]]} /></Section>
+    <ForecasterSection stream={stream} />
     <Section title="The smallest change that is detected today"><Shown view={power}>{({ items }) => <><p class="muted">Changes are added to recorded points of some series, and the detector is run on them: so much must change to be found.</p><Table label="Detection power" columns={["Change", "Smallest size that is found", "Points until it is found", "Channels that miss it", "Channels measured"]} empty="Not measured yet: a running daemon measures one series after another."
       rows={items.map((one) => ({ key: String(one["kind"]), cells: [CHANGES[String(one["kind"])] ?? String(one["kind"]), one["smallest"] === null ? "–" : one["kind"] === "flat" ? "–" : `${numberText(Number(one["smallest"]), 3)} × the usual spread`, one["delay"] === null ? "–" : numberText(Number(one["delay"]), 3), `${numberText(Number(one["blind"] ?? 0) * 100, 2)} %`, countText(Number(one["series"]))] }))} /></>}</Shown></Section>
     <Section title="Versions"><Shown view={versions}>{({ items }) => <Table label="Versions" columns={["Version", "State", "From", "By", "Why", "Evidence", "Made", ""]} empty="No trained version: the packaged model forecasts."
@@ -104,6 +106,26 @@ function OfStream({ champion, reload: reloadChampions }: { champion: Champion; r
     <DriftSection stream={stream} />
     <ScoreAgain champion={champion} />
   </>;
+}
+
+interface ForecasterUse { forecaster: string; series: number; examples: string[] }
+
+/** Forecasters in words. */
+const FORECASTERS: Record<string, string> = {
+  none: "no forecast yet: the first point", static: "the mean of its first points", last_value: "its last value", seasonal: "the values one period ago",
+  gaussian: "its running mean", lstm: "what an LSTM network learned from many series", network: "what the network of this stream learned", next_event: "what usually follows the events before",
+};
+
+/** Who forecasts: the active forecaster of each series, by its newest point. */
+function ForecasterSection({ stream }: { stream: string }): JSX.Element {
+  const view = useView<Page<ForecasterUse>>(`streams/${encodeURIComponent(stream)}/forecasters`, {}, 15);
+  return <Section title="Who forecasts"><Shown view={view}>{({ items }) => {
+    const all = items.reduce((sum, one) => sum + one.series, 0);
+    return <><p class="muted">Of each series, the forecaster with the smallest recent error decides what is expected. The strip below the chart of a series shows when it changed, and <code>forewatch series show</code> the errors of all.</p>
+      <Table label="Forecasters" columns={["Forecaster", "Expects", "Series", "Share", "For example"]} empty="No recorded point yet."
+        rows={items.map((one) => ({ key: one.forecaster, cells: [one.forecaster.replaceAll("_", " "), FORECASTERS[one.forecaster] ?? "", countText(one.series), `${numberText((100 * one.series) / all, 3)} %`,
+          <>{one.examples.map((name, n) => <>{n > 0 && ", "}<Link to={seriesAddress(stream, name)}><Name text={name} /></Link></>)}</>] }))} /></>;
+  }}</Shown></Section>;
 }
 
 interface DriftSeries { series?: string; channel?: string; kind?: string; statistic?: number; since?: string | null; before?: number; after?: number }

@@ -10,18 +10,9 @@ import { go, seriesAddress } from "./route";
 interface Found { stream: string; series: string }
 interface Command { name: string; hint: string; run: () => void }
 
-export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme: () => void }): JSX.Element {
-  const [text, setText] = useState("");
-  const [at, setAt] = useState(0);
+/** Series whose names contain a text, with the text that they are of. */
+function useSeries(text: string): { text: string; items: Found[] } {
   const [series, setSeries] = useState<{ text: string; items: Found[] }>({ text: "", items: [] });
-  const entered = useRef("");
-  const input = useRef<HTMLInputElement>(null);
-  // Before the paint: a key typed right after Ctrl K belongs to the field, not to the page.
-  useLayoutEffect(() => {
-    const before = document.activeElement as HTMLElement | null;
-    input.current?.focus();
-    return () => before?.focus();
-  }, []);
   useEffect(() => {
     const control = new AbortController();
     const timer = window.setTimeout(() => {
@@ -30,6 +21,21 @@ export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme
     }, 120);
     return () => { window.clearTimeout(timer); control.abort(); };
   }, [text]);
+  return series;
+}
+
+export function Palette({ close, toggleTheme }: { close: () => void; toggleTheme: () => void }): JSX.Element {
+  const [text, setText] = useState("");
+  const [at, setAt] = useState(0);
+  const series = useSeries(text);
+  const entered = useRef("");
+  const input = useRef<HTMLInputElement>(null);
+  // Before the paint: a key typed right after Ctrl K belongs to the field, not to the page.
+  useLayoutEffect(() => {
+    const before = document.activeElement as HTMLElement | null;
+    input.current?.focus();
+    return () => before?.focus();
+  }, []);
   const commands = useMemo<Command[]>(() => {
     const all: Command[] = [
       ...PAGES.map((one) => ({ name: one.name, hint: `page · ${one.key}`, run: () => go(one.path) })),

@@ -82,13 +82,14 @@ export function Shown<T>({ view, children }: { view: Loaded<T>; children: (data:
   </>;
 }
 
+/** Roles are explicit, since narrow windows show rows as paragraphs. */
 export function Table({ label, columns, rows, empty }: {
   label: string; columns: string[]; rows: { key: string; cells: ComponentChildren[]; }[]; empty: string;
 }): JSX.Element {
   if (!rows.length) return <p class="muted">{empty}</p>;
-  return <div class="scroll" role="region" aria-label={label} tabIndex={0}><table><caption class="hidden">{label}</caption>
-    <thead><tr>{columns.map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
-    <tbody>{rows.map((row) => <tr key={row.key} tabIndex={-1} data-row>{row.cells.map((cell, at) => <td key={at}>{cell}</td>)}</tr>)}</tbody>
+  return <div class="scroll" role="region" aria-label={label} tabIndex={0}><table role="table"><caption class="hidden">{label}</caption>
+    <thead role="rowgroup"><tr role="row">{columns.map((name) => <th key={name} role="columnheader" scope="col">{name}</th>)}</tr></thead>
+    <tbody role="rowgroup">{rows.map((row) => <tr key={row.key} role="row" tabIndex={-1} data-row>{row.cells.map((cell, at) => <td key={at} role="cell" data-label={columns[at]}>{cell}</td>)}</tr>)}</tbody>
   </table></div>;
 }
 
