@@ -28,7 +28,7 @@ def copied(filled: Config, tmp_path: Path) -> Config:
         ("/alerting", "text=Messages of the last 24 hours"),
         ("/models", "text=Who forecasts"),
         ("/system", "text=Partitions and their owners"),
-        ("/audit", "text=Nothing was changed yet."),
+        ("/audit", "text=Changes, the newest first"),
     ],
 )
 def test_a_page_says_that_the_database_is_away_and_fills_when_it_is_back(copied, browser, path, back):

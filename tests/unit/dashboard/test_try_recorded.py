@@ -55,7 +55,7 @@ def test_the_season_is_that_of_the_stream_until_it_is_changed(filled):
     assert (found["settings"]["timezone"], found["settings"]["holidays"]) == ("Europe/Berlin", "DE-BY")
     assert found["yaml"] == "streams:\n  plant:\n    preset: sensor\n"
     changed = try_recorded(config, "plant", {"timezone": "Asia/Tokyo", "holidays": "none"})
-    assert changed["yaml"].splitlines()[3:] == ["    timezone: Asia/Tokyo", "    holidays:"]
+    assert changed["yaml"].splitlines()[3:] == ["    timezone: Asia/Tokyo", "    holidays: null"]
     for wrong in ({"timezone": "Berlin"}, {"holidays": "XX"}):
         with pytest.raises(ForewatchError, match=r"there (is no time zone|are no holidays)"):
             try_recorded(config, "plant", wrong)
