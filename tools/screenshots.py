@@ -64,7 +64,7 @@ def demonstration() -> Iterator[str]:
 
 
 def wait_for_anomaly(url: str, seconds: float, count: int) -> dict[str, Any]:
-    """Return the longest of the most severe anomalies of simulated streams, once there are ``count``."""
+    """Return the longest of the most severe anomalies, once there are ``count``."""
     levels = ["info", "warning", "major", "critical"]
     deadline = time.monotonic() + seconds
     while True:

@@ -82,7 +82,7 @@ class AnswerCache:
             return answer.value
 
     def kept(self, key: str, seconds: float) -> Any | None:
-        """Return an answer that can still be given, None if it must be made; nothing is waited for.
+        """Return an answer that can still be given, None if it must be made.
 
         Args:
             key: name of the answer.
@@ -165,7 +165,7 @@ class ApiContext:
         return self.answers.get(self._shared_key(name), make, seconds)
 
     def shared_list(self, name: str, make: Callable[[], Any], seconds: float) -> Any:
-        """Return an answer as ``shared_answer`` does; there are many of these, and they are large.
+        """Return an answer as ``shared_answer`` does, kept among other lists.
 
         Args:
             name: name of the answer.

@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 
 #: Shortest and longest time between two attempts to start, for example until a first key exists.
 MIN_RETRY_SECONDS, RETRY_SECONDS = 0.5, 10.0
-#: Longest time for which a thread that answers a request keeps the interpreter from the loop, which waits for it
-#: several times in a commit. The default of Python is 5 ms.
+#: Longest time for which a request keeps the interpreter from the loop, which waits for it several times in a
+#: commit. The default of Python is 5 ms.
 SWITCH_SECONDS = 0.0005
 
 

@@ -11,7 +11,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 
 class _Representer(RoundTripRepresenter):
-    """Representer that writes null as a word; ruamel writes nothing, which reads like a value left out."""
+    """Representer that writes null as a word; that of ruamel writes nothing."""
 
 
 def _null(representer: _Representer, value: None) -> ScalarNode:

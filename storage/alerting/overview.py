@@ -32,7 +32,7 @@ class StreamTotals(NamedTuple):
 def totals_of_streams(
     connection: Connection, since_ns: int, streams: StreamChoice = None
 ) -> dict[str, StreamTotals]:
-    """Return the counts of each stream that has an alert or a message since ``since_ns``."""
+    """Return the counts of streams that have an alert or a message."""
     paged = and_(AlertRow.urgency == "page", AlertRow.sent_ns.is_not(None))
     made = connection.execute(
         select(AlertRow.stream, func.count(), func.count().filter(paged))

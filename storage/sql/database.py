@@ -137,7 +137,7 @@ class Database:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def version(self) -> str | None:
-        """Return a text that every commit of another connection changes, None if it is not known.
+        """Return a text that each commit changes, None if it is not known.
 
         What was read from the database after a version is still true while the version is the same.
         """

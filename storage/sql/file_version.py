@@ -1,4 +1,4 @@
-"""Version of a SQLite file: a number that every commit of another connection changes."""
+"""Version of a SQLite file, which each commit of others changes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class BudgetItem(BaseModel):
 @router.get("/budgets")
 @shared
 def list_budgets(context: Context) -> Page[BudgetItem]:
-    """Return what the streams of the config used of their budgets in the last 24 hours."""
+    """Return what each stream used of its budget in the last 24 hours."""
     with context.database.read() as connection:
         totals = totals_of_streams(connection, time_ns() - DAY_NS, context.visible)
     items = []

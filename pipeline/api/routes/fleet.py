@@ -95,7 +95,7 @@ class SeriesFilter(BaseModel):
 @router.get("/fleet", response_model=dict[str, Any])
 async def read_fleet(context: Context, range: Range = "24h") -> Any:
     """Return the lanes of all streams, each until its own newest record, and totals."""
-    found = context.kept_answer(f"fleet {range}", FLEET_SECONDS)
+    found: EncodedAnswer | None = context.kept_answer(f"fleet {range}", FLEET_SECONDS)
     if found is None:
         found = await run_in_threadpool(_shared_fleet, context, range)
     return found.response(context.accepted_encoding)

@@ -35,7 +35,7 @@ class ForecasterUse(BaseModel):
 
 @router.get("/streams/{stream}/forecasters")
 def list_forecasters(context: Context, stream: Annotated[str, Path(max_length=500)]) -> Page[ForecasterUse]:
-    """Return which forecaster is active for how many series; the most frequent one is the first.
+    """Return the active forecasters of a stream, the most frequent first.
 
     Of each series that one is active whose recent error is the smallest.
     """
@@ -58,7 +58,7 @@ def _uses(context: ApiContext, stream: str) -> list[ForecasterUse]:
 
 
 def _newest(context: ApiContext, stream: str) -> Newest:
-    """Return the newest point of each series in the newest segments; each segment is read once."""
+    """Return the newest point of each series of the newest segments."""
     store, found = SegmentStore(context.config.history_path), Newest()
     try:
         listed = sorted(store.list(folder_of(stream)), key=lambda one: one.newest_ns, reverse=True)

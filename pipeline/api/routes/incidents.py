@@ -43,7 +43,7 @@ ZoneName = Annotated[
     str,
     Query(
         max_length=100,
-        description="time zone of times in texts, such as Europe/Berlin; an unknown one is that of the stream",
+        description="time zone of times in texts; by default, and if unknown, that of the stream",
     ),
 ]
 
@@ -84,7 +84,7 @@ def read_incident(context: Context, incident_id: IncidentId, timezone: ZoneName 
 
 
 def _zone(asked: str | None) -> str | None:
-    """Return the zone of a reader, None if it is unknown here: browsers may know newer ones."""
+    """Return the zone of a reader, None for one that only a browser knows."""
     try:
         return None if asked is None else known_zone(asked)
     except ValueError:

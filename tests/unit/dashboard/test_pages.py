@@ -296,7 +296,8 @@ def test_no_column_of_a_table_is_cut_off_on_a_phone(site, browser, jump, page_of
     cells = page.locator(".scroll td")
     cells.first.wait_for()
     hidden = page.evaluate(
-        "[...document.querySelectorAll('.scroll td')].filter((one) => one.getBoundingClientRect().right > 390).length"
+        "[...document.querySelectorAll('.scroll td')]"
+        ".filter((one) => one.getBoundingClientRect().right > 390).length"
     )
     assert hidden == 0
     assert cells.first.get_attribute("data-label")
