@@ -27,21 +27,34 @@ remove_compiled() {
     find detectors pipeline storage \( -name '*.nbi' -o -name '*.nbc' \) -exec rm -f {} +
 }
 
-# Installs once: the stamp holds what it was made from, so a changed lock or pyproject installs again.
-setup() {
+# Installs once: the stamp holds what it was made from, so a changed lock or pyproject installs again. Python's own
+# bytecode is not written ahead: that takes 40 s, for modules of which most are never imported.
+install() {
     wanted=$(cksum requirements.lock pyproject.toml)
     if [ -x "$BIN/python" ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; then
-        dashboard
         return
     fi
     [ -x "$BIN/python" ] || "$(find_python)" -m venv "$VENV"
     echo "installing into $VENV (about 6.8 GB, most of it PyTorch; once; some minutes without a further line)" >&2
-    "$BIN/python" -m pip install --quiet --require-hashes --requirement requirements.lock
-    "$BIN/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+    "$BIN/python" -m pip install --quiet --no-compile --require-hashes --requirement requirements.lock
+    "$BIN/python" -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
     remove_compiled
-    "$BIN/python" -m pipeline.services.precompile || echo "not compiled ahead; the first run will take longer" >&2
-    echo "$wanted" >"$STAMP"
-    dashboard
+    {
+        "$BIN/python" -m pipeline.services.precompile || echo "not compiled ahead; the first run will take longer" >&2
+        echo "$wanted" >"$STAMP"
+    } &
+}
+
+# Runs a function while the installation compiles on another core, and waits for both, also if the function fails.
+beside_compilation() {
+    trap wait EXIT
+    install
+    "$@"
+    wait
+}
+
+setup() {
+    beside_compilation dashboard
 }
 
 # Builds the pages of the dashboard, if their sources have changed (about 10 s the first time).
@@ -50,6 +63,7 @@ dashboard() {
 }
 
 lint() {
+    dashboard
     "$BIN/ruff" check .
     "$BIN/ruff" format --check .
     "$BIN/mypy"
@@ -77,8 +91,8 @@ case $target in
     setup) setup ;;
     dashboard) setup ;;
     demo) setup; exec "$BIN/forewatch" demo "$@" ;;
-    test) setup; lint; run_tests "$@" ;;
-    lint) setup; lint ;;
+    test) beside_compilation lint; run_tests "$@" ;;
+    lint) beside_compilation lint ;;
     format) setup; "$BIN/ruff" check --fix .; "$BIN/ruff" format . ;;
     docs) setup; "$BIN/python" -m pipeline.cli.docs docs; "$BIN/python" -m tools.monitoring; NO_MKDOCS_2_WARNING=1 "$BIN/mkdocs" build --strict --quiet; echo "the site is in site/index.html" >&2 ;;
     scenarios)
