@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("forewatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("forewatch")
 
-# A broker of a test lives for seconds, too short for the optimizing compiler of Java: with these options a start
-# takes 5 s of CPU time instead of 11 s.
+# A broker of a test lives for seconds, too short for the optimizing compiler of Java: with these options a
+# start takes 5 s of CPU time instead of 11 s.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 # httpx gives up after 5 s, unless a call says otherwise: too short for a test on loaded cores.
