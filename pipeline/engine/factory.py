@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Stream
 from pipeline.database import owner_name
 from pipeline.engine.commit import Committer, OnChanges
-from pipeline.engine.engine import Engine, EngineParts
+from pipeline.engine.engine import Engine
+from pipeline.engine.engine_parts import EngineParts
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.gone_files import GoneFiles
 from pipeline.engine.history_sink import HistorySink
@@ -61,32 +62,9 @@ def build_engine(
         history_writer: Writes the recorded history, None for a run without one.
         on_changes: Called inside the transaction of a batch with the anomalies that it changes.
     """
-    stream = config.streams[name]
-    champion = champion_of(database, name, stream)
-    if champion.refused is not None:
-        log.error(
-            "cannot use the champion model; using another one",
-            stream=name,
-            reason=champion.refused,
-            instead=champion.provenance.model_version,
-        )
-    reader = reader or name
+    stream, reader = config.streams[name], reader or name
     faults = FaultLog(reader, database, metrics)  # faults of a backfill are not those of the live stream
-    offloaded = OffloadedSeries(
-        database,
-        reader,
-        warm_start_reader(reader, stream, champion.detector.state_version),
-        faults.damaged,
-        file_sequence=stream.source.files is not None and stream.source.files.follow,
-    )
-    scorer = StreamScorer(
-        champion.provenance,
-        stream,
-        champion.detector,
-        offloaded.restore,
-        on_damage=faults.damaged,
-        max_series=stream.max_series,
-    )
+    scorer, offloaded = _make_scorer(name, stream, database, reader, faults)
     history = HistorySink(history_writer, scorer, metrics) if history_writer is not None else None
     writers = ResultWriters(history, make_outputs(scorer))
     sinks = [*([history] if history is not None else ()), *writers.outputs, *make_sinks(scorer)]
@@ -116,7 +94,37 @@ def build_engine(
             gone_files=GoneFiles(database, reader, scorer, offloaded),
             sinks=sinks,
             writers=writers,
-            silence=Silence(scorer.ends_by_silence, together=scorer.is_file_sequence),
+            silence=Silence(scorer.ends_by_silence, together=scorer.files is not None),
             max_batch=config.engine.max_batch,
         )
     )
+
+
+def _make_scorer(
+    name: str, stream: Stream, database: Database, reader: str, faults: FaultLog
+) -> tuple[StreamScorer, OffloadedSeries]:
+    """Make the scorer of the champion, and what restores its offloaded series."""
+    champion = champion_of(database, name, stream)
+    if champion.refused is not None:
+        log.error(
+            "cannot use the champion model; using another one",
+            stream=name,
+            reason=champion.refused,
+            instead=champion.provenance.model_version,
+        )
+    offloaded = OffloadedSeries(
+        database,
+        reader,
+        warm_start_reader(reader, stream, champion.detector.state_version),
+        faults.damaged,
+        file_sequence=stream.source.files is not None and stream.source.files.follow,
+    )
+    scorer = StreamScorer(
+        champion.provenance,
+        stream,
+        champion.detector,
+        offloaded.restore,
+        on_damage=faults.damaged,
+        max_series=stream.max_series,
+    )
+    return scorer, offloaded

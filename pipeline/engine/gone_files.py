@@ -44,7 +44,7 @@ class GoneFiles:
 
         Empty for a source that does not follow files. Raises StorageUnavailable.
         """
-        if not self._scorer.is_file_sequence:
+        if self._scorer.files is None:
             return []
         with self._database.read() as connection:
             known = [p.partition for p in positions.all_of(connection, self._reader)]

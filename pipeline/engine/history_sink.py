@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.core.types import Partition, Position
 from pipeline.observability.metrics import StreamMetrics
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from storage.history import parquet
 from storage.history.writer import HistoryStats, HistoryWriter
 

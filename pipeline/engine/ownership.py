@@ -19,7 +19,8 @@ from pipeline.engine.commit import Committer, OnChanges, PartitionCommit
 from pipeline.engine.fault_log import FaultLog
 from pipeline.engine.sink import ResultWriters
 from pipeline.engine.stored_state import Claim, StateLoader, StoredState, damage_text
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import OffsetBounds, Records, Source, TableRecords
 from storage.results import anomalies, late_records
 from storage.sql.database import Database

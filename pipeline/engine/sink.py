@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from pipeline.core.types import Partition, Position
 from pipeline.decode import Key
-from pipeline.scoring.stream_scorer import BatchResult
+from pipeline.scoring.batch_result import BatchResult
 
 if TYPE_CHECKING:
     from pipeline.engine.history_sink import HistorySink

@@ -33,7 +33,8 @@ from pipeline.engine.offloaded_state import (
     warm_start_prefix,
     warm_start_reader,
 )
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources import make_source
 from pipeline.sources.base import Records, Source, TableRecords
 from pipeline.sources.files.readers import ENDINGS
@@ -76,20 +77,14 @@ def read_warm_start(
         live: The scorer of the stream.
         peek: Makes a second reader of the stream's source. Only points older than its first records are used.
     """
-    name, stream, at = (
-        live.provenance.stream,
-        live.stream,
-        warm_start_reader(reader, live.stream, live.detector.state_version),
-    )
+    name, stream = live.provenance.stream, live.stream
+    at = warm_start_reader(reader, stream, live.detector.state_version)
     yield from _retrying(partial(_forget_others, database, reader, at), 0)
     if at is None or (yield from _retrying(partial(_is_stored, database, at, owner), 0)):
         return
-    started, rows, late, refused = time.monotonic(), 0, 0, 0
-    until = (
-        (yield from _stream_start(name, stream, peek))
-        if (yield from _retrying(partial(_is_unread, database, reader), 0))
-        else None
-    )
+    started = time.monotonic()
+    is_unread = yield from _retrying(partial(_is_unread, database, reader), 0)
+    until = (yield from _stream_start(name, stream, peek)) if is_unread else None
     log.info(
         "warm start: reading files",
         stream=name,
@@ -103,31 +98,12 @@ def read_warm_start(
         keep=None if until is None else lambda columns: columns.time < until,
         max_series=stream.max_series,
     )
-    for path in (yield from _sorted_files(name, stream)):
-        for result in _score_file(scorer, name, path):
-            outcome = result.outcomes[WARM_START_PARTITION]
-            rows, late = rows + outcome.counts.scored, late + outcome.counts.late
-            refused += outcome.refused
-            yield rows
+    rows = yield from _score_files(scorer)
     slots = scorer.series.slots(WARM_START_PARTITION)
     for start in range(0, len(slots), SERIES_PER_TRANSACTION):
-        yield from _retrying(
-            partial(_store, database, at, scorer, slots[start : start + SERIES_PER_TRANSACTION]), rows
-        )
+        some = slots[start : start + SERIES_PER_TRANSACTION]
+        yield from _retrying(partial(_store, database, at, scorer, some), rows)
     yield from _retrying(partial(_finish, database, at, owner, rows), rows)
-    if refused:
-        log.warning(
-            "warm start: points of series over max_series are skipped",
-            stream=name,
-            rows=refused,
-            max_series=stream.max_series,
-        )
-    if late:
-        log.warning(
-            "warm start: points skipped because they are older than earlier rows of their series; sort each series by time",
-            stream=name,
-            rows=late,
-        )
     log.info(
         "warm start: initial states are stored",
         stream=name,
@@ -135,6 +111,35 @@ def read_warm_start(
         series=len(slots),
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _score_files(scorer: StreamScorer) -> Steps[int]:
+    """Score the historical files, and return the number of rows.
+
+    Logs the numbers of points over ``max_series`` and of late ones, if there are any.
+    """
+    name, rows, late, refused = scorer.provenance.stream, 0, 0, 0
+    for path in (yield from _sorted_files(name, scorer.stream)):
+        for result in _score_file(scorer, name, path):
+            outcome = result.outcomes[WARM_START_PARTITION]
+            rows, late = rows + outcome.counts.scored, late + outcome.counts.late
+            refused += outcome.refused
+            yield rows
+    if refused:
+        log.warning(
+            "warm start: points of series over max_series are skipped",
+            stream=name,
+            rows=refused,
+            max_series=scorer.stream.max_series,
+        )
+    if late:
+        log.warning(
+            "warm start: points skipped because they are older than earlier rows of their series; "
+            "sort each series by time",
+            stream=name,
+            rows=late,
+        )
+    return rows
 
 
 def forget_warm_start(database: Database, reader: str) -> None:

@@ -21,7 +21,8 @@ from detectors.base import Detector, Points, State
 from pipeline.core.types import Power
 from pipeline.decode import Key
 from pipeline.observability.metrics import PowerMetrics
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.training.dataset import TrainingData, take_points
 from pipeline.training.state_fitting import fit_state
 from pipeline.training.synthetic_changes import KINDS, ROWS, probe, robust_deviation

@@ -21,8 +21,9 @@ from detectors.base import State
 from detectors.drift import Drift, DriftMonitor, compile_kernels
 from pipeline.core.types import Partition
 from pipeline.decode import Key
+from pipeline.scoring.batch_result import BatchResult
 from pipeline.scoring.series_table import metadata
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.stream_scorer import StreamScorer
 from storage.model_store.monitor_state import DriftState
 
 SAVE_INTERVAL_SECONDS = 300.0

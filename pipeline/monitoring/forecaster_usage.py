@@ -7,7 +7,7 @@ import numpy as np
 from detectors.base import FORECASTERS
 from pipeline.core.verdict_words import former_forecaster
 from pipeline.observability.metrics import Metrics
-from pipeline.scoring.stream_scorer import BatchResult
+from pipeline.scoring.batch_result import BatchResult
 
 
 class ForecasterUsageSink:

@@ -170,31 +170,10 @@ class OutputInstruments:
         self.up = registry.gauge("output_up", "1: the receiver takes verdicts, 0: it is tried again", *output)
 
 
-class AlertInstruments:
-    """Routing of alerts and delivery to endpoints."""
+class DeliveryInstruments:
+    """Delivery of messages to endpoints."""
 
     def __init__(self, registry: MetricRegistry) -> None:
-        self.alert_events = registry.counter(
-            "alert_events",
-            "Events of the outbox by what became of them: sent, or why not (silence, budget, rule:NAME, ...)",
-            "stream",
-            "fate",
-        )
-        self.alert_notices = registry.counter(
-            "alert_notices",
-            "Messages about alerts, by kind: opened, updated, resolved, ...",
-            "stream",
-            "kind",
-        )
-        self.alert_budget_used = registry.gauge(
-            "alert_budget_used", "Pages of the last 24 hours, where there is a budget", "stream"
-        )
-        self.outbox_pending = registry.gauge(
-            "outbox_pending", "Events of the outbox that were not routed yet", "stream"
-        )
-        self.outbox_oldest_seconds = registry.gauge(
-            "outbox_oldest_seconds", "Age of the oldest of them", "stream"
-        )
         self.deliveries = registry.counter(
             "deliveries", "Deliveries that ended, by state: delivered, dead, suppressed", "endpoint", "state"
         )
@@ -229,6 +208,34 @@ class AlertInstruments:
         self.endpoint_disabled = registry.gauge(
             "endpoint_disabled", "1: nothing is sent until `forewatch endpoints enable`", "endpoint"
         )
+
+
+class AlertInstruments(DeliveryInstruments):
+    """Routing of alerts, and delivery to endpoints."""
+
+    def __init__(self, registry: MetricRegistry) -> None:
+        self.alert_events = registry.counter(
+            "alert_events",
+            "Events of the outbox by what became of them: sent, or why not (silence, budget, rule:NAME, ...)",
+            "stream",
+            "fate",
+        )
+        self.alert_notices = registry.counter(
+            "alert_notices",
+            "Messages about alerts, by kind: opened, updated, resolved, ...",
+            "stream",
+            "kind",
+        )
+        self.alert_budget_used = registry.gauge(
+            "alert_budget_used", "Pages of the last 24 hours, where there is a budget", "stream"
+        )
+        self.outbox_pending = registry.gauge(
+            "outbox_pending", "Events of the outbox that were not routed yet", "stream"
+        )
+        self.outbox_oldest_seconds = registry.gauge(
+            "outbox_oldest_seconds", "Age of the oldest of them", "stream"
+        )
+        super().__init__(registry)
 
 
 class TrainingInstruments:

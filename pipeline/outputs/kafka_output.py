@@ -34,7 +34,8 @@ from pipeline.outputs.kafka_transactions import (
 )
 from pipeline.outputs.row_selection import RowSelection, all_points, flagged_points
 from pipeline.outputs.verdict import VerdictRows
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 
 log = structlog.get_logger(__name__)
 

@@ -29,8 +29,9 @@ from pipeline.observability.metrics import OutputMetrics
 from pipeline.outputs.remote_write_format import HEADERS, Labels, encode_request, metric_labels
 from pipeline.outputs.row_selection import RowSelection
 from pipeline.outputs.verdict import VerdictRows
+from pipeline.scoring.batch_result import BatchResult
 from pipeline.scoring.provenance import RevisedPoints, Scored
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.stream_scorer import StreamScorer
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from detectors.base import Points, Verdicts
 from pipeline.core.types import Partition
 from pipeline.outputs.verdict import VerdictRows
+from pipeline.scoring.batch_result import BatchResult
 from pipeline.scoring.provenance import RevisedPoints, Scored
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.stream_scorer import StreamScorer
 
 MAX_REVISED_ROWS = 5_000
 

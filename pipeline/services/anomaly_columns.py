@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.types import Anomaly, AnomalyState
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 
 #: Columns with one value per anomaly on each of its rows.
 _WORDS = ("anomaly", "severity", "direction", "statement")

@@ -22,7 +22,7 @@ from pipeline.decode import Columns, series_key
 from pipeline.engine.initial_state import scorer_with_initial_states
 from pipeline.engine.warm_start import score_all
 from pipeline.models.champion import champion_of
-from pipeline.scoring.stream_scorer import BatchResult
+from pipeline.scoring.batch_result import BatchResult
 from pipeline.services.revision import points_frame, rescore, revisions_due
 from pipeline.sources.base import Source
 from storage.results import anomalies
@@ -117,7 +117,7 @@ class BackfillRevision:
                     count += len(points)
                 if most is not None and count > most:
                     raise _TooManyPoints
-        groups = [list(parts)] if scorer.is_file_sequence else [[one] for one in parts]
+        groups = [list(parts)] if scorer.files is not None else [[one] for one in parts]
         return [
             self._frame([part for one in group for part in parts[one]], some, stream.channels)
             for group in groups

@@ -19,7 +19,8 @@ from pipeline.engine.sink import Sink
 from pipeline.engine.warm_start import read_warm_start
 from pipeline.observability.metrics import Metrics, StreamMetrics
 from pipeline.observability.progress_bar import Progress
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.backfill_revision import BackfillRevision
 from pipeline.services.revision import revisable
 from pipeline.services.scores_file import ScoresWriter

@@ -25,7 +25,8 @@ from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.types import Partition
 from pipeline.core.verdict_words import former_cause, former_forecaster
 from pipeline.models.champion import detector_spec, provenance
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.anomaly_columns import AnomalyColumns
 from pipeline.services.frame_times import frame_times
 from pipeline.services.scores_file import column_of

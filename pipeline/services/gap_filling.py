@@ -19,7 +19,8 @@ import pyarrow.parquet as papq
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.scores_file import column_of
 
 #: Longest gap that is filled, in rows.

@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.core.errors import DamagedState, InputError
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.dataframe import PARTITION, build_scorer, make_table, to_pandas
 from pipeline.sources.base import TableRecords
 

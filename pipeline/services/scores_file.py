@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.core.verdict_words import former_forecaster
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 
 
 def column_of(name: str, channel: str, channels: Collection[str]) -> str:

@@ -30,7 +30,8 @@ from pipeline.core.types import Anomaly, AnomalyState, Counts, LateRecord, Parti
 from pipeline.decode import Key, series_key
 from pipeline.engine.engine import Engine
 from pipeline.observability.metrics import RevisionMetrics
-from pipeline.scoring.stream_scorer import BatchResult, PartitionOutcome, StreamScorer
+from pipeline.scoring.batch_result import BatchResult, PartitionOutcome
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.recent_points import RecentPoints, Watched
 from pipeline.services.revised_points import revised_points
 from pipeline.services.series_replay import (

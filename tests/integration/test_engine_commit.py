@@ -27,7 +27,7 @@ def schema_url(postgres_server: PostgresServer, postgres_template: str) -> Itera
 def test_a_lost_answer_neither_loses_nor_repeats(
     tmp_path: Path, sqlite_template: Path, schema_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pipeline.engine.engine.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("pipeline.engine.member_partitions.RETRY_SECONDS", 0.01)
     logs = [make_log(number, 100, seed=6) for number in range(2)]
     plain = Bench(tmp_path / "plain", sqlite_template, logs)
     plain.fill()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import engine as engine_module
+from pipeline.engine import member_partitions
 from pipeline.services import series_revision, state_checkpoints
 from tests.support.late_points import LateBench, check_equal, random_late_points
 
@@ -22,7 +22,7 @@ LONG_SECONDS = 300
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(series_revision, "FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(engine_module, "REACQUIRE_SECONDS", 0.0)
+    monkeypatch.setattr(member_partitions, "REACQUIRE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("seed", range(6))

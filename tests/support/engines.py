@@ -20,7 +20,7 @@ from pipeline.engine.engine import Engine
 from pipeline.engine.factory import build_engine
 from pipeline.engine.sink import Sink
 from pipeline.observability.metrics import Metrics, StreamMetrics
-from pipeline.scoring.stream_scorer import BatchResult
+from pipeline.scoring.batch_result import BatchResult
 from pipeline.services.series_revision import StreamRevision
 from pipeline.sources.memory import MemoryLog, MemorySource
 from storage.history.reader import HistoryReader

@@ -15,7 +15,8 @@ from detectors.sequences.detector import NextEventDetector
 from pipeline.config.schema import Stream
 from pipeline.core.types import Partition
 from pipeline.models.champion import provenance
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
 
 CYCLE = ("badge", "unlock", "open", "close", "lock")

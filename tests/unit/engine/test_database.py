@@ -26,7 +26,7 @@ def logs() -> list[Log]:
 @pytest.fixture
 def make(make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
     monkeypatch.setattr("storage.sql.database.LOCK_TIMEOUT_SECONDS", 0.01)
-    monkeypatch.setattr("pipeline.engine.engine.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("pipeline.engine.member_partitions.RETRY_SECONDS", 0.01)
     return make
 
 
@@ -62,14 +62,14 @@ def test_away_again_and_again(make, logs):
         engine.turn(0.0)
         with locked(bench):
             engine.turn(0.0)
-            waiting, cursor = list(engine._pending), dict(engine.parts.ownership.cursor)
+            waiting, cursor = list(engine.uncommitted.commits), dict(engine.parts.ownership.cursor)
             before = bench.positions()
             if waiting:
                 for _ in range(3):
                     engine.turn(0.0)
                 times += 1
                 assert source._paused >= set(engine.parts.ownership.positions), "everything is paused"
-                assert (engine._pending, engine.parts.ownership.cursor) == (waiting, cursor), (
+                assert (engine.uncommitted.commits, engine.parts.ownership.cursor) == (waiting, cursor), (
                     "one batch waits, no more is read"
                 )
                 assert any(f.kind is FaultKind.DATABASE_DOWN for f in engine.parts.faults.current)
@@ -136,7 +136,7 @@ def test_the_disk_is_full_for_a_while(make, logs):
         for _ in range(5):
             engine.turn(0.0)
         assert {p: at for p, (at, _) in bench.positions().items()} == stuck
-        assert engine._pending
+        assert engine.uncommitted.commits
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     bench.drain(engine)

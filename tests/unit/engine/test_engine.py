@@ -129,7 +129,7 @@ def test_retries_of_an_acquisition_are_one_fault(make, logs, monkeypatch):
     """A fault that ended at each retry would send two messages each time."""
     bench = make(logs[:1])
     bench.fill()
-    monkeypatch.setattr("pipeline.engine.engine.REACQUIRE_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.engine.member_partitions.REACQUIRE_SECONDS", 0.0)
     engine = bench.engine()
     identity = engine.parts.source.identity
 

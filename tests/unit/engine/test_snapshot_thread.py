@@ -112,7 +112,7 @@ def test_an_owner_that_was_replaced_writes_nothing(bench, disk):
 
 def test_a_partition_that_left_meanwhile_is_not_reported(bench, disk):
     engine, offset = begin_writing(bench, disk)
-    engine._drop_partition(PLANT)
+    engine._partitions.drop(PLANT)
     disk.release()
     engine.parts.snapshots.wait()
     engine.turn(0.0)

@@ -186,7 +186,7 @@ def test_fenced_while_taking_over(make, logs, monkeypatch):
         return position
 
     monkeypatch.setattr(positions, "acquire", slow)
-    monkeypatch.setattr("pipeline.engine.engine.REACQUIRE_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.engine.member_partitions.REACQUIRE_SECONDS", 0.0)
     bench.drain(bench.engine())
     bench.check()
 
@@ -208,7 +208,7 @@ def test_fenced_while_taking_over_several(make, logs, monkeypatch, undisturbed, 
         return found
 
     monkeypatch.setattr(place, name, slow)
-    monkeypatch.setattr("pipeline.engine.engine.REACQUIRE_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.engine.member_partitions.REACQUIRE_SECONDS", 0.0)
     bench.drain(bench.engine())
     bench.check()
     assert essence(bench.anomalies()) == undisturbed

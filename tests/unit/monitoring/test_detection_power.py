@@ -18,7 +18,8 @@ from pipeline.core.types import Partition, Power
 from pipeline.monitoring import detection_power as powering
 from pipeline.monitoring.detection_power import PowerSink, measure, summaries
 from pipeline.observability.metrics import Metrics, PowerMetrics
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.training.dataset import take_points
 from pipeline.training.synthetic_changes import KINDS, LEAD, ROWS, SIZES, disturb, probe, robust_deviation
 from tests.support.retraining import STREAM, batches, lived, points_of, scorer, sensors, write_history

@@ -17,7 +17,8 @@ from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.errors import DamagedState
 from pipeline.core.types import Anomaly, AnomalyState, Partition
 from pipeline.models.champion import detector_spec, provenance
-from pipeline.scoring.stream_scorer import BatchResult, StreamScorer
+from pipeline.scoring.batch_result import BatchResult
+from pipeline.scoring.stream_scorer import StreamScorer
 from tests.support.events import (
     CYCLE,
     PARTITION,
