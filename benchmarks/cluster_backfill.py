@@ -3,7 +3,9 @@
     python -m benchmarks.cluster_backfill [--points 1e6 1e7] [--check 3e6] [--workers 2] [--detector standard]
 
 A Parquet file in the order of time, a real PostgreSQL, and for each size: one process, then ``local:N``. The
-efficiency is the time of one process, divided by N and by the time of N workers. The CPU is that of this
+efficiency is the time of one process, divided by N and by the time of N workers. With ``--beside`` N processes
+also run the whole backfill at the same time, with no Dask and nothing in common but the server: one process
+alone, divided by their time, is what the cores of this machine give at most. The CPU is that of this
 process and its children, and can be compared on a busy machine. The efficiency of the CPU is that of one
 process over that of all. The model start + rows × row is fitted to the first and the last size, and compared
 with that of ``--check``. The last lines are plans of 10⁹ points. No size begins after ``--limit-seconds``.
@@ -12,6 +14,7 @@ with that of ``--check``. The last lines are plans of 10⁹ points. No size begi
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import resource
 import tempfile
 import time
@@ -90,16 +93,45 @@ def measure(server: PostgresServer, file: Path, detector: str, workers: int) -> 
     """
     url = create_database(server)
     try:
-        config = config_of(url, detector)
-        started, cpu = time.perf_counter(), cpu_seconds()
         if workers:
-            work = ClusterBackfill(config, "bench", (str(file),))
+            started, cpu = time.perf_counter(), cpu_seconds()
+            work = ClusterBackfill(config_of(url, detector), "bench", (str(file),))
             report = work.run(ClusterChoice(None, workers), Silent()).report
-        else:
-            report = run_backfill(config, "bench", [file], None, None, None, Silent())
-        return Run(time.perf_counter() - started, cpu_seconds() - cpu, report.anomalies)
+            return Run(time.perf_counter() - started, cpu_seconds() - cpu, report.anomalies)
+        return measure_alone(url, file, detector)
     finally:
         drop_database(server, url)
+
+
+def measure_alone(url: str, file: Path, detector: str) -> Run:
+    """Run a backfill in this process.
+
+    Args:
+        url: An empty database.
+        file: The input.
+        detector: Name of the detector.
+    """
+    started, cpu = time.perf_counter(), cpu_seconds()
+    report = run_backfill(config_of(url, detector), "bench", [file], None, None, None, Silent())
+    return Run(time.perf_counter() - started, cpu_seconds() - cpu, report.anomalies)
+
+
+def measure_beside(server: PostgresServer, files: dict[int, Path], detector: str, count: int) -> list[Run]:
+    """Run the same backfill in several processes at once.
+
+    Args:
+        server: Makes a database for each.
+        files: The input under 1, and a short one under 0, by which each process compiles and imports first.
+        detector: Name of the detector.
+        count: Number of processes.
+    """
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        for key in (0, 1):
+            urls = [create_database(server) for _ in range(count)]
+            found = pool.starmap(measure_alone, [(url, files[key], detector) for url in urls], chunksize=1)
+            for url in urls:
+                drop_database(server, url)
+    return found
 
 
 def plan_of(points: int, files: int, detector: str) -> BackfillPlan:
@@ -116,15 +148,16 @@ def main() -> None:
     parser.add_argument("--check", type=float, default=3e6, help="0: none")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--detector", default="standard", choices=sorted(COSTS))
+    parser.add_argument("--beside", action="store_true", help="also N processes that share nothing")
     parser.add_argument("--limit-seconds", type=float, default=600)
     options = parser.parse_args()
     sizes = sorted({*map(int, options.points), int(options.check)} - {0})
     begun = time.perf_counter()
     found: dict[int, tuple[float, float]] = {}
     with running_postgres() as server, tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "points.parquet"
-        write_points(file, 200_000)
-        measure(server, file, options.detector, 0)  # compiled code and imports
+        file, short = Path(folder) / "points.parquet", Path(folder) / "short.parquet"
+        write_points(short, 200_000)
+        measure(server, short, options.detector, 0)  # compiled code and imports
         print("points  one s  workers s  efficiency  one CPU s  workers CPU s  CPU efficiency  anomalies")
         for points in sizes:
             if time.perf_counter() - begun > options.limit_seconds:
@@ -140,7 +173,26 @@ def main() -> None:
             )
             cpu = f"{one.cpu_seconds:.1f}  {many.cpu_seconds:.1f}  {one.cpu_seconds / many.cpu_seconds:.2f}"
             print(f"{points:.0e}  {clock}  {cpu}  {one.anomalies}{equal}", flush=True)
+            if options.beside:
+                report_beside(
+                    one, measure_beside(server, {0: short, 1: file}, options.detector, options.workers)
+                )
     report_model(found, int(options.check), options.workers, options.detector)
+
+
+def report_beside(one: Run, several: list[Run]) -> None:
+    """Print what processes that share nothing take at the same time.
+
+    Args:
+        one: One process alone.
+        several: The processes.
+    """
+    seconds, cpu = max(run.seconds for run in several), sum(run.cpu_seconds for run in several) / len(several)
+    print(
+        f"{len(several)} whole backfills at once: {seconds:.1f} s, {cpu:.1f} s of CPU each; the machine allows "
+        f"{one.seconds / seconds:.2f} (clock), {one.cpu_seconds / cpu:.2f} (CPU)",
+        flush=True,
+    )
 
 
 def report_model(found: dict[int, tuple[float, float]], check: int, workers: int, detector: str) -> None:
