@@ -32,6 +32,7 @@ from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import ReleasingSource, Source
 from storage.sql.database import Database
 from storage.stream_state import offloaded_series, snapshots
+from storage.stream_state.checksums import digest
 from storage.stream_state.positions import Fenced
 
 log = structlog.get_logger(__name__)
@@ -252,10 +253,12 @@ class Snapshots:
             content.ended = time.monotonic()
 
     def _write_all(self, content: SnapshotContent) -> tuple[int, int]:
-        position = content.position
+        position, pages = content.position, content.pages
+        # Commits of the loop wait for this transaction: nothing that can be done before is in it.
+        checksums = [digest(page) for page in pages] if isinstance(pages, list) else None
         with self._database.begin() as connection:
             meta = content.meta | self._unfit(connection, content)
-            size = snapshots.save(connection, position, content.offset, content.pages, meta=meta)
+            size = snapshots.save(connection, position, content.offset, pages, meta=meta, checksums=checksums)
             offloaded_series.forget(connection, position, content.restored)
             offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, content.idle))
             most = self._scorer.limit.most

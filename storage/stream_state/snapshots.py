@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safetensors.numpy import load as load_tensors
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Executable, select
 from sqlalchemy import delete as sql_delete
 
 from pipeline.core.errors import DamagedState
@@ -51,6 +51,7 @@ def save(
     *,
     state_version: str = "",
     meta: dict[str, Any] | None = None,
+    checksums: Sequence[str] | None = None,
 ) -> int:
     """Replace the partition's snapshot in this transaction; returns its size in bytes. Raises Fenced.
 
@@ -63,6 +64,7 @@ def save(
         pages: The state.
         state_version: Version of the state.
         meta: Stored with the snapshot, as JSON.
+        checksums: Those of the pages, so that the transaction is shorter; computed here if None.
     """
     hold_ownership(connection, position)
     key = {
@@ -70,28 +72,34 @@ def save(
         "topic": position.partition.topic,
         "partition": position.partition.number,
     }
-    size, checksums = 0, []
-    # A page in place of one of the same size: SQLite would take longer to free the pages of its file.
-    add_page = insert(connection, SnapshotPageRow)
-    add_page = add_page.on_conflict_do_update(
-        index_elements=[*key, "page"], set_={"data": add_page.excluded.data}
-    )
+    size, stored = 0, []
+    add_page = _put_page(connection)
     for number, page in enumerate(pages):
         connection.execute(add_page, key | {"page": number, "data": page})
-        checksums.append(digest(page))
+        stored.append(digest(page) if checksums is None else checksums[number])
         size += len(page)
     header = {
         "snapshot_offset": offset,
         "state_version": state_version,
         "meta": meta or {},
-        "pages": len(checksums),
+        "pages": len(stored),
         "size_bytes": size,
     }
-    checked = {_CHECKSUMS: {"pages": checksums, "row": _digest_of_row(header, checksums)}}
+    checked = {_CHECKSUMS: {"pages": stored, "row": _digest_of_row(header, stored)}}
     header |= {"meta": (meta or {}) | checked, "created_ns": time.time_ns()}
-    remove(connection, position.stream, position.partition, kept_pages=len(checksums))
+    remove(connection, position.stream, position.partition, kept_pages=len(stored))
     connection.execute(insert(connection, SnapshotRow), key | header)
     return size
+
+
+def _put_page(connection: Connection) -> Executable:
+    """Return the statement that writes a page in place of the former one.
+
+    SQLite would take longer to free the pages of its file for a new one.
+    """
+    add = insert(connection, SnapshotPageRow)
+    key = ["stream", "topic", "partition", "page"]
+    return add.on_conflict_do_update(index_elements=key, set_={"data": add.excluded.data})
 
 
 def load(connection: Connection, stream: str, partition: Partition) -> Snapshot | None:
