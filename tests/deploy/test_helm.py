@@ -1,11 +1,16 @@
-"""The chart: rendered by Helm, accepted by the schemas of Kubernetes, and hostile values refused."""
+"""The chart: rendered by Helm, accepted by the schemas of Kubernetes, and hostile values refused.
+
+Write the golden files again with: python -m tests.deploy.test_helm
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,7 @@ from tools.monitoring.__main__ import CHART_DASHBOARDS, CHART_RULES, ROOT
 
 CHART = ROOT / "deploy" / "helm" / "forewatch"
 VALUES = sorted((CHART / "ci").glob("*.yaml"))
+GOLDEN = Path(__file__).parent / "golden"
 KUBERNETES = "1.33"
 #: Custom resources, which the schemas of Kubernetes do not have.
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
@@ -27,9 +33,13 @@ CONTROLLERS = ("Deployment", "StatefulSet")
 SECRETS = "/run/secrets/forewatch/"
 
 
+def find_helm() -> str | None:
+    return shutil.which("helm", path=f"{os.environ['PATH']}{os.pathsep}{Path.home() / 'go/bin'}")
+
+
 @pytest.fixture(scope="module")
 def helm() -> str:
-    found = shutil.which("helm", path=f"{os.environ['PATH']}{os.pathsep}{Path.home() / 'go/bin'}")
+    found = find_helm()
     if found is None:
         pytest.skip("helm is not installed (go install helm.sh/helm/v3/cmd/helm@v3.22.0)")
     return found
@@ -72,6 +82,26 @@ def rendered(request: pytest.FixtureRequest, helm: str) -> list[dict]:
 def test_helm_lints_the_chart(helm: str, values: Path):
     done = run(helm, "lint", "--strict", "--kube-version", KUBERNETES, "--values", str(values), str(CHART))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def golden(helm: str, values: Path) -> str:
+    """Return the objects as text, without what a generator writes and without the version of the chart."""
+    objects, chart = render(helm, values), YAML(typ="safe").load(CHART / "Chart.yaml")
+    for one in objects:
+        if one["kind"] == "PrometheusRule":
+            one["spec"] = "generated"
+        if one["metadata"]["name"] == "forewatch-dashboards":
+            one["data"] = dict.fromkeys(one["data"], "generated")
+    text, yaml = StringIO(), YAML()
+    yaml.width = 110
+    yaml.dump_all(objects, text)
+    rendered = re.sub(r"(?<=checksum/config: )\w+", "CHECKSUM", text.getvalue())  # it depends on the version
+    return re.sub(rf"'?(?<![\d.]){re.escape(chart['version'])}(?![\d.])'?", "VERSION", rendered)
+
+
+@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+def test_the_objects_are_those_of_the_golden_file(helm: str, values: Path):
+    assert golden(helm, values) == (GOLDEN / f"helm-{values.name}").read_text()
 
 
 def test_kubernetes_accepts_every_object(rendered: list[dict]):
@@ -335,3 +365,15 @@ def test_names_stay_short(helm: str, release: str):
     assert done.returncode == 0, done.stderr
     for one in YAML(typ="safe").load_all(done.stdout):
         assert len(one["metadata"]["name"]) <= 63
+
+
+def main() -> None:
+    """Write the golden files."""
+    found = find_helm()
+    assert found is not None, "helm is not installed"
+    for values in VALUES:
+        (GOLDEN / f"helm-{values.name}").write_text(golden(found, values))
+
+
+if __name__ == "__main__":
+    main()
