@@ -23,7 +23,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -299,20 +299,22 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=100)
     parser.add_argument("--partitions", type=int, default=10_000)
     parser.add_argument("--limit-seconds", type=float, default=300)
+    parser.add_argument("--phases", nargs="+", metavar="NAME", help="only these, in their order")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory() as folder, running_postgres() as postgres:
         group = Group(Path(folder), create_database(postgres), options.partitions)
-        run(group, options.members, options.limit_seconds)
+        run(group, options.members, options.limit_seconds, options.phases)
 
 
-def run(group: Group, members: int, limit_seconds: float) -> None:
+def run(group: Group, members: int, limit_seconds: float, chosen: Sequence[str] | None) -> None:
     """Run the phases, and print the figures of each.
 
     Args:
         group: The members that there will be.
         members: Number of members.
         limit_seconds: No phase begins after this time.
+        chosen: Names of phases, None for all.
     """
     began, half, tenth, ran = time.perf_counter(), members // 2, max(members // 10, 1), 0
     group.join(members)
@@ -329,6 +331,8 @@ def run(group: Group, members: int, limit_seconds: float) -> None:
         "each member is restarted": group.restart_each,
     }
     for name, act in phases.items():
+        if chosen and name not in chosen:
+            continue
         if time.perf_counter() - began > limit_seconds:
             print(f"{name} and what follows: not run, {limit_seconds:.0f} s are over", flush=True)
             break
