@@ -3,8 +3,8 @@
     python -m benchmarks.cluster_backfill [--points 1e6 1e7] [--check 3e6] [--workers 2] [--detector standard]
 
 A Parquet file in the order of time, a real PostgreSQL, and for each size: one process, then ``local:N``. The
-efficiency is the time of one process, divided by N and by the time of N workers. With ``--beside`` N processes
-also run the whole backfill at the same time, with no Dask and nothing in common but the server: one process
+efficiency is the time of one process, divided by N and by the time of N workers. With ``--beside`` N
+processes also run the whole backfill at the same time, with no Dask and nothing in common but the server: one process
 alone, divided by their time, is what the cores of this machine give at most. The CPU is that of this
 process and its children, and can be compared on a busy machine. The efficiency of the CPU is that of one
 process over that of all. The model start + rows × row is fitted to the first and the last size, and compared
@@ -189,8 +189,8 @@ def report_beside(one: Run, several: list[Run]) -> None:
     """
     seconds, cpu = max(run.seconds for run in several), sum(run.cpu_seconds for run in several) / len(several)
     print(
-        f"{len(several)} whole backfills at once: {seconds:.1f} s, {cpu:.1f} s of CPU each; the machine allows "
-        f"{one.seconds / seconds:.2f} (clock), {one.cpu_seconds / cpu:.2f} (CPU)",
+        f"{len(several)} whole backfills at once: {seconds:.1f} s, {cpu:.1f} s of CPU each; "
+        f"the machine allows {one.seconds / seconds:.2f} (clock), {one.cpu_seconds / cpu:.2f} (CPU)",
         flush=True,
     )
 

@@ -254,11 +254,12 @@ class Snapshots:
 
     def _write_all(self, content: SnapshotContent) -> tuple[int, int]:
         position, pages = content.position, content.pages
-        # Commits of the loop wait for this transaction: nothing that can be done before is in it.
-        checksums = [digest(page) for page in pages] if isinstance(pages, list) else None
+        # Commits of the loop wait for this transaction, so checksums are computed before it where all pages are
+        # in memory.
+        checked = [(page, digest(page)) for page in pages] if isinstance(pages, list) else pages
         with self._database.begin() as connection:
             meta = content.meta | self._unfit(connection, content)
-            size = snapshots.save(connection, position, content.offset, pages, meta=meta, checksums=checksums)
+            size = snapshots.save(connection, position, content.offset, checked, meta=meta)
             offloaded_series.forget(connection, position, content.restored)
             offloaded = offloaded_series.offload(connection, position, states_of(self._scorer, content.idle))
             most = self._scorer.limit.most

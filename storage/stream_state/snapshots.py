@@ -47,11 +47,10 @@ def save(
     connection: Connection,
     position: Position,
     offset: int,
-    pages: Iterable[bytes],
+    pages: Iterable[bytes | tuple[bytes, str]],
     *,
     state_version: str = "",
     meta: dict[str, Any] | None = None,
-    checksums: Sequence[str] | None = None,
 ) -> int:
     """Replace the partition's snapshot in this transaction; returns its size in bytes. Raises Fenced.
 
@@ -61,10 +60,9 @@ def save(
         connection: The open transaction.
         position: The owned position.
         offset: The state covers every record below it.
-        pages: The state.
+        pages: The state; a page with its checksum makes the transaction shorter.
         state_version: Version of the state.
         meta: Stored with the snapshot, as JSON.
-        checksums: Those of the pages, so that the transaction is shorter; computed here if None.
     """
     hold_ownership(connection, position)
     key = {
@@ -75,9 +73,10 @@ def save(
     size, stored = 0, []
     add_page = _put_page(connection)
     for number, page in enumerate(pages):
-        connection.execute(add_page, key | {"page": number, "data": page})
-        stored.append(digest(page) if checksums is None else checksums[number])
-        size += len(page)
+        data, checksum = page if isinstance(page, tuple) else (page, digest(page))
+        connection.execute(add_page, key | {"page": number, "data": data})
+        stored.append(checksum)
+        size += len(data)
     header = {
         "snapshot_offset": offset,
         "state_version": state_version,
