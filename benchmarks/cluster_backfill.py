@@ -4,9 +4,9 @@
 
 A Parquet file in the order of time, a real PostgreSQL, and for each size: one process, then ``local:N``. The
 efficiency is the time of one process, divided by N and by the time of N workers. With ``--beside`` N
-processes also run the whole backfill at the same time, with no Dask and nothing in common but the server: one process
-alone, divided by their time, is what the cores of this machine give at most. The CPU is that of this
-process and its children, and can be compared on a busy machine. The efficiency of the CPU is that of one
+processes also run the whole backfill at the same time, with no Dask and nothing in common but the server:
+one process alone, divided by their time, is what the cores of this machine give at most. The CPU is that of
+this process and its children, and can be compared on a busy machine. The efficiency of the CPU is that of one
 process over that of all. The model start + rows × row is fitted to the first and the last size, and compared
 with that of ``--check``. The last lines are plans of 10⁹ points. No size begins after ``--limit-seconds``.
 """

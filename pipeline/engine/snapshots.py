@@ -254,8 +254,7 @@ class Snapshots:
 
     def _write_all(self, content: SnapshotContent) -> tuple[int, int]:
         position, pages = content.position, content.pages
-        # Commits of the loop wait for this transaction, so checksums are computed before it where all pages are
-        # in memory.
+        # Commits of the loop wait for this transaction: checksums of pages in memory are computed before.
         checked = [(page, digest(page)) for page in pages] if isinstance(pages, list) else pages
         with self._database.begin() as connection:
             meta = content.meta | self._unfit(connection, content)
