@@ -30,6 +30,11 @@ settings.load_profile("forewatch")
 # start takes 5 s of CPU time instead of 11 s.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
+# One thread of arithmetic in each process of a test. Two workers with two threads each on two cores wait for
+# each other in every small step of a network: 40 steps took 30 s instead of 1 s on a loaded machine.
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 # httpx gives up after 5 s, unless a call says otherwise: too short for a test on loaded cores.
 for _phase in ("connect", "read", "write", "pool"):
     setattr(DEFAULT_TIMEOUT_CONFIG, _phase, 120.0)
