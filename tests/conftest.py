@@ -139,6 +139,16 @@ def postgres_template(postgres_server: PostgresServer) -> str:
     return url.rpartition("/")[2]
 
 
+@pytest.fixture
+def schema_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """URL of a PostgreSQL database with the schema in it, of this test alone."""
+    from tests.support.postgres_server import create_database, drop_database
+
+    url = create_database(postgres_server, postgres_template)
+    yield url
+    drop_database(postgres_server, url)
+
+
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a file."""

@@ -4,7 +4,6 @@ and never assumes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,8 @@ import pytest
 from tests.faults.feed import make_log
 from tests.support.commit_proxy import CommitProxy
 from tests.support.engines import Bench, essence
-from tests.support.postgres_server import PostgresServer, create_database, drop_database
 
 pytestmark = [pytest.mark.postgres]
-
-
-@pytest.fixture
-def schema_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
-    url = create_database(postgres_server, postgres_template)
-    yield url
-    drop_database(postgres_server, url)
 
 
 def test_a_lost_answer_neither_loses_nor_repeats(

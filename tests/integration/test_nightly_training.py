@@ -29,7 +29,6 @@ from storage.sql.database import Database
 from tests.integration.test_cli_kafka import Running, daemon
 from tests.integration.test_cli_process import Shell
 from tests.support.events import cycles, encoded
-from tests.support.postgres_server import PostgresServer, create_database, drop_database
 from tests.support.trainings import BEGIN, MINUTE, henon
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.long, pytest.mark.timeout(1800)]
@@ -111,14 +110,10 @@ class Plant:
 
 
 @pytest.fixture
-def plant(
-    tmp_path: Path, topics: Any, postgres_server: PostgresServer, postgres_template: str
-) -> Iterator[Plant]:
-    url = create_database(postgres_server, postgres_template)
-    made = Plant(tmp_path, topics, url)
+def plant(tmp_path: Path, topics: Any, schema_url: str) -> Iterator[Plant]:
+    made = Plant(tmp_path, topics, schema_url)
     yield made
     made.database.close()
-    drop_database(postgres_server, url)
 
 
 def while_fed(plant: Plant, done: Callable[[], Any], every: float = 2.0) -> Callable[[], bool]:

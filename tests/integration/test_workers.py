@@ -22,7 +22,6 @@ from storage.stream_state import positions
 from storage.tables.stream import PositionRow
 from tests.faults.feed import config_tree, record
 from tests.support.kafka_server import Topics
-from tests.support.postgres_server import PostgresServer, create_database, drop_database
 from tests.support.supervised_daemons import ROOT, SupervisedDaemon, free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
@@ -76,14 +75,10 @@ class Plant:
 
 
 @pytest.fixture
-def plant(
-    tmp_path: Path, topics: Topics, postgres_server: PostgresServer, postgres_template: str
-) -> Iterator[Plant]:
-    url = create_database(postgres_server, postgres_template)
-    plant = Plant(tmp_path, topics, url)
-    yield plant
-    plant.database.close()
-    drop_database(postgres_server, url)
+def plant(tmp_path: Path, topics: Topics, schema_url: str) -> Iterator[Plant]:
+    made = Plant(tmp_path, topics, schema_url)
+    yield made
+    made.database.close()
 
 
 def test_two_workers_share_a_topic_and_one_is_replaced(plant: Plant):
