@@ -92,46 +92,20 @@ def finetune_batched(
     tuning = tuning or FinetuneSettings()
     members, status = _members(sequences, owner, tuning)
     first = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-    s = len(members)
-    figures = [np.full(s, np.nan) for _ in range(4)]
-    out = BatchedResult(
-        {name: np.repeat(value[None], s, 0) for name, value in first.items()},
-        status,
-        np.zeros(s, np.int64),
-        *figures,
-    )
-    recipe = (
-        {"tuning": asdict(tuning), "data": sequences.digest(), "from": digest_of(first)} if checkpoint else {}
-    )
+    recipe: dict[str, Any] = {}
+    if checkpoint:
+        recipe = {"tuning": asdict(tuning), "data": sequences.digest(), "from": digest_of(first)}
+    out = _untrained(first, status)
+    training = _Training(module, sequences, members, tuning, cancelled, checkpoint, recipe, out)
     batches = _plan_batches(sequences, members, tuning.device)
-
-    def train(batch_members: NDArray[np.int64]) -> None:
-        kept = (
-            Checkpoints(f"{checkpoint}-{batch_members[0]}", recipe | {"networks": batch_members.tolist()})
-            if checkpoint
-            else None
-        )
-        saved = kept.latest() if kept else None
-        if saved is not None:
-            _store_result(out, batch_members, saved.tensors, saved.manifest["status"])
-            return
-        found, how = _NetworkBatch(
-            module, sequences, [members[i] for i in batch_members], tuning, cancelled
-        ).run()
-        _store_result(out, batch_members, found, how)
-        if kept and TrainingStatus.CANCELLED not in how:
-            kept.save(1, found, {"status": how})
-
-    size = max((len(batch_members) for batch_members in batches), default=0)
     done, total, started = 0, sum(map(len, batches)), time.monotonic()
 
     def report() -> None:
         if progress:
-            progress(
-                BatchedProgress(
-                    done, total, (time.monotonic() - started) / done * (total - done) if done else None
-                )
-            )
+            seconds_left = (time.monotonic() - started) / done * (total - done) if done else None
+            progress(BatchedProgress(done, total, seconds_left))
+
+    size = max(map(len, batches), default=0)
 
     def shrink(smaller: int) -> None:
         nonlocal size
@@ -142,10 +116,48 @@ def finetune_batched(
         if cancelled():
             break
         for at in range(0, len(batch_members), step := size):
-            halve_on_out_of_memory(batch_members[at : at + step], train, shrink)
+            halve_on_out_of_memory(batch_members[at : at + step], training.run, shrink)
         done += len(batch_members)
         report()
     return out
+
+
+@dataclass(slots=True)
+class _Training:
+    """Shared parts of the batches of one fine-tuning, and their results."""
+
+    module: SharedLSTM
+    sequences: TrainingSequences
+    members: list[NDArray[np.int64]]
+    tuning: FinetuneSettings
+    cancelled: Callable[[], bool]
+    checkpoint: str | None
+    recipe: dict[str, Any]
+    out: BatchedResult
+
+    def run(self, batch: NDArray[np.int64]) -> None:
+        """Train the networks of one batch, or take their results from a checkpoint."""
+        kept = (
+            Checkpoints(f"{self.checkpoint}-{batch[0]}", self.recipe | {"networks": batch.tolist()})
+            if self.checkpoint
+            else None
+        )
+        saved = kept.latest() if kept else None
+        if saved is not None:
+            _store_result(self.out, batch, saved.tensors, saved.manifest["status"])
+            return
+        members = [self.members[i] for i in batch]
+        found, how = _NetworkBatch(self.module, self.sequences, members, self.tuning, self.cancelled).run()
+        _store_result(self.out, batch, found, how)
+        if kept and TrainingStatus.CANCELLED not in how:
+            kept.save(1, found, {"status": how})
+
+
+def _untrained(first: dict[str, NDArray[np.float32]], status: list[str]) -> BatchedResult:
+    """Return a copy of the shared LSTM for each status, without figures."""
+    s = len(status)
+    weights = {name: np.repeat(value[None], s, 0) for name, value in first.items()}
+    return BatchedResult(weights, status, np.zeros(s, np.int64), *(np.full(s, np.nan) for _ in range(4)))
 
 
 def _members(
