@@ -28,6 +28,10 @@ from pipeline.services.sample_rows import Samples
 
 __all__ = ["Guess", "guess_stream"]
 
+#: Keys of the format of a stream of events.
+EVENT_KEYS = ("code", "text")
+EVENT_ADVICE = "For events give the field of their code, --set code=FIELD; for log lines --set text=FIELD."
+
 _STOCK = re.compile(r"(^|[._<])(close|open|high|low|price|p|sym|symbol|ticker|adj.?close|px_last)>?$", re.I)
 _NETWORK = re.compile(r"bytes|octets|packets|pkts|flows|interface|usage_|throughput|latency|requests", re.I)
 _COUNTER = re.compile(r"(_total|_count|octets|bytes_sent|bytes_recv|counter)$", re.I)
@@ -39,7 +43,7 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
     Args:
         samples: Rows of the data.
         stamped: The records have times of their own (Kafka).
-        answers: Keys of the format that are known: time, series, values.
+        answers: Keys of the format that are known: time, series, values, and code or text of events.
     """
     found, known = Guess(form=dict(samples.keys)), answers or {}
     for key, reason in samples.why.items():
@@ -56,6 +60,9 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
         if "time" in known
         else guess_time(found, columns, stamped, samples.around)
     )
+    if event := next((key for key in EVENT_KEYS if key in known), None):
+        _guess_events(found, columns, used | {str(known[event])}, len(rows), known)
+        return found
     numbers, no_values = _numbers(found, columns, used, samples)
     if "series" in known:
         labels = _listed(known["series"])
@@ -73,6 +80,13 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
     if "where" not in found.form:
         _leave_out_other_kinds(found, everything, values)
     return found
+
+
+def _guess_events(found: Guess, columns: Fields, used: set[str], rows: int, known: Mapping[str, Any]) -> None:
+    """Guess the series of a stream of events; its field is among the ``used`` ones."""
+    if "series" not in known:
+        names = guess_labels(found, columns, used, {}, rows, set())
+        found.form["series"] = [name for name in names if name in columns]
 
 
 def _numbers(
@@ -123,7 +137,7 @@ def _listed(value: Any) -> list[str]:
 def _guess_values(found: Guess, columns: Fields, labels: list[str], values: list[str]) -> None:
     if not values:
         options = [name for name in columns if name not in labels and name != found.form.get("time")]
-        found.ask("values", "no field holds numbers: which field is the value?", options[:20])
+        found.ask("values", f"no field holds numbers: which field is the value? {EVENT_ADVICE}", options[:20])
     found.form["values"] = {short_name(name): name for name in values} if has_paths(values) else values
     found.note("values", ", ".join(values), "the fields with numbers")
     if "where" not in found.form:

@@ -15,7 +15,7 @@ from pipeline.config.schema import SourceConfig, Stream
 from pipeline.core.conditions import parse_condition
 from pipeline.core.errors import InputError
 from pipeline.core.types import Partition
-from pipeline.services.config_guess import Guess, guess_stream
+from pipeline.services.config_guess import EVENT_KEYS, Guess, guess_stream
 from pipeline.services.preflight import SAMPLE_RECORDS, StreamProbe, probe_stream, sample_records
 from pipeline.services.sample_rows import Samples, samples_of_file
 from pipeline.services.topic_samples import samples_of_topic, take_keys
@@ -25,6 +25,10 @@ from pipeline.sources.base import Records, TableRecords
 #: Answers that are keys of the stream, not of its format.
 _STREAM_KEYS = ("preset", "calendar", "every", "counters", "detector")
 _LISTS = ("series", "values", "optional", "missing", "units", "counters")
+SESSION_ADVICE = (
+    "the events of a series go on without an end; if they have sessions, "
+    "add `events: {idle: 10m}` to the stream"
+)
 _ANY_FORMAT = {"json": {"time": "$timestamp", "values": ["$value"]}}
 
 
@@ -108,7 +112,8 @@ def imported_stream(
         samples.rows = [row for row in samples.rows if str(row.get(field)) == value]
         if not samples.rows:
             raise InputError(f"no sample has {field} = {value}")
-    fixed = {key: _answer(key, answers[key]) for key in ("time", "series", "values") if key in answers}
+    given = ("time", "series", "values", *EVENT_KEYS)
+    fixed = {key: _answer(key, answers[key]) for key in given if key in answers}
     guess = guess_stream(samples, stamped="kafka" in source, answers=fixed)
     if "series" not in answers:
         complete(guess)
@@ -121,7 +126,8 @@ def imported_stream(
         parse_condition(guess.form["where"]) if "where" in guess.form else None
     except (ValidationError, ValueError) as error:
         raise InputError(f"init: the answers do not fit together: {error}") from None
-    return Imported(stream, guess, probe_stream("init", checked))
+    advice = [SESSION_ADVICE] if checked.of_events else []
+    return Imported(stream, guess, probe_stream("init", checked), advice=advice)
 
 
 def _answer(key: str, text: str) -> Any:

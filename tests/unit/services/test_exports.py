@@ -486,7 +486,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "no number": (
         "n.jsonl",
         lines(lambda i: {"@timestamp": iso(i), "message": f"m{i}"}),
-        "no field holds numbers",
+        "for log lines --set text=FIELD",
     ),
     "no time": ("z.jsonl", lines(lambda i: {"temperature": value(i)}), "no field holds times"),
 }
@@ -510,6 +510,18 @@ def test_an_answer_takes_its_field_from_the_others(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(table("when,zone,v", lambda i: f"{iso(i)},z{i % 2},{value(i)}"))
     form = import_file(tmp_path / "a.csv", {"series": "zone", "time": "when", "values": "v"}).guess.form
     assert form == {"time": "when", "series": ["zone"], "values": ["v"]}
+
+
+@pytest.mark.parametrize("key", ["code", "text"])
+def test_events_are_named_by_their_field(tmp_path: Path, key: str) -> None:
+    content = lines(lambda i: {"ts": iso(i), "host": f"web-{i % 2}", "message": f"user {i % 9} logs in"})
+    (tmp_path / "log.jsonl").write_text(content)
+    found = import_file(tmp_path / "log.jsonl", {key: "message"})
+    assert found.guess.form == {"time": "ts", "series": ["host"], key: "message"}
+    assert found.guess.questions == {}
+    assert found.probe is not None
+    assert found.probe.decoded == found.probe.read > 0
+    assert "events: {idle: 10m}" in found.advice[0]
 
 
 def test_names_that_yaml_reads_otherwise_are_quoted(tmp_path: Path) -> None:
