@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detectors import build
+from detectors.sequences.fit import Piece
 from detectors.sequences.stream_detector import EventStreamDetector
 from detectors.sequences.vocabulary import END_TEXT
 from pipeline.config.schema import Stream
@@ -156,7 +157,7 @@ def run_world(
 def event_detector(world: World, stream: Stream) -> EventStreamDetector:
     """Return a detector that has learned from the history of a world of events."""
     steps: dict[str, list[str]] = defaultdict(list)
-    sessions: list[list[str]] = []
+    sessions: list[Piece] = []
     (end,) = stream.event_settings.end
     past = deepcopy(world)
     for tick in range(past.history_ticks):
@@ -164,7 +165,7 @@ def event_detector(world: World, stream: Stream) -> EventStreamDetector:
             one = steps[key.decode()]
             one.append(json.loads(value)["step"])
             if one[-1] == end:
-                sessions.append(one.copy())
+                sessions.append(Piece(one.copy()))
                 one.clear()
     rate = stream.target_alarm_rate
     model, _ = train_events(sessions, None, ended=True, alarm_rate=rate, seed=0)

@@ -6,28 +6,23 @@
 Each made system has a grammar with branches and loops. Its ordinary sessions are learned and tested. A
 session with a fault differs in one place: two steps exchanged, a step left out, an early end, a foreign step,
 or a step of another place. Only faults that the grammar does not allow count. With ``--data``, the halves of
-the sessions of HDFS are drawn at random, and half of each half is learned too; of the six logs one half of
-the lines is learned and the other half tested, both ways.
+the sessions of HDFS are drawn at random, and half of each half is learned too. Logs without sessions:
+``python -m benchmarks.event_logs``.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from benchmarks.events import SYSTEMS, flagged_sessions, read_sessions
-from detectors.sequences.detector import Events
+from benchmarks.events import flagged_sessions, read_sessions
 from detectors.sequences.fit import fit_detector
-from pipeline.decode.log_templates import LogTemplates
 
 Session = list[str]
-#: Lines of a log that are learned as one sequence: a half has 50 of them.
-LINES = 20
 TESTED, FAULTY = 2000, 300
 
 
@@ -185,37 +180,6 @@ def measure_halves(data: Path, seeds: int) -> None:
             )
 
 
-def halves_of_log(data: Path, system: str) -> Iterator[tuple[list[str], list[str], np.ndarray]]:
-    """Yield learned codes, tested codes, and which tested lines are alerts."""
-    frame = pd.read_csv(data / f"{system}_2k.structured.csv.gz")
-    lines = [str(line) for line in frame["Content"]]
-    alert = (frame["Label"] != "-").to_numpy() if "Label" in frame else np.zeros(len(frame), np.bool_)
-    half = len(lines) // 2
-    for learned, tested in ((slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))):
-        templates = LogTemplates()
-        before = [templates.code(line) for line in lines[learned]]
-        yield before, [templates.code(line) for line in lines[tested]], alert[tested]
-
-
-def measure_logs(data: Path) -> None:
-    """Print alarms on ordinary lines and on alerts."""
-    print("\nlog        half  codes  new lines  ordinary lines: alarms, incidents   alerts found")
-    for system in SYSTEMS:
-        for number, (before, after, alert) in enumerate(halves_of_log(data, system)):
-            cut = [before[at : at + LINES] for at in range(0, len(before), LINES)]
-            detector, _ = fit_detector(cut, sessions=False)
-            token = detector.vocabulary.encode(after)
-            events = Events(np.zeros(len(token), np.int32), token.astype(np.int32))
-            flag = detector.step(detector.initial(1), events)[1].flag
-            new = np.mean(~np.isin(np.array(after), list(set(before))))
-            begins = int(np.count_nonzero(np.diff(np.r_[False, flag & ~alert].astype(int)) == 1))
-            print(
-                f"{system:10s} {number:4d} {len(set(before)):6d} {new:10.3f} {flag[~alert].mean():22.4f}"
-                f" {begins:10d} {int((flag & alert).sum()):10d} of {int(alert.sum())}",
-                flush=True,
-            )
-
-
 def main() -> None:
     """Run the measurements that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -223,12 +187,11 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", type=int, default=[200, 800])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--halves", type=int, default=0)
+    parser.add_argument("--halves", type=int, default=5)
     given = parser.parse_args()
     if given.data is None:
         measure_worlds(given.worlds, given.sizes, given.seeds)
         return
-    measure_logs(given.data)
     measure_halves(given.data, given.halves)
 
 

@@ -19,7 +19,7 @@ from detectors.jit import kernel
 from detectors.sequences.code_numbers import code_number
 from detectors.sequences.frozen_lstm import EventProbabilities, FrozenEmbeddingLSTM
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN, Vocabulary
-from detectors.sequences.window import initial_window, window_evidence
+from detectors.sequences.window import WindowRule, initial_window, judge_window
 
 ARCHITECTURE: Final = "embedding_lstm"
 RECENT_EVENTS: Final = 10  # events before an alarm that its explanation shows
@@ -112,8 +112,9 @@ class NextEventDetector:
             temperature: Divisor of the logits.
             unknown_probability: Probability of a code that is not in the vocabulary.
         """
-        #: Evidence of ``window`` from which on the last events are an alarm; see ``with_limit``.
-        self.window_limit = np.inf
+        #: Evidence of ``window`` from which on the last events are an alarm, and whether rare events and new
+        #: codes are counted in it; see ``with_limit``.
+        self.window_limit, self.window_rare = np.inf, False
         self.vocabulary, self.limit, self.alarm_rate = vocabulary, limit, alarm_rate
         self.temperature, self.unknown_probability = temperature, unknown_probability
         self.tensors = tensors
@@ -124,7 +125,7 @@ class NextEventDetector:
     def initial(self, n: int) -> State:
         """Return the state of ``n`` new keys.
 
-        h and c (n, layers, H), sums of the window (n, 2), recent tokens (n, 10).
+        h and c (n, layers, H), sums of the window (n, 6), recent tokens (n, 10).
         """
         recent = np.full((n, RECENT_EVENTS), -1, np.int32)
         return self._network.initial(n) | {"window": initial_window(n), "recent": recent}
@@ -132,9 +133,9 @@ class NextEventDetector:
     def step(self, state: State, events: Events) -> tuple[State, EventVerdicts]:
         """Advance the keys of ``events``, whose state is changed in place."""
         found = self.score(state, events)
-        surprise = -np.log10(np.clip(found.p_value, MIN_P_VALUE, 1.0)).astype(np.float32)
+        surprise = surprise_of(found)
         flag = surprise >= self.limit
-        over = window_evidence(state["window"], events.slot, events.token, found) - self.window_limit
+        over = self.judge_window(state, events, found, flag)
         slow = (over >= 0) & ~flag
         surprise = np.where(slow, self.limit + np.where(slow, over, 0), surprise).astype(np.float32)
         cause = np.where(
@@ -160,6 +161,31 @@ class NextEventDetector:
         """
         return self._network.score(self._network.step(state, events.slot, events.token), events.token)
 
+    def judge_window(
+        self,
+        state: State,
+        events: Events,
+        found: EventProbabilities,
+        flag: NDArray[np.bool_],
+        limit: float | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the evidence (N,) of the last events of each key over the limit.
+
+        It is that after each event. From 0 on it is an alarm.
+
+        Args:
+            state: Its window is changed in place.
+            events: The events.
+            found: Their probabilities.
+            flag: Events (N,) that are alarms by themselves.
+            limit: Evidence of an alarm, in place of ``window_limit``.
+        """
+        left_out = events.token == UNKNOWN
+        if self.window_rare:
+            left_out &= flag
+        rule = WindowRule(self.window_limit if limit is None else limit, self.window_rare, self.window_rare)
+        return judge_window(state["window"], (events.slot, events.token), found, left_out, rule)
+
     def advance(self, state: State, events: Events) -> None:
         """Advance the network without a verdict."""
         self._network.step(state, events.slot, events.token)
@@ -174,10 +200,25 @@ class NextEventDetector:
         """Layers and hidden units of the network."""
         return self._network.layers, self._network.hidden
 
-    def with_limit(self, limit: float, alarm_rate: float, window_limit: float = np.inf) -> NextEventDetector:
-        """Return a detector with other limits that shares this network."""
+    def with_limit(
+        self,
+        limit: float,
+        alarm_rate: float,
+        window_limit: float = np.inf,
+        *,
+        window_rare: bool = False,
+    ) -> NextEventDetector:
+        """Return a detector with other limits that shares this network.
+
+        Args:
+            limit: Surprise from which on an event is an alarm.
+            alarm_rate: Share of ordinary sessions (or events) that reach the limit.
+            window_limit: Evidence from which on the last events are an alarm.
+            window_rare: Rare events, and new codes that are no alarm by themselves, are counted, too.
+        """
         other = copy(self)
         other.limit, other.alarm_rate, other.window_limit = limit, alarm_rate, window_limit
+        other.window_rare = window_rare
         other.version = other._hash()
         return other
 
@@ -211,7 +252,11 @@ class NextEventDetector:
             "alarm_rate": self.alarm_rate,
             "temperature": self.temperature,
             "unknown_probability": self.unknown_probability,
-        } | ({"window_limit": self.window_limit} if np.isfinite(self.window_limit) else {})
+        } | (
+            {"window_limit": self.window_limit, "window_rare": self.window_rare}
+            if np.isfinite(self.window_limit)
+            else {}
+        )
 
     def encode_numbers(self, codes: Sequence[str]) -> NDArray[np.int32]:
         """Return the token of each code by its number: a code may be given as its number."""
@@ -242,16 +287,27 @@ class NextEventDetector:
         numbers = {name: float(about[name]) for name in names if name in about}
         vocabulary = Vocabulary(about["codes"], about.get("code_of"), about.get("templates", ()))
         made = cls(vocabulary, dict(saved.tensors), **numbers)
-        return made.with_limit(made.limit, made.alarm_rate, float(about.get("window_limit", np.inf)))
+        return made.with_limit(
+            made.limit,
+            made.alarm_rate,
+            float(about.get("window_limit", np.inf)),
+            window_rare=bool(about.get("window_rare", False)),
+        )
 
     def _hash(self) -> str:
         numbers = (self.limit, self.temperature, self.unknown_probability)
-        more = (self.window_limit,) if np.isfinite(self.window_limit) else ()
-        digest = hashlib.sha256(repr(numbers + more).encode())
+        more = [self.window_limit] if np.isfinite(self.window_limit) else []
+        more += [1.0] if self.window_rare else []
+        digest = hashlib.sha256(repr((*numbers, *more)).encode())
         digest.update("\0".join(self.vocabulary.codes).encode())
         for name in sorted(self.tensors):
             digest.update(np.ascontiguousarray(self.tensors[name], np.float32).tobytes())
         return digest.hexdigest()[:16]
+
+
+def surprise_of(found: EventProbabilities) -> NDArray[np.float32]:
+    """Return −log10 of the p-value of each event (N,)."""
+    return -np.log10(np.clip(found.p_value, MIN_P_VALUE, 1.0)).astype(np.float32)
 
 
 def recent_tokens(state: Ints, slot: Ints, token: Ints) -> NDArray[np.int32]:

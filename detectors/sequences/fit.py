@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.sequences.detector import MIN_P_VALUE, Events, NextEventDetector, conformal_limit
-from detectors.sequences.embedding_lstm import EmbeddingLSTMConfig
-from detectors.sequences.training import FOLDS, TrainingReport, held_out_rows, train
-from detectors.sequences.vocabulary import BOUNDARY, Vocabulary
-from detectors.sequences.window import initial_window, window_evidence
+from detectors.sequences.detector import Events, NextEventDetector, conformal_limit, surprise_of
+from detectors.sequences.embedding_lstm import EmbeddingLSTM, EmbeddingLSTMConfig
+from detectors.sequences.frozen_lstm import EventProbabilities
+from detectors.sequences.training import (
+    FOLDS,
+    MIN_SEQUENCES,
+    Framed,
+    TrainingReport,
+    frame,
+    train,
+    train_on_all,
+)
+from detectors.sequences.vocabulary import UNKNOWN, Vocabulary
+from detectors.sequences.window import WindowRule, initial_window, judge_window
 
 #: Share of normal sessions, or of normal events where there are no sessions, that may raise an alarm.
 SESSION_ALARM_RATE: Final = 0.01
@@ -22,13 +32,75 @@ EVENT_ALARM_RATE: Final = 1e-4
 WINDOW_RATE_SHARE: Final = 0.1
 #: Held-out sessions over the limit that place it well: with n of them its rate is off by one part in √n.
 TAIL_VALUES: Final = 16
-#: Events above which the sessions that one network leaves out have to do.
+#: Events above which the sequences that one network leaves out have to do.
 MAX_CROSS_FIT_EVENTS: Final = 100_000
 DEFAULT_SIZE: Final = (32, 64, 1)  # embedding, hidden units, layers
+#: Events of one part of a series without sessions, and events before it that bring up the state.
+PIECE_EVENTS: Final = 100
+CONTEXT_EVENTS: Final = 100
+
+Codes = Sequence[str]
+Tokens = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Codes of one session, or a part of a series with the codes before it."""
+
+    codes: Codes
+    before: Codes = ()
+
+
+@dataclass(slots=True)
+class _HeldOut:
+    """Sequences that a network has left out, with their probabilities.
+
+    own  (N,) bool  the event is no context
+    """
+
+    sessions: bool
+    events: Events
+    own: NDArray[np.bool_]
+    found: EventProbabilities
+
+    @property
+    def values(self) -> int:
+        """Number of values: sessions, or events without sessions."""
+        return int(self.events.slot[-1]) + 1 if self.sessions else int(self.own.sum())
+
+    def surprises(self) -> NDArray[np.float64]:
+        """Return the surprise of each event, of sessions the largest."""
+        return self._by_session(surprise_of(self.found).astype(np.float64))
+
+    def evidence(self, limit: float) -> NDArray[np.float64]:
+        """Return the evidence of the window after each event, of sessions the largest.
+
+        ``limit`` is the surprise of an alarm.
+        """
+        left_out = (self.events.token == UNKNOWN) & (surprise_of(self.found) >= limit)
+        state = initial_window(int(self.events.slot[-1]) + 1)
+        rule = WindowRule(limit=0.0, rare=True, level=False)
+        events = self.events.slot, self.events.token
+        return self._by_session(judge_window(state, events, self.found, left_out, rule))
+
+    def _by_session(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not self.sessions:
+            return values[self.own]
+        largest = np.zeros(self.values)
+        np.maximum.at(largest, self.events.slot, values)
+        return largest
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    pieces: Sequence[Piece]
+    sessions: bool
+    size: tuple[int, int, int]
+    seed: int
 
 
 def fit_detector(
-    sequences: Sequence[Sequence[str]],
+    sequences: Sequence[Codes | Piece],
     *,
     sessions: bool = True,
     alarm_rate: float | None = None,
@@ -37,11 +109,15 @@ def fit_detector(
 ) -> tuple[NextEventDetector, TrainingReport]:
     """Fit vocabulary, network and limit to normal sequences.
 
-    Few sessions are left out of the fit, and few of them lie near the limit. So further networks are fitted
-    that leave out the others, and the sessions of all of them set it. (Cross-conformal: Vovk 2015.)
+    Few sequences are left out of the fit, and few of them lie near the limit. So further networks are fitted
+    that leave out the others, and the sequences of all of them set it. (Cross-conformal: Vovk 2015.)
+
+    Sessions are left out at random. Parts of a series resemble their neighbours, so those of one span of time
+    are left out together, and the detector has a network of its own that has seen all of them. (Blocks of
+    time: Bergmeir & Benítez, "On the use of cross-validation for time series predictor evaluation", 2012.)
 
     Args:
-        sequences: Codes of one session or key each, in the order of time.
+        sequences: Codes of one session each, or parts of series in the order of time.
         sessions: Sequences are whole sessions: an end that comes too early is an alarm.
         alarm_rate: Share of normal sessions (of normal events without sessions) that may raise an alarm.
         size: Length of the vector of a code, units of an LSTM layer, and LSTM layers.
@@ -53,42 +129,101 @@ def fit_detector(
     Raises:
         ValueError: there are too few sequences.
     """
-    made, report, largest = _fit_fold(sequences, sessions, size, seed, 0)
+    if len(sequences) < MIN_SEQUENCES:
+        raise ValueError(f"training needs at least {MIN_SEQUENCES} sequences, there are {len(sequences)}")
+    pieces = [one if isinstance(one, Piece) else Piece(one) for one in sequences]
+    recipe = _Recipe(pieces, sessions, size, seed)
     rate = alarm_rate or (SESSION_ALARM_RATE if sessions else EVENT_ALARM_RATE)
-    parts = [largest]
+    made, report, scored = _fit_fold(recipe, 0)
+    parts, epochs = [scored], [report.best_epoch]
     for fold in range(1, FOLDS):
-        judged = sum(part.shape[1] for part in parts)
-        if judged >= TAIL_VALUES / rate or not sessions or _tokens(sequences) > MAX_CROSS_FIT_EVENTS:
+        judged = sum(part.values for part in parts)
+        if judged >= TAIL_VALUES / rate or sum(len(one.codes) for one in pieces) > MAX_CROSS_FIT_EVENTS:
             break
-        parts.append(_fit_fold(sequences, sessions, size, seed, fold)[2])
-    surprises, evidence = np.concatenate(parts, axis=1)
+        _, other, scored = _fit_fold(recipe, fold)
+        parts.append(scored)
+        epochs.append(other.best_epoch)
+    if not sessions:
+        made = _fit_all(recipe, int(np.median(epochs)), report.temperature)
+    limit = conformal_limit(np.concatenate([one.surprises() for one in parts]), rate)
+    evidence = np.concatenate([one.evidence(limit) for one in parts])
     window_limit = conformal_limit(evidence, WINDOW_RATE_SHARE * rate)
-    return made.with_limit(conformal_limit(surprises, rate), rate, window_limit), report
+    return made.with_limit(limit, rate, window_limit, window_rare=True), report
 
 
-def _tokens(sequences: Sequence[Sequence[str]]) -> int:
-    return sum(map(len, sequences))
+def pieces_of(codes: Codes, size: int = PIECE_EVENTS) -> list[Piece]:
+    """Return the parts of a series of ``codes``, with ``size`` events each."""
+    begins = range(0, len(codes), size)
+    return [Piece(codes[at : at + size], codes[max(0, at - CONTEXT_EVENTS) : at]) for at in begins]
 
 
-def _fit_fold(
-    sequences: Sequence[Sequence[str]], sessions: bool, size: tuple[int, int, int], seed: int, fold: int
-) -> tuple[NextEventDetector, TrainingReport, NDArray[np.float64]]:
-    """Fit to all but one fold; return the largest values of its sessions.
+def held_out_rows(n: int, *, sessions: bool, seed: int, fold: int) -> NDArray[np.int64]:
+    """Return the rows that a fold leaves out: random sessions, or a span of time.
 
-    They are those of ``_held_out_largest``.
+    Args:
+        n: Number of sequences.
+        sessions: Sequences are whole sessions.
+        seed: Seed of the draw.
+        fold: Number of the fold; the rows of all folds are disjoint.
     """
-    kept_out = set(held_out_rows(len(sequences), seed, fold).tolist())
-    counts = Counter(code for row, one in enumerate(sequences) if row not in kept_out for code in one)
+    size = max(1, round(n / FOLDS))
+    order = np.random.default_rng(seed).permutation(n) if sessions else np.arange(n)
+    return order[fold * size : (fold + 1) * size]
+
+
+def joined_events(sequences: Sequence[Framed]) -> tuple[Events, NDArray[np.bool_]]:
+    """Return the events of all sequences, one key each, and which are no context (N,)."""
+    tokens = [one.tokens[1:] for one in sequences]  # the state of a new key is that after a boundary
+    slot = np.repeat(np.arange(len(tokens), dtype=np.int32), [len(one) for one in tokens])
+    own = np.concatenate([np.arange(len(one.tokens) - 1) >= one.lead for one in sequences])
+    return Events(slot, np.concatenate(tokens)), own
+
+
+def _fit_fold(recipe: _Recipe, fold: int) -> tuple[NextEventDetector, TrainingReport, _HeldOut]:
+    """Fit to all but one fold, and judge the rest."""
+    n, sessions = len(recipe.pieces), recipe.sessions
+    left_out = held_out_rows(n, sessions=sessions, seed=recipe.seed, fold=fold)
+    kept = np.setdiff1d(np.arange(n), left_out)
+    counts = _counts([recipe.pieces[row] for row in kept])
     vocabulary = Vocabulary.learn(counts)
-    tokens = [vocabulary.encode(one) for one in sequences]
-    config = EmbeddingLSTMConfig(len(vocabulary), *size)
-    network, report = train(tokens, config, sessions=sessions, seed=seed, fold=fold)
-    tensors = {name: value.numpy().astype(np.float32) for name, value in network.state_dict().items()}
-    unknown = unknown_probability(counts)
-    made = NextEventDetector(
-        vocabulary, tensors, limit=np.inf, temperature=report.temperature, unknown_probability=unknown
+    learned = [_framed(vocabulary, recipe.pieces[row], sessions) for row in kept]
+    judged = [_framed(vocabulary, recipe.pieces[row], sessions) for row in left_out]
+    config = EmbeddingLSTMConfig(len(vocabulary), *recipe.size)
+    network, report = train(learned, judged, config, seed=recipe.seed)
+    made = _detector(vocabulary, network, report.temperature, counts)
+    events, own = joined_events(judged)
+    found = made.score(made.initial(len(judged)), events)
+    return made, report, _HeldOut(sessions, events, own, found)
+
+
+def _fit_all(recipe: _Recipe, epochs: int, temperature: float) -> NextEventDetector:
+    """Fit to all sequences, without a limit."""
+    counts = _counts(recipe.pieces)
+    vocabulary = Vocabulary.learn(counts)
+    learned = [_framed(vocabulary, one, recipe.sessions) for one in recipe.pieces]
+    config = EmbeddingLSTMConfig(len(vocabulary), *recipe.size)
+    network = train_on_all(learned, config, epochs=epochs, seed=recipe.seed)
+    return _detector(vocabulary, network, temperature, counts)
+
+
+def _counts(pieces: Sequence[Piece]) -> Counter[str]:
+    return Counter(code for one in pieces for code in one.codes)
+
+
+def _framed(vocabulary: Vocabulary, piece: Piece, sessions: bool) -> Framed:
+    return frame(vocabulary.encode(piece.codes), sessions, vocabulary.encode(piece.before))
+
+
+def _detector(
+    vocabulary: Vocabulary, network: EmbeddingLSTM, temperature: float, counts: Counter[str]
+) -> NextEventDetector:
+    return NextEventDetector(
+        vocabulary,
+        {name: value.detach().numpy().astype(np.float32) for name, value in network.state_dict().items()},
+        limit=np.inf,
+        temperature=temperature,
+        unknown_probability=unknown_probability(counts),
     )
-    return made, report, _held_out_largest(made, [tokens[row] for row in report.held_out], sessions)
 
 
 def unknown_probability(counts: Counter[str]) -> float:
@@ -99,24 +234,3 @@ def unknown_probability(counts: Counter[str]) -> float:
     """
     total = sum(counts.values())
     return (sum(1 for count in counts.values() if count == 1) + 0.5) / (total + 1.0)
-
-
-def _held_out_largest(
-    detector: NextEventDetector, sequences: Sequence[NDArray[np.int32]], sessions: bool
-) -> NDArray[np.float64]:
-    """Return the largest surprise and evidence of the window of each session (2, n).
-
-    Without sessions, return those of each event.
-    """
-    ends = [np.r_[one, BOUNDARY].astype(np.int32) if sessions else one for one in sequences]
-    slot = np.repeat(np.arange(len(ends), dtype=np.int32), [len(one) for one in ends])
-    events = Events(slot, np.concatenate(ends))
-    found = detector.score(detector.initial(len(ends)), events)
-    evidence = window_evidence(initial_window(len(ends)), slot, events.token, found)
-    surprise = -np.log10(np.clip(found.p_value, MIN_P_VALUE, 1.0)).astype(np.float32).astype(np.float64)
-    if not sessions:
-        return np.stack([surprise, evidence])
-    largest = np.zeros((2, len(ends)))
-    for row, values in enumerate((surprise, evidence)):
-        np.maximum.at(largest[row], slot, values)
-    return largest

@@ -17,9 +17,11 @@ from detectors.channel_batch import Floats, Ints
 from detectors.jit import kernel, sigmoid, tanh
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
 
-#: Bound of one event in the likelihood of a window: an event of 0.7 % counts like rarer ones, which are
-#: alarms by themselves.
+#: Bound of one event in the likelihood of a window: an event of 0.7 % counts like rarer ones.
 MAX_EVENT_NATS: Final = 5.0
+RARE_PROBABILITY: Final = float(
+    np.exp(-MAX_EVENT_NATS)
+)  # of such events, and of those that are counted as rare
 TOP_EVENTS: Final = 3  # most probable events that are kept for the explanation
 
 
@@ -33,6 +35,8 @@ class EventProbabilities(NamedTuple):
     top_probability  (N, K)  float32
     excess           (N,)    float32  bounded −ln of the probability, less its expected value
     variance         (N,)    float32  of the excess, by the probabilities of all events
+    rare             (N,)    float32  1 for a rare event or a new code, 0 for others, less its expected value
+    rare_variance    (N,)    float32
     """
 
     probability: Floats
@@ -42,6 +46,8 @@ class EventProbabilities(NamedTuple):
     top_probability: Floats
     excess: Floats
     variance: Floats
+    rare: Floats
+    rare_variance: Floats
 
 
 class FrozenEmbeddingLSTM:
@@ -109,8 +115,7 @@ class FrozenEmbeddingLSTM:
             np.empty(n, np.int32),
             np.zeros((n, TOP_EVENTS), np.int32),
             np.zeros((n, TOP_EVENTS), np.float32),
-            np.empty(n, np.float32),
-            np.empty(n, np.float32),
+            *(np.empty(n, np.float32) for _ in range(4)),
         )
         _rank(before, self._head, self._head_bias, self._unknown_probability, token, tuple(out))
         return out
@@ -180,36 +185,56 @@ def _insert(top, top_probability, token, p):  # type: ignore[no-untyped-def]  # 
 
 
 @kernel
+def _softmax(before, head, bias, unknown, given, cost):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Write the probability of each code, and its −ln.
+
+    Args:
+        before: Hidden state before the event (H,).
+        head: Weights (H, V).
+        bias: Bias (V,).
+        unknown: Probability of the unknown code.
+        given: Probabilities (V,), written.
+        cost: −ln of them (V,), written.
+    """
+    given[:] = bias
+    for k in range(len(before)):
+        for j in range(len(given)):
+            given[j] += before[k] * head[k, j]
+    highest = given.max()
+    total = np.float32(0)
+    for j in range(len(given)):
+        cost[j] = highest - given[j]
+        given[j] = np.exp(-cost[j])
+        if j != UNKNOWN:
+            total += given[j]
+    scale = (np.float32(1) - unknown) / total
+    base = -np.log(scale)
+    for j in range(len(given)):
+        given[j] *= scale
+        cost[j] += base
+    given[UNKNOWN], cost[UNKNOWN] = unknown, -np.log(unknown)
+
+
+@kernel
 def _rank(before, head, bias, unknown, token, out):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill the outputs of ``FrozenEmbeddingLSTM.score``."""
-    probability, p_value, rank, top, top_probability, excess, variance = out
+    probability, p_value, rank, top, top_probability, excess, variance, rare, rare_variance = out
     given, cost = np.empty(len(bias), np.float32), np.empty(len(bias), np.float32)
     most = np.float32(MAX_EVENT_NATS)
     for row in range(len(token)):
-        given[:] = bias
-        for k in range(before.shape[1]):
-            for j in range(len(given)):
-                given[j] += before[row, k] * head[k, j]
-        highest = given.max()
-        total = np.float32(0)
+        _softmax(before[row], head, bias, unknown, given, cost)
+        mean, square, rare_mass = np.float32(0), np.float32(0), np.float32(0)
         for j in range(len(given)):
-            cost[j] = highest - given[j]
-            given[j] = np.exp(-cost[j])
-            if j != UNKNOWN:
-                total += given[j]
-        scale = (np.float32(1) - unknown) / total
-        for j in range(len(given)):
-            given[j] *= scale
-        given[UNKNOWN] = unknown
-        base = -np.log(scale)
-        cost[UNKNOWN] = -np.log(unknown) - base
-        mean, square = np.float32(0), np.float32(0)
-        for j in range(len(given)):
-            cost[j] = min(cost[j] + base, most)
+            if cost[j] >= most or j == UNKNOWN:
+                rare_mass += given[j]
+            cost[j] = min(cost[j], most)
             mean += given[j] * cost[j]
             square += given[j] * cost[j] * cost[j]
         excess[row] = cost[token[row]] - mean
         variance[row] = max(square - mean * mean, np.float32(0))
+        is_rare = cost[token[row]] >= most or token[row] == UNKNOWN
+        rare[row] = np.float32(is_rare) - rare_mass
+        rare_variance[row] = max(rare_mass * (np.float32(1) - rare_mass), np.float32(0))
         own = given[token[row]]
         mass, above = np.float32(0), 0
         for j in range(len(given)):

@@ -17,9 +17,9 @@ from detectors.base import CAUSES, FORECASTERS, DetectorSpec, Points, State, Ver
 from detectors.channel_batch import Ints
 from detectors.sequences.code_numbers import END_NUMBER, code_numbers, number_text
 from detectors.sequences.detector import RECENT_EVENTS, Events, NextEventDetector, shift_recent
-from detectors.sequences.frozen_lstm import TOP_EVENTS
+from detectors.sequences.frozen_lstm import TOP_EVENTS, EventProbabilities
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
-from detectors.sequences.window import initial_window, window_evidence
+from detectors.sequences.window import initial_window
 
 #: Channel of a stream of events.
 EVENT_CHANNEL: Final = "event"
@@ -27,9 +27,10 @@ NO_EVENT: Final = -1.0  # in the list of recent events
 #: Layers and units of the state before there is a model.
 DEFAULT_SHAPE: Final = (1, 64)
 NO_MODEL: Final = "no-model"
-#: Begins the state version; before it there was no window.
-STATE_FORM: Final = "events-2-"
-FORMER_STATE_FORM: Final = "events-1-"
+#: Begins the state version.
+STATE_FORM: Final = "events-3-"
+#: Earlier forms, with the number of sums of a window.
+FORMER_STATE_FORMS: Final = {"events-2-": 2, "events-1-": 0}
 UNUSUAL_SEQUENCE: Final = np.uint8(CAUSES.index("unusual_sequence"))
 
 _CAUSE_OF_TOKEN: Final = {BOUNDARY: "missing_event", UNKNOWN: "new_event"}
@@ -70,7 +71,7 @@ class EventStreamDetector:
     def initial(self, n: int) -> State:
         """Return the state of ``n`` new series.
 
-        h and c (n, layers, H) float32, window (n, 2) float64, recent (n, 10) float64: numbers of the codes
+        h and c (n, layers, H) float32, window (n, 6) float64, recent (n, 10) float64: numbers of the codes
         before, −1 for none.
         """
         if self.model is None:
@@ -80,10 +81,13 @@ class EventStreamDetector:
         return state | {"window": initial_window(n), "recent": np.full((n, RECENT_EVENTS), NO_EVENT)}
 
     def convert_state(self, version: str, rows: State) -> State | None:
-        """Return rows of a version without a window in the form of this detector."""
-        if version != self.state_version.replace(STATE_FORM, FORMER_STATE_FORM):
-            return None
-        return rows | {"window": initial_window(len(rows["recent"]))}
+        """Return rows of a version whose windows have fewer sums in this form."""
+        for form, sums in FORMER_STATE_FORMS.items():
+            if version == self.state_version.replace(STATE_FORM, form):
+                window = initial_window(len(rows["recent"]))
+                window[:, :sums] = rows["window"] if sums else 0.0
+                return rows | {"window": window}
+        return None
 
     def step(self, state: State, points: Points) -> tuple[State, Verdicts]:
         """Judge the events and advance their series; ``state`` is changed in place."""
@@ -93,7 +97,8 @@ class EventStreamDetector:
         if self.model is None:
             return state, _unremarkable(recent)
         token = self.tokens(numbers)
-        found = self.model.score(state, Events(points.slot, token))
+        events = Events(points.slot, token)
+        found = self.model.score(state, events)
         surprise = -np.log10(np.maximum(found.p_value, np.finfo(np.float32).tiny)).astype(np.float32)
         verdicts = _unremarkable(recent)
         verdicts.flag = surprise >= self._limit
@@ -105,8 +110,7 @@ class EventStreamDetector:
             least = np.where(unranked, self._alarm_surprise, 0.0)
             verdicts.surprise = np.maximum(verdicts.surprise, least).astype(np.float32)
         verdicts.cause = np.where(verdicts.flag, _causes(token), 0).astype(np.uint8)
-        evidence = window_evidence(state["window"], points.slot, token, found)
-        self._flag_sequences(evidence, verdicts)
+        self._judge_last_events(state, events, found, verdicts)
         verdicts.probability = found.probability
         verdicts.score = (1.0 - 10.0 ** -verdicts.surprise.astype(np.float64)).astype(np.float32)
         verdicts.forecaster[:] = FORECASTERS.index("next_event")
@@ -114,13 +118,22 @@ class EventStreamDetector:
         verdicts.likely, verdicts.likely_probability = self._number_of[found.top], found.top_probability
         return state, verdicts
 
-    def _flag_sequences(self, evidence: NDArray[np.float64], verdicts: Verdicts) -> None:
-        """Flag the events, in place, whose last events together are too improbable."""
-        over = evidence - self._window_limit
+    def _judge_last_events(
+        self, state: State, events: Events, found: EventProbabilities, verdicts: Verdicts
+    ) -> None:
+        """Flag the events, in place, whose last events together are too improbable.
+
+        Where they nearly are, the surprise says so, so that an open anomaly goes on.
+        """
+        assert self.model is not None
+        over = self.model.judge_window(state, events, found, verdicts.flag, self._window_limit)
         slow = (over >= 0) & ~verdicts.flag
         verdicts.flag |= slow
-        verdicts.surprise[slow] = (self._alarm_surprise + over[slow]).astype(np.float32)
         verdicts.cause[slow] = UNUSUAL_SEQUENCE
+        if self.model.window_rare:
+            slow = ~verdicts.flag | slow
+        together = (self._alarm_surprise + over[slow]).astype(np.float32)
+        verdicts.surprise[slow] = np.maximum(verdicts.surprise[slow], together)
 
     def tokens(self, numbers: NDArray[np.float64]) -> NDArray[np.int32]:
         """Return the number of the vocabulary of each code (N,)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +21,7 @@ CHUNK_STEPS = 128  # steps of truncated BPTT
 BATCH_SEQUENCES = 64
 LEARNING_RATE = 3e-3
 MAX_GRADIENT_NORM = 1.0
-HELD_OUT_SHARE = 0.2
-FOLDS = 5  # whole parts of that share
+FOLDS = 5  # parts of the sequences, of which one is held out
 MIN_SEQUENCES = 20
 MAX_EPOCHS = 60
 PATIENCE_EPOCHS = 6
@@ -30,84 +30,94 @@ MIN_GAIN_NATS = 1e-4
 UNKNOWN_SHARE = 0.02
 
 
+class Framed(NamedTuple):
+    """Tokens of one sequence with its boundaries.
+
+    lead: tokens after the first boundary that are no targets.
+    """
+
+    tokens: Tokens
+    lead: int
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
     """Result of a training.
 
     held_out_nats: mean negative log-likelihood of a held-out token. temperature: divisor of the logits that
-    makes this smallest. epochs: number of passes. held_out: indices of the sequences left out of the fit.
+    makes this smallest. epochs: number of passes, of which the first ``best_epoch`` made the network.
     """
 
     held_out_nats: float
     temperature: float
     epochs: int
-    held_out: tuple[int, ...]
+    best_epoch: int
 
 
 def train(
-    sequences: Sequence[Tokens],
+    sequences: Sequence[Framed],
+    held_out: Sequence[Framed],
     config: EmbeddingLSTMConfig,
     *,
-    sessions: bool = True,
     seed: int = 0,
-    fold: int = 0,
     max_epochs: int = MAX_EPOCHS,
 ) -> tuple[EmbeddingLSTM, TrainingReport]:
     """Fit a network to sequences of tokens.
 
     Args:
-        sequences: Token numbers, one array per session or key, in the order of time.
+        sequences: Sequences to learn from.
+        held_out: Sequences that decide when the training ends.
         config: Shape of the network.
-        sessions: Sequences are whole sessions: their end is learned like an event.
-        seed: Seed of the weights, of the held-out part and of the batches.
-        fold: Part that is left out of the fit.
+        seed: Seed of the weights and of the batches.
         max_epochs: Most passes; training ends sooner if the held-out error stops falling.
 
     Returns:
         The network with the smallest held-out error, and the report.
-
-    Raises:
-        ValueError: there are fewer than ``MIN_SEQUENCES`` sequences.
     """
-    if len(sequences) < MIN_SEQUENCES:
-        raise ValueError(f"training needs at least {MIN_SEQUENCES} sequences, there are {len(sequences)}")
-    held_out = held_out_rows(len(sequences), seed, fold)
-    fit = [frame(one, sessions) for row, one in enumerate(sequences) if row not in set(held_out.tolist())]
-    judge = [frame(sequences[row], sessions) for row in held_out]
-    torch.manual_seed(seed)
-    network = EmbeddingLSTM(config)
-    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], LEARNING_RATE)
-    best, best_weights, stale, epochs = np.inf, network.state_dict(), 0, 0
-    while epochs < max_epochs and stale < PATIENCE_EPOCHS:
+    network, optimiser = _new_network(config, seed)
+    best, best_weights, best_epoch, epochs = np.inf, network.state_dict(), 0, 0
+    while epochs < max_epochs and epochs - best_epoch < PATIENCE_EPOCHS:
         epochs += 1
-        _run_epoch(network, optimiser, fit)
-        loss = held_out_loss(network, judge)
+        _run_epoch(network, optimiser, sequences)
+        loss = held_out_loss(network, held_out)
         if loss < best - MIN_GAIN_NATS:
-            best, stale = loss, 0
+            best, best_epoch = loss, epochs
             best_weights = {name: value.clone() for name, value in network.state_dict().items()}
-        else:
-            stale += 1
     network.load_state_dict(best_weights)
-    temperature = fit_temperature(network, judge)
-    return network, TrainingReport(best, temperature, epochs, tuple(int(i) for i in held_out))
+    return network, TrainingReport(best, fit_temperature(network, held_out), epochs, best_epoch)
 
 
-def held_out_rows(n: int, seed: int, fold: int = 0) -> NDArray[np.int64]:
-    """Return the rows of ``n`` sequences that are left out of the fit.
+def train_on_all(
+    sequences: Sequence[Framed], config: EmbeddingLSTMConfig, *, epochs: int, seed: int = 0
+) -> EmbeddingLSTM:
+    """Fit a network to all sequences by a known number of passes.
 
-    The rows of the ``FOLDS`` folds are disjoint.
+    Args:
+        sequences: Sequences to learn from.
+        config: Shape of the network.
+        epochs: Number of passes.
+        seed: Seed of the weights and of the batches.
     """
-    size = max(1, round(HELD_OUT_SHARE * n))
-    return np.random.default_rng(seed).permutation(n)[fold * size : (fold + 1) * size]
+    network, optimiser = _new_network(config, seed)
+    for _ in range(epochs):
+        _run_epoch(network, optimiser, sequences)
+    return network
 
 
-def frame(tokens: Tokens, sessions: bool) -> Tokens:
-    """Return the tokens after a boundary, for whole sessions also before one."""
+def frame(tokens: Tokens, sessions: bool, before: Tokens | None = None) -> Framed:
+    """Return the tokens after a boundary, for whole sessions also before one.
+
+    Args:
+        tokens: The tokens.
+        sessions: The end is learned like an event.
+        before: Tokens before them, which only bring up the state.
+    """
     end = [BOUNDARY] if sessions else []
-    return np.r_[BOUNDARY, tokens, end].astype(np.int32)
+    context = np.zeros(0, np.int32) if before is None else before
+    return Framed(np.r_[BOUNDARY, context, tokens, end].astype(np.int32), len(context))
 
 
-def held_out_loss(network: EmbeddingLSTM, sequences: Sequence[Tokens], temperature: float = 1.0) -> float:
+def held_out_loss(network: EmbeddingLSTM, sequences: Sequence[Framed], temperature: float = 1.0) -> float:
     """Return the mean negative log-likelihood of a token, in nats."""
     total, count = 0.0, 0
     network.eval()
@@ -121,7 +131,7 @@ def held_out_loss(network: EmbeddingLSTM, sequences: Sequence[Tokens], temperatu
     return total / max(count, 1)
 
 
-def fit_temperature(network: EmbeddingLSTM, sequences: Sequence[Tokens]) -> float:
+def fit_temperature(network: EmbeddingLSTM, sequences: Sequence[Framed]) -> float:
     """Return the divisor of the logits with the smallest held-out error.
 
     A network that was fitted to few sequences is too sure of itself. (Temperature scaling: Guo et al., "On
@@ -131,23 +141,31 @@ def fit_temperature(network: EmbeddingLSTM, sequences: Sequence[Tokens]) -> floa
     return float(min(grid, key=lambda t: held_out_loss(network, sequences, float(t))))
 
 
-def chunks(sequences: Sequence[Tokens]) -> list[tuple[Tensor, Tensor]]:
-    """Return inputs and targets (B, ≤ CHUNK_STEPS) of each chunk of time."""
-    longest = max(len(one) for one in sequences)
-    padded = np.full((len(sequences), longest), PADDING, np.int64)
-    for row, one in enumerate(sequences):
-        padded[row, : len(one)] = one
-    whole = torch.from_numpy(padded)
-    return [
-        (
-            whole[:, at : min(at + CHUNK_STEPS, longest - 1)].clamp(min=BOUNDARY),
-            whole[:, at + 1 : min(at + CHUNK_STEPS, longest - 1) + 1],
-        )
-        for at in range(0, longest - 1, CHUNK_STEPS)
-    ]
+def chunks(sequences: Sequence[Framed]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets (B, ≤ CHUNK_STEPS) of each chunk of time.
+
+    The unknown code is no target: its probability is not the network's.
+    """
+    longest = max(len(one.tokens) for one in sequences)
+    inputs = np.zeros((len(sequences), longest), np.int64)
+    targets = np.full((len(sequences), longest), PADDING, np.int64)
+    for row, (tokens, lead) in enumerate(sequences):
+        inputs[row, : len(tokens)] = tokens
+        targets[row, lead + 1 : len(tokens)] = tokens[lead + 1 :]
+    targets[targets == UNKNOWN] = PADDING
+    before, after = torch.from_numpy(inputs)[:, :-1], torch.from_numpy(targets)[:, 1:]
+    for at in range(0, longest - 1, CHUNK_STEPS):
+        yield before[:, at : at + CHUNK_STEPS], after[:, at : at + CHUNK_STEPS]
 
 
-def _run_epoch(network: EmbeddingLSTM, optimiser: torch.optim.Optimizer, sequences: Sequence[Tokens]) -> None:
+def _new_network(config: EmbeddingLSTMConfig, seed: int) -> tuple[EmbeddingLSTM, torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    network = EmbeddingLSTM(config)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return network, torch.optim.Adam(trained, LEARNING_RATE)
+
+
+def _run_epoch(network: EmbeddingLSTM, optimiser: torch.optim.Optimizer, sequences: Sequence[Framed]) -> None:
     network.train()
     for rows in torch.split(torch.randperm(len(sequences)), BATCH_SEQUENCES):
         state: LstmState | None = None
@@ -156,11 +174,13 @@ def _run_epoch(network: EmbeddingLSTM, optimiser: torch.optim.Optimizer, sequenc
                 (torch.rand(inputs.shape) < UNKNOWN_SHARE) & (inputs != BOUNDARY), UNKNOWN, inputs
             )
             logits, state = network(noisy, state)
+            state = detach(state)
+            if bool((targets == PADDING).all()):  # it only brings up the state
+                continue
             optimiser.zero_grad()
             torch.autograd.backward(_loss(logits, targets, "mean"))
             nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
             optimiser.step()
-            state = detach(state)
 
 
 def _loss(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:

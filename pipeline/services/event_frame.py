@@ -26,6 +26,8 @@ from pipeline.services.frame_times import frame_times
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from detectors.sequences.fit import Piece
+
 
 @dataclass(frozen=True, slots=True)
 class EventColumns:
@@ -175,18 +177,25 @@ def fit_events(
     texts = frame[event].astype("string").fillna("").to_numpy(object)[order]
     by_session = np.argsort(session, kind="stable")
     ends = np.flatnonzero(np.diff(session[by_session])) + 1
-    parts = [list(part) for part in np.split(texts[by_session], ends) if len(part)]
-    if not named.sessions:
-        parts = [one[at : at + _PART_EVENTS] for one in parts for at in range(0, len(one), _PART_EVENTS)]
+    parts = [rows for rows in np.split(by_session, ends) if len(rows)]
+    sequences = [list(texts[rows]) for rows in parts] if named.sessions else _pieces(texts, parts)
     try:
-        detector, _ = fit_detector(parts, sessions=named.sessions, alarm_rate=alarm_rate, seed=seed)
+        detector, _ = fit_detector(sequences, sessions=named.sessions, alarm_rate=alarm_rate, seed=seed)
     except ValueError as error:
         raise InputError(f"fit_events: {error}") from error
     return EventModel(detector, named)
 
 
-#: Events of one training sequence where a key has no sessions.
-_PART_EVENTS = 100
+def _pieces(texts: NDArray[np.object_], series: list[NDArray[np.int64]]) -> list[Piece]:
+    """Return the parts of all series, each given by its rows, in the order of time."""
+    from detectors.sequences.fit import PIECE_EVENTS, pieces_of
+
+    found = [
+        (rows[number * PIECE_EVENTS], piece)
+        for rows in series
+        for number, piece in enumerate(pieces_of(list(texts[rows])))
+    ]
+    return [piece for _, piece in sorted(found, key=lambda one: one[0])]
 
 
 def _sessions(frame: pd.DataFrame, columns: EventColumns) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -16,15 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.sequences.code_numbers import END_NUMBER, number_text
-from detectors.sequences.detector import Events, NextEventDetector
-from detectors.sequences.fit import DEFAULT_SIZE, fit_detector
-from detectors.sequences.vocabulary import BOUNDARY
-from detectors.sequences.window import window_evidence
+from detectors.sequences.detector import NextEventDetector, surprise_of
+from detectors.sequences.fit import (
+    CONTEXT_EVENTS,
+    DEFAULT_SIZE,
+    PIECE_EVENTS,
+    Piece,
+    fit_detector,
+    joined_events,
+)
+from detectors.sequences.training import frame
 from pipeline.training.dataset import HELD_BACK, TrainingData
 from pipeline.training.promotion_rule import PromotionDecision
 
-#: Events of one sequence where there are no sessions.
-SEQUENCE_EVENTS: Final = 100
 #: Most events that a training learns from, the newest.
 MAX_EVENTS: Final = 500_000
 MIN_SESSIONS: Final = 50
@@ -35,8 +39,6 @@ MIN_GAIN_NATS: Final = 0.005
 #: Share of held-out sessions with an alarm over the configured rate from which a model is refused.
 MAX_ALARM_RATIO: Final = 3.0
 MIN_ALARMS: Final = 5
-
-Session = list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,31 +114,36 @@ class EventCard:
 
 def sessions_of(
     data: TrainingData, *, sessions: bool, name_of: Mapping[float, str] | None = None
-) -> list[Session]:
+) -> list[Piece]:
     """Return the sessions without a quarantined event, the oldest first.
 
-    An unfinished session is left out. Without ``sessions`` the events of a series are cut into sequences.
+    An unfinished session is left out. Without ``sessions`` the events of a series are cut into parts, each
+    with the events before it, back to the last quarantined one.
     ``name_of`` has the codes of the numbers; others are given as their number.
     """
     known = name_of or {}
-    found: list[tuple[int, Session]] = []
+    found: list[tuple[int, Piece]] = []
     for first, end in zip(data.first[:-1].tolist(), data.first[1:].tolist(), strict=True):
         numbers, allowed = data.values[first:end, 0], data.allowed[first:end]
         ends = np.flatnonzero(numbers == END_NUMBER) if sessions else _cuts(len(numbers))
-        begin = 0
+        begin = context = 0
         for stop in ends.tolist():
             if stop > begin and allowed[begin:stop].all():
-                part = numbers[begin:stop]
-                numbered = part[part != END_NUMBER].tolist()
-                codes = [known.get(number) or number_text(number) for number in numbered]
-                found.append((int(data.time[first + stop - 1]), codes))
+                codes, before = (
+                    [known.get(number) or number_text(number) for number in part[part != END_NUMBER].tolist()]
+                    for part in (numbers[begin:stop], numbers[max(context, begin - CONTEXT_EVENTS) : begin])
+                )
+                found.append((int(data.time[first + stop - 1]), Piece(codes, before)))
+            else:
+                context = stop
             begin = stop + 1 if sessions else stop
+            context = begin if sessions else context
     found.sort(key=lambda one: one[0])
-    return _newest([codes for _, codes in found])
+    return _newest([piece for _, piece in found])
 
 
 def train_events(
-    sessions: Sequence[Session],
+    sessions: Sequence[Piece],
     champion: NextEventDetector | None,
     *,
     ended: bool,
@@ -167,8 +174,8 @@ def train_events(
 def judge(
     model: NextEventDetector,
     champion: NextEventDetector | None,
-    learned: Sequence[Session],
-    held_out: Sequence[Session],
+    learned: Sequence[Piece],
+    held_out: Sequence[Piece],
     *,
     ended: bool,
     alarm_rate: float,
@@ -186,7 +193,7 @@ def judge(
     return EventCard(
         sessions=len(learned) + len(held_out),
         held_out=len(held_out),
-        events=sum(map(len, learned)) + sum(map(len, held_out)),
+        events=sum(len(one.codes) for one in [*learned, *held_out]),
         codes=len(model.vocabulary.codes),
         alarm_rate=alarm_rate,
         challenger=_judged(model, held_out, ended, alarm_rate),
@@ -196,36 +203,33 @@ def judge(
 
 
 def _cuts(n: int) -> NDArray[np.int64]:
-    return np.append(np.arange(SEQUENCE_EVENTS, n, SEQUENCE_EVENTS), n)
+    return np.append(np.arange(PIECE_EVENTS, n, PIECE_EVENTS), n)
 
 
-def _newest(sessions: list[Session]) -> list[Session]:
+def _newest(sessions: list[Piece]) -> list[Piece]:
     """Return the newest sessions with ``MAX_EVENTS`` events at most."""
-    lengths = np.cumsum([len(one) for one in reversed(sessions)])
+    lengths = np.cumsum([len(one.codes) for one in reversed(sessions)])
     return sessions[len(sessions) - int(np.searchsorted(lengths, MAX_EVENTS, side="right")) :]
 
 
 def _judged(
-    model: NextEventDetector, sessions: Sequence[Session], ended: bool, alarm_rate: float
+    model: NextEventDetector, sessions: Sequence[Piece], ended: bool, alarm_rate: float
 ) -> EventJudgement:
-    tokens = [
-        np.r_[token, BOUNDARY] if ended else token
-        for token in (model.encode_numbers(one) for one in sessions)
-    ]
-    slot = np.repeat(np.arange(len(tokens), dtype=np.int32), [len(one) for one in tokens])
-    events = Events(slot, np.concatenate(tokens).astype(np.int32))
-    state = model.initial(len(tokens))
-    found = model.score(state, events)
-    flag = -np.log10(np.maximum(found.p_value, np.finfo(np.float32).tiny)) >= model.limit_at(alarm_rate)
-    evidence = window_evidence(state["window"], slot, events.token, found)
-    flag |= evidence >= model.window_limit + model.limit_at(alarm_rate) - model.limit
-    alarms = len(np.unique(slot[flag])) / len(tokens) if ended else float(flag.mean())
-    return EventJudgement(float(-np.log(np.maximum(found.probability, 1e-30)).mean()), alarms)
+    events, own = joined_events(
+        [frame(model.encode_numbers(one.codes), ended, model.encode_numbers(one.before)) for one in sessions]
+    )
+    state = model.initial(len(sessions))
+    found, limit = model.score(state, events), model.limit_at(alarm_rate)
+    flag = surprise_of(found) >= limit
+    flag |= model.judge_window(state, events, found, flag, model.window_limit + limit - model.limit) >= 0
+    alarms = len(np.unique(events.slot[flag])) / len(sessions) if ended else float(flag[own].mean())
+    nats = -np.log(np.maximum(found.probability, 1e-30))
+    return EventJudgement(float(nats[own].mean()), alarms)
 
 
-def _nats_of_frequencies(learned: Sequence[Session], held_out: Sequence[Session], ended: bool) -> float:
+def _nats_of_frequencies(learned: Sequence[Piece], held_out: Sequence[Piece], ended: bool) -> float:
     end = [""] if ended else []
-    counts = Counter(code for one in learned for code in [*one, *end])
+    counts = Counter(code for one in learned for code in [*one.codes, *end])
     total = sum(counts.values()) + len(counts) + 1.0
-    nats = [-math.log((counts[code] + 1.0) / total) for one in held_out for code in [*one, *end]]
+    nats = [-math.log((counts[code] + 1.0) / total) for one in held_out for code in [*one.codes, *end]]
     return float(np.mean(nats))

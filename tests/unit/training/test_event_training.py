@@ -12,6 +12,7 @@ import pytest
 
 from detectors.sequences.code_numbers import END_NUMBER, code_number, number_text
 from detectors.sequences.detector import NextEventDetector
+from detectors.sequences.fit import Piece
 from detectors.sequences.vocabulary import UNKNOWN
 from pipeline.config.schema import Config, Stream
 from pipeline.core.errors import InputError
@@ -50,9 +51,23 @@ def recorded(numbers: list[float], allowed: list[bool] | None = None) -> Trainin
 def test_sessions_are_cut_at_their_ends_and_quarantined_ones_left_out():
     end = END_NUMBER
     data = recorded([1, 2, end, 3, end, end, 4, 5, end, 6], [True, True, True, False, *[True] * 6])
-    assert sessions_of(data, sessions=True) == [["#1", "#2"], ["#4", "#5"]]
+    assert sessions_of(data, sessions=True) == [Piece(["#1", "#2"], []), Piece(["#4", "#5"], [])]
     assert sessions_of(data, sessions=False) == []
-    assert sessions_of(recorded([1, 2, end, 3]), sessions=False) == [["#1", "#2", "#3"]]
+    assert sessions_of(recorded([1, 2, end, 3]), sessions=False) == [Piece(["#1", "#2", "#3"], [])]
+
+
+def test_parts_of_a_series_know_the_events_before_up_to_a_quarantined_one():
+    numbers = np.arange(1.0, 451.0)
+    allowed = np.ones(450, np.bool_)
+    allowed[150] = False
+    found = sessions_of(recorded(numbers.tolist(), allowed.tolist()), sessions=False)
+    assert [(one.codes[0], len(one.codes), len(one.before)) for one in found] == [
+        ("#1", 100, 0),
+        ("#201", 100, 0),
+        ("#301", 100, 100),
+        ("#401", 50, 100),
+    ]
+    assert found[2].before == found[1].codes
 
 
 def test_a_number_is_its_own_code():

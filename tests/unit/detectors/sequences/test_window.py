@@ -9,10 +9,10 @@ from detectors import DetectorSpec
 from detectors.base import CAUSES, Points
 from detectors.sequences.code_numbers import code_numbers
 from detectors.sequences.detector import EventCause, Events, NextEventDetector
-from detectors.sequences.fit import fit_detector
-from detectors.sequences.stream_detector import FORMER_STATE_FORM, STATE_FORM, EventStreamDetector
+from detectors.sequences.fit import fit_detector, pieces_of
+from detectors.sequences.stream_detector import STATE_FORM, EventStreamDetector
 from detectors.sequences.vocabulary import BOUNDARY
-from detectors.sequences.window import DECAY, initial_window, window_evidence
+from detectors.sequences.window import DECAY, WINDOW_EVENTS, WindowRule, initial_window, judge_window
 from pipeline.core.event_text import event_statement
 
 #: Each step goes to one of three codes; the second and the third are rarer.
@@ -68,6 +68,26 @@ def test_the_sums_have_about_the_mean_and_the_variance_that_the_model_states(
     )  # few sessions: its temperature is above 1
 
 
+def ordinary_log(rng: np.random.Generator, lines: int) -> list[str]:
+    """Return codes in no order; g is rare."""
+    return rng.choice(list("abcdefg"), lines, p=(0.295, 0.2, 0.2, 0.1, 0.1, 0.1, 0.005)).tolist()
+
+
+@pytest.fixture(scope="module")
+def growing() -> tuple[NextEventDetector, np.random.Generator]:
+    """A model of a log without sessions in which a code in fifty is seen once, and random numbers."""
+    rng = np.random.default_rng(5)
+    learned = ordinary_log(rng, 2000)
+    for number, at in enumerate(range(40, 2000, 50)):
+        learned[at] = f"once {number}"
+    return fit_detector(pieces_of(learned), sessions=False, size=(8, 16, 1))[0], rng
+
+
+def bound(x: float, variance: float, most: float) -> float:
+    """Return Freedman's evidence, in decades."""
+    return max(x, 0) ** 2 / (2 * (variance + most * max(x, 0) / 3)) / np.log(10)
+
+
 def test_the_evidence_is_that_of_the_bound_and_ends_with_the_session(model: NextEventDetector) -> None:
     codes = session(np.random.default_rng(1), SHIFTED, SHIFTED)[:6]
     token = np.r_[model.vocabulary.encode(codes), BOUNDARY, model.vocabulary.encode(codes[:1])].astype(
@@ -76,11 +96,45 @@ def test_the_evidence_is_that_of_the_bound_and_ends_with_the_session(model: Next
     slot = np.zeros(len(token), np.int32)
     found = model.score(model.initial(1), Events(slot, token))
     state = initial_window(1)
-    evidence = window_evidence(state, slot, token, found)
+    none = np.zeros(len(token), np.bool_)
+    evidence = 2.0 + judge_window(state, (slot, token), found, none, WindowRule(2.0, rare=True, level=True))
+    former = WindowRule(0.0, rare=False, level=False)
+    likelihood = judge_window(initial_window(1), (slot, token), found, none, former)
     weight = DECAY ** np.arange(6, -1, -1.0)
     x, v = weight @ found.excess[:7], weight**2 @ found.variance[:7]
-    assert evidence[6] == pytest.approx(max(x, 0) ** 2 / (2 * (v + 5 * max(x, 0) / 3)) / np.log(10), rel=1e-5)
-    assert state[0] == pytest.approx([found.excess[7], found.variance[7]], rel=1e-6)
+    assert likelihood[6] == pytest.approx(bound(x, v, 5.0), rel=1e-5)
+    rare, rare_v = weight @ found.rare[:7], weight**2 @ found.rare_variance[:7]
+    assert evidence[6] == pytest.approx(max(bound(x, v, 5.0), bound(rare, rare_v, 1.0)), rel=1e-5)
+    first = [found.excess[7], found.variance[7], found.rare[7], found.rare_variance[7], 0.0, 0.0]
+    assert state[0] == pytest.approx(first, rel=1e-6)
+
+
+def test_a_change_that_stays_is_told_once_and_again_after_an_ordinary_time(
+    growing: tuple[NextEventDetector, np.random.Generator],
+) -> None:
+    model, rng = growing
+    changed = [code.upper() if rng.random() < 0.5 else code for code in ordinary_log(rng, 600)]
+    codes = [*ordinary_log(rng, 100), *changed, *ordinary_log(rng, 3000), *changed]
+    token = model.vocabulary.encode(codes)
+    slow = model.step(model.initial(1), Events(np.zeros(len(token), np.int32), token))[1].flag
+    assert 0 < slow[100:700].sum() <= 2 * WINDOW_EVENTS
+    assert slow[100:130].any(), "soon"
+    assert not slow[:100].any()
+    assert not slow[800:3700].any()
+    assert slow[3700:].any()
+
+
+def test_a_burst_of_a_rare_and_of_a_new_code_is_found_though_one_of_them_is_no_alarm(
+    growing: tuple[NextEventDetector, np.random.Generator],
+) -> None:
+    model, rng = growing
+    for code in ("never seen", "g"):
+        for count, found in ((1, False), (20, True)):
+            codes = [*ordinary_log(rng, 100), *[code] * count]
+            token = model.vocabulary.encode(codes)
+            verdicts = model.step(model.initial(1), Events(np.zeros(len(token), np.int32), token))[1]
+            assert verdicts.flag.any() == found, (code, count)
+            assert set(verdicts.cause[verdicts.flag].tolist()) <= {EventCause.UNUSUAL_SEQUENCE}
 
 
 def stream_verdicts(detector: EventStreamDetector, codes: list[str], cuts: list[int]):
@@ -117,14 +171,16 @@ def test_a_state_of_before_goes_on_and_a_model_of_before_has_no_rule(
 ) -> None:
     spec = DetectorSpec(tier="events", channels=("event",), alarm_rate=0.01)
     detector = EventStreamDetector(spec, model)
-    former = {name: array for name, array in detector.initial(3).items() if name != "window"}
-    version = detector.state_version.replace(STATE_FORM, FORMER_STATE_FORM)
-    assert detector.convert_state("events-1-9x9", former) is None
-    moved = detector.convert_state(version, former)
-    assert moved is not None
-    assert {name: array.shape for name, array in moved.items()} == {
-        name: array.shape for name, array in detector.initial(3).items()
-    }
+    first = {name: array for name, array in detector.initial(3).items() if name != "window"}
+    second = first | {"window": np.arange(6.0).reshape(3, 2)}
+    assert detector.convert_state("events-1-9x9", first) is None
+    for form, former in (("events-1-", first), ("events-2-", second)):
+        moved = detector.convert_state(detector.state_version.replace(STATE_FORM, form), former)
+        assert moved is not None
+        assert {name: array.shape for name, array in moved.items()} == {
+            name: array.shape for name, array in detector.initial(3).items()
+        }
+        np.testing.assert_array_equal(moved["window"][:, :2], former.get("window", 0.0))
     without = model.with_limit(model.limit, model.alarm_rate)
     assert "window_limit" not in without.manifest()
     without.save(str(tmp_path / "former"))
