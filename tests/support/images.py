@@ -85,6 +85,7 @@ class BuiltImage:
             mount --bind {root} {root} && mount -o remount,bind,ro {root}
             mount -t tmpfs tmpfs {root}/tmp && chmod 1777 {root}/tmp
             mount -t proc proc {root}/proc
+            mount --bind /dev {root}/dev
             mount --bind {shlex.quote(str(folder / "lib"))} {root}/var/lib/forewatch
             mount --bind {shlex.quote(str(folder / "cache"))} {root}/var/cache/forewatch
             cd {root}
