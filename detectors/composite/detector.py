@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
 from detectors.composite.assembly import DecisionParts, SlotScores, assemble_verdicts
-from detectors.composite.former_states import Conversion, convert_wider_arrays
+from detectors.composite.former_states import Conversion, convert_wider_arrays, start_usual_volume
 from detectors.composite.hidden_sources import HiddenSource, NetworkSource, SharedLstmSource
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import LstmForecast
@@ -40,7 +40,7 @@ from detectors.scorers.robust_level_shift import RobustLevelShift
 from detectors.scorers.seasonal_profile import SeasonalProfile
 from detectors.scorers.step import Step
 from detectors.scorers.value_range import ValueRange
-from detectors.scorers.volatility import Volatility
+from detectors.scorers.volatility import USUAL_VOLUME, Volatility
 from detectors.stages.forecaster_selection import (
     FORECASTER_LSTM,
     FORECASTER_NETWORK,
@@ -121,6 +121,8 @@ class CompositeDetector:
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
+        known = {name for part in self.scorers for name in part.initial(0)}
+        self._market_shape = (USUAL_VOLUME,) if USUAL_VOLUME in known else ()
         usual = spec.decision == "usual_range"
         # Under usual ranges the surprise only ranks rows, whatever rate the alarms have.
         rate = REFERENCE_ALARM_RATE if usual else spec.alarm_rate
@@ -156,7 +158,8 @@ class CompositeDetector:
         self.state_version = self._state_version()
 
     def _state_version(self) -> str:
-        form = self._decision_form(self._tier, (self.usual_range.shape,) if self.usual_range else ())
+        shape = (self.usual_range.shape,) if self.usual_range else ()
+        form = self._decision_form(self._tier, shape + self._market_shape)
         return f"{form}{NETWORK_MARK}{self.network_form}" if self.network_form else form
 
     def _decision_form(self, tier: Tier, decision_shape: tuple[Any, ...]) -> str:
@@ -199,15 +202,18 @@ class CompositeDetector:
     def _former_forms(self) -> dict[str, tuple[tuple[str, ...], tuple[Conversion, ...]]]:
         """Return, by form of a state, the prefixes that continue, and conversions."""
         every = tuple(sorted({name.partition(".")[0] + "." for name in self.initial(0)}))
-        if self.usual_range is None:
-            return {self._decision_form(self._tier, ()): (every, ())}
-        forms: dict[str, tuple[tuple[str, ...], tuple[Conversion, ...]]] = {
-            self._decision_form(TIERS[self.spec.tier], ()): (PREFIXES_OF_BOTH_DECISIONS, ())
-        }
-        former_tier = former_ranking_tier(self.spec.tier)
-        for tier, prefixes in ((former_tier, PREFIXES_OF_USUAL_RANGES), (self._tier, every)):
-            for shape, conversions in self.usual_range.former_shapes.items():
-                forms[self._decision_form(tier, (shape,))] = (prefixes, conversions)
+        forms: dict[str, tuple[tuple[str, ...], tuple[Conversion, ...]]] = {}
+        # The second round is of states before the usual volume, and the only one without such a channel.
+        starts: tuple[Conversion, ...] = (start_usual_volume,) if self._market_shape else ()
+        for market, first in dict.fromkeys(((self._market_shape, ()), ((), starts))):
+            if self.usual_range is None:
+                forms[self._decision_form(self._tier, market)] = (every, first)
+                continue
+            forms[self._decision_form(TIERS[self.spec.tier], market)] = (PREFIXES_OF_BOTH_DECISIONS, ())
+            former_tier = former_ranking_tier(self.spec.tier)
+            for tier, prefixes in ((former_tier, PREFIXES_OF_USUAL_RANGES), (self._tier, every)):
+                for shape, conversions in self.usual_range.former_shapes.items():
+                    forms[self._decision_form(tier, (shape, *market))] = (prefixes, first + conversions)
         return forms
 
     def initial(self, n: int) -> State:

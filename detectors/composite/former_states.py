@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from detectors.base import State
 from detectors.forecasters.ar_expert import AR_REGRESSORS
 from detectors.forecasters.hidden_state import pack_states
+from detectors.scorers.volatility import COL_LAST, USUAL_VOLUME
 from detectors.stages.tail_calibration import HALVING_ROWS, MIDDLES_ORIGIN
 from detectors.stages.usual_range.residual_events import EVENT_SIZE, STEPS_PER_OCTAVE
 
@@ -50,6 +51,11 @@ def convert_wider_arrays(rows: State, has_cycle: bool) -> State:
 def reset_levels_of_evidence(rows: State, empty: State) -> State:
     """Return the state with empty levels of evidence."""
     return rows | {LEVELS_OF_EVIDENCE: empty[LEVELS_OF_EVIDENCE]}
+
+
+def start_usual_volume(rows: State, _: State) -> State:
+    """Return the state with the last volume as the usual one."""
+    return rows | {USUAL_VOLUME: rows["market.moments"][..., COL_LAST].astype(np.float32)}
 
 
 def refine_event_sizes(rows: State, _: State) -> State:

@@ -6,8 +6,9 @@ returns, which many days of large moves raise more than one.
 
 A step of a price within ``SPLIT_TOLERANCE_VOLATILITIES`` of an exact split ratio is a stock split, if returns
 are small enough to tell. A split gives every holder more shares, so the volume grows by about the same ratio:
-where a volume is known it has to. Without it a halved price is a wrong price, and with ten times the volume
-it is a fall. A ratio of 100 is not a split: prices are a hundred times too high when units are mixed up.
+where a volume is known it has to, compared with its usual logarithm. Without it a halved price is a wrong
+price, and with far more volume it is a fall. A ratio of 100 is not a split: prices are a hundred times too
+high when units are mixed up.
 """
 
 from __future__ import annotations
@@ -17,27 +18,36 @@ from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch, Floats
-from detectors.jit import kernel
+from detectors.jit import kernel, row_kernel
 
 VOLATILITY_ROWS, BURST_ROWS = 40.0, 6.0
 CLIP_VOLATILITIES = 3.0
 MIN_ROWS_BEFORE_ERROR = 20
-SPLIT_TOLERANCE_VOLATILITIES = 1.5
+SPLIT_TOLERANCE_VOLATILITIES = 2.0
 MIN_SPLIT_VOLATILITIES = 6  # a smaller move is no split
 MAX_SPLIT_VOLATILITY = 0.08  # above it a split ratio cannot be told from a move
 MIN_VOLATILITY = 1e-5
 MAX_RETURN_VOLATILITIES = 1e4
-MAX_LOG_VOLUME_BEYOND_SPLIT = float(np.log(4.0))  # of the volume of a split beyond its ratio
-LOG_SPLIT_RATIOS = np.log(
-    np.array([2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 3 / 2, 4 / 3, 5 / 4, 5 / 3], np.float64)
-)
+MAX_TOLERANCE_SHARE = 1 / 6  # of the logarithm of a ratio: above it a move fits by chance
+MAX_GAP_ROWS = 400.0  # a longer gap between two rows allows no larger move: markets are closed in it
+USUAL_VOLUME_ROWS = 40.0
+VOLUME_MEMORY = 0.5  # of the deviation of the last volume from the usual one
+#: Volume beyond the ratio of a split: in volatilities of the volume, and between two logarithms.
+VOLATILITIES_BEYOND_SPLIT, MIN_BEYOND_SPLIT, MAX_BEYOND_SPLIT = 2.0, float(np.log(2.0)), float(np.log(4.0))
+SPLIT_RATIOS = (
+    *(2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50),
+    *(11 / 10, 6 / 5, 5 / 4, 4 / 3, 3 / 2, 5 / 3, 7 / 4, 5 / 2),
+)  # fmt: skip
+LOG_SPLIT_RATIOS = np.log(np.array(SPLIT_RATIOS, np.float64))
 COL_ROWS, COL_LAST, COL_MEAN_SQUARE, COL_MEAN_MOVE = range(4)
+USUAL_VOLUME = "market.usual_volume"  # mean logarithm of recent volumes, in the slot of the channel of shares
+_NO_VOLUMES = np.zeros(0, np.float32)
 
 
 class Volatility:
     """Tracks: |return| / volatility, and recent over usual volatility.
 
-    Values must be logarithms of prices. State: 32 bytes a channel slot.
+    Values must be logarithms of prices. State: 32 bytes a channel slot, 36 with a channel of traded shares.
     """
 
     tracks: tuple[str, ...] = ("return", "burst")
@@ -53,42 +63,68 @@ class Volatility:
 
     def initial(self, slots: int) -> State:
         """Return the empty state of ``slots`` channel slots."""
-        return {"market.moments": np.zeros((slots, 4))}
+        state: State = {"market.moments": np.zeros((slots, 4))}
+        return state | ({USUAL_VOLUME: np.zeros(slots, np.float32)} if self._volume >= 0 else {})
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
         """Fill ``out`` (M, 2) and ``batch.split``, and advance the state in place."""
-        rows = batch.slot, batch.x, out, batch.split
-        _volatility(state["market.moments"], LOG_SPLIT_RATIOS, self._prices, self._volume, rows)
+        rows = batch.slot, batch.x, batch.missed, out, batch.split
+        moments = state["market.moments"]
+        usual = state.get(USUAL_VOLUME, _NO_VOLUMES)
+        _volatility(moments, usual, LOG_SPLIT_RATIOS, (self._prices, self._volume), rows)
 
 
-@kernel
-def _split_of(move, volatility, splits, volume):  # type: ignore[no-untyped-def]  # noqa: ANN001
+@row_kernel
+def _split_of(move, volatility, splits, volume, beyond):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the part of a move of the price that is a split, 0 if there is none.
 
-    ``volume`` is the change of the logarithm of the volume, NaN if it is unknown.
+    Args:
+        move: change of the logarithm of the price.
+        volatility: of that change.
+        splits: logarithms of the ratios.
+        volume: logarithm of the volume less the usual one, NaN if it is unknown.
+        beyond: largest logarithm of the volume of a split beyond its ratio.
     """
-    if volatility > MAX_SPLIT_VOLATILITY or abs(move) < MIN_SPLIT_VOLATILITIES * volatility:
+    size, tolerance = abs(move), SPLIT_TOLERANCE_VOLATILITIES * volatility
+    if volatility > MAX_SPLIT_VOLATILITY or size < MIN_SPLIT_VOLATILITIES * volatility:
         return 0.0
-    sign = 1.0 if move > 0 else -1.0
-    for k in range(len(splits)):
-        if abs(abs(move) - splits[k]) < SPLIT_TOLERANCE_VOLATILITIES * volatility:
-            grown = -sign * volume
-            if grown < 0.5 * splits[k] or grown > splits[k] + MAX_LOG_VOLUME_BEYOND_SPLIT:
-                return 0.0
-            return sign * splits[k]
-    return 0.0
+    nearest = splits[0]
+    for k in range(1, len(splits)):
+        if abs(size - splits[k]) < abs(size - nearest):
+            nearest = splits[k]
+    if abs(size - nearest) >= tolerance or tolerance > MAX_TOLERANCE_SHARE * nearest:
+        return 0.0
+    grown = -volume if move > 0 else volume
+    if grown < 0.5 * nearest or grown > nearest + beyond:
+        return 0.0
+    return nearest if move > 0 else -nearest
+
+
+@row_kernel
+def _volume_of(s, usual, x):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the logarithm of the volume less that to be expected, and what is allowed beyond a split.
+
+    Large volumes follow large ones, so a part of the last deviation is expected, too; an odd one counts little.
+    """
+    if s[COL_ROWS] == 0:
+        return np.nan, MAX_BEYOND_SPLIT
+    change = np.sqrt(s[COL_MEAN_SQUARE])
+    lasting = VOLUME_MEMORY * min(max(s[COL_LAST] - usual, -change), change)
+    beyond = min(max(VOLATILITIES_BEYOND_SPLIT * change, MIN_BEYOND_SPLIT), MAX_BEYOND_SPLIT)
+    return x - usual - lasting, beyond
 
 
 @kernel
-def _volatility(moments, splits, prices, volume, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    slot, x, out, split = rows
+def _volatility(moments, usual, splits, kinds, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    prices, volume = kinds
+    slot, x, missed, out, split = rows
     channels = len(prices)
-    traded = np.nan
+    traded, beyond = np.nan, MAX_BEYOND_SPLIT
     for i in range(len(slot)):
         c = i % channels
         if c == 0 and volume >= 0:
-            v = moments[slot[i + volume]]
-            traded = x[i + volume] - v[COL_LAST] if v[COL_ROWS] > 0 else np.nan
+            at = slot[i + volume]
+            traded, beyond = _volume_of(moments[at], usual[at], x[i + volume])
         s = moments[slot[i]]
         out[i, :] = np.nan
         split[i] = 0.0
@@ -98,10 +134,13 @@ def _volatility(moments, splits, prices, volume, rows):  # type: ignore[no-untyp
         if s[COL_ROWS] > 1:
             volatility = np.sqrt(s[COL_MEAN_SQUARE]) + MIN_VOLATILITY
             move = x[i] - s[COL_LAST]
+            if c == volume:
+                split[i] = -split[i - c]  # the first channel is a price
+            elif prices[c] and s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
+                over_gap = volatility * np.sqrt(1 + min(float(missed[i]), MAX_GAP_ROWS))
+                split[i] = _split_of(move, over_gap, splits, traded, beyond)
+            move -= split[i]
             if s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
-                if prices[c]:
-                    split[i] = _split_of(move, volatility, splits, traded)
-                    move -= split[i]
                 out[i, 0] = min(abs(move) / volatility, MAX_RETURN_VOLATILITIES)
                 move = min(abs(move), CLIP_VOLATILITIES * volatility)
             s[COL_MEAN_MOVE] += (abs(move) - s[COL_MEAN_MOVE]) / min(s[COL_ROWS] - 1, BURST_ROWS)
@@ -109,3 +148,17 @@ def _volatility(moments, splits, prices, volume, rows):  # type: ignore[no-untyp
                 out[i, 1] = s[COL_MEAN_MOVE] / volatility
             s[COL_MEAN_SQUARE] += (move * move - s[COL_MEAN_SQUARE]) / min(s[COL_ROWS] - 1, VOLATILITY_ROWS)
         s[COL_LAST] = x[i]
+        if c == volume:
+            _follow_volume(s, usual, slot[i], split[i], x[i])
+
+
+@row_kernel
+def _follow_volume(s, usual, at, split, x):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Move the usual logarithm of the volume of slot ``at`` to ``x``, by ``split`` at once."""
+    if s[COL_ROWS] == 1:
+        usual[at] = x
+        return
+    off, most = x - usual[at] - split, CLIP_VOLATILITIES * (np.sqrt(s[COL_MEAN_SQUARE]) + MIN_VOLATILITY)
+    if s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
+        off = min(max(off, -most), most)
+    usual[at] += split + off / min(s[COL_ROWS], USUAL_VOLUME_ROWS)

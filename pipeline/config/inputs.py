@@ -59,7 +59,7 @@ class FilesSourceConfig(ConfigModel):
     paths: list[str] = Field(
         min_length=1,
         description="paths or glob patterns of .csv, .tsv, .txt, .parquet, .avro, .json, .jsonl, .ndjson "
-        "or .lp files; text may be compressed: .csv.gz, .csv.zst",
+        "or .lp files; text may be compressed: .csv.gz, .zst, .bz2, .xz, .lz4",
     )
     follow: bool = Field(False, description="keep reading new files and appended rows")
 

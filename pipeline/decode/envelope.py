@@ -14,7 +14,9 @@ from pipeline.sources.base import Headers, Records, TableRecords
 #: The value itself, where that is a bare number or text.
 VALUE = "$value"
 NAMES = ("$key", "$timestamp", "$topic", "$partition", "$offset", "$headers", "$source", "$file")
-_ENDING = re.compile(r"\.(csv|jsonl|ndjson|json|parquet|avro|txt|tsv)(\.gz|\.zst)?$", re.IGNORECASE)
+_ENDING = re.compile(
+    r"\.(csv|jsonl|ndjson|json|parquet|avro|txt|tsv)(\.(gz|zst|bz2|xz|lz4))?$", re.IGNORECASE
+)
 
 
 def is_envelope(field: str) -> bool:

@@ -32,6 +32,7 @@ from pipeline.decode.json_texts import (
     replaced,
 )
 from pipeline.decode.parsed_batch import Reject, canonical, short_label, shown
+from pipeline.decode.typed_json import plain_content
 from pipeline.decode.unwrapping import unwrap
 
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
@@ -293,7 +294,7 @@ class SampleReader:
             if content is NULL_PARENT:
                 below_null = True
             elif content is not ABSENT:
-                return content
+                return plain_content(content)
         return NULL_PARENT if below_null else ABSENT
 
     def _reader(self, name: str) -> Callable[[Any], Any]:

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from pipeline.core.timestamps import parse_epochs
 from pipeline.decode.metric_samples import FoundSamples, OtherContentError, SeriesTable
+from pipeline.decode.native_histograms import joined, read_histograms
 from pipeline.decode.parsed_batch import shown
+from pipeline.decode.protobuf_fields import fields_of, read_varint
 from pipeline.decode.protobuf_kernels import scan
 from pipeline.decode.sample_json import is_sample_json, read_sample_json
 
 _V1_SERIES, _V2_SERIES, _V2_SYMBOLS = 1, 5, 4
+_V1_HISTOGRAMS, _V2_HISTOGRAMS = 4, 3
 _VERSION_2 = "io.prometheus.write.v2.request"
 
 
@@ -47,7 +50,13 @@ def read_remote_write(content: bytes, kind: str, table: SeriesTable) -> FoundSam
     places, owners, bits, times = _arrays(n_series, n_samples)
     scan(data, field, places, owners, bits, times)
     ids = _second_ids(content, places, table) if second else _first_ids(content, places, table)
-    return FoundSamples(ids[owners], parse_epochs(times.view(np.int64), "ms"), bits.view(np.float64))
+    found = FoundSamples(ids[owners], parse_epochs(times.view(np.int64), "ms"), bits.view(np.float64))
+    without = np.flatnonzero(np.bincount(owners, minlength=len(ids)) == 0)
+    if not len(without):
+        return found
+    numbers = (field, _V2_HISTOGRAMS if second else _V1_HISTOGRAMS)
+    more = read_histograms(content, numbers, without, ids, table)
+    return found if more is None else joined((found, more))
 
 
 def _arrays(series: int, samples: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -73,7 +82,7 @@ def _second_ids(content: bytes, places: NDArray[np.int64], table: SeriesTable) -
     """Return the number of each series of version 2, by the texts of its labels."""
     symbols = [
         content[begin:end]
-        for number, _, begin, end in _fields(content, 0, len(content))
+        for number, _, begin, end in fields_of(content, 0, len(content))
         if number == _V2_SYMBOLS
     ]
     out = np.empty(len(places), np.int64)
@@ -94,9 +103,9 @@ def _pairs(texts: tuple[bytes, ...]) -> dict[str, str]:
 def _labels(block: bytes) -> dict[str, str]:
     """Return the labels in the bytes of a series of version 1."""
     labels = {}
-    for number, _, begin, end in _fields(block, 0, len(block)):
+    for number, _, begin, end in fields_of(block, 0, len(block)):
         if number == 1:
-            texts = {part: block[first:last] for part, _, first, last in _fields(block, begin, end)}
+            texts = {part: block[first:last] for part, _, first, last in fields_of(block, begin, end)}
             labels[_text(texts.get(1, b""))] = _text(texts.get(2, b""))
     return labels
 
@@ -108,42 +117,10 @@ def _text(raw: bytes) -> str:
         raise ValueError(f"a label is not UTF-8: {shown(raw)}") from None
 
 
-def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, kind, begin and end of each field of a message."""
-    while at < end:
-        tag, at = _varint(data, at, end)
-        match tag & 7:
-            case 0:
-                begin, (_, at) = at, _varint(data, at, end)
-            case 1:
-                begin, at = at, at + 8
-            case 2:
-                length, begin = _varint(data, at, end)
-                at = begin + length
-            case 5:
-                begin, at = at, at + 4
-            case _:
-                raise ValueError("is no request of remote write")
-        if at > end:
-            raise ValueError("is no request of remote write: it is cut off")
-        yield tag >> 3, tag & 7, begin, at
-
-
 def _references(data: bytes, at: int, end: int) -> Iterator[int]:
     """Yield the references of the labels of a series, packed or not."""
-    for number, kind, begin, after in _fields(data, at, end):
+    for number, kind, begin, after in fields_of(data, at, end):
         place = begin
         while number == 1 and kind in (0, 2) and place < after:
-            reference, place = _varint(data, place, after)
+            reference, place = read_varint(data, place, after)
             yield reference
-
-
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    number = shift = 0
-    while at < end and shift < 70:
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return number, at
-    raise ValueError("is no request of remote write: it is cut off")

@@ -31,7 +31,8 @@ __all__ = ["Guess", "guess_stream"]
 #: Keys of the format of a stream of events.
 EVENT_KEYS = ("code", "text")
 EVENT_ADVICE = "For events give the field of their code, --set code=FIELD; for log lines --set text=FIELD."
-
+#: Fewest rows, and the share of them that repeat the time of another one, at which the series is asked for.
+MIN_ROWS_OF_REPEATS, MAX_REPEATED_SHARE = 12, 0.5
 _STOCK = re.compile(r"(^|[._<])(close|open|high|low|price|p|sym|symbol|ticker|adj.?close|px_last)>?$", re.I)
 _NETWORK = re.compile(r"bytes|octets|packets|pkts|flows|interface|usage_|throughput|latency|requests", re.I)
 _COUNTER = re.compile(r"(_total|_count|octets|bytes_sent|bytes_recv|counter)$", re.I)
@@ -79,6 +80,8 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
     _guess_values(found, columns, labels, values)
     if "where" not in found.form:
         _leave_out_other_kinds(found, everything, values)
+    if "series" not in known and not found.questions:
+        _ask_about_repeated_times(found, everything)
     return found
 
 
@@ -166,9 +169,9 @@ def _guess_condition(found: Guess, columns: Fields, labels: list[str], values: l
 
 
 def _leave_out_other_kinds(found: Guess, columns: Fields, values: list[str]) -> None:
-    """Leave out objects with neither a time nor a value.
+    """Leave out objects with neither a time nor a value, or with neither a series nor a value.
 
-    Those are actions of a bulk request, for example.
+    Those are actions of a bulk request, for example, or lines of a log beside measurements.
     """
     time = found.form.get("time")
     if not isinstance(time, str) or time not in columns or "where" in found.questions:
@@ -179,6 +182,15 @@ def _leave_out_other_kinds(found: Guess, columns: Fields, values: list[str]) -> 
     others = sum(
         at is None and all(columns[name][i] is None for name in there) for i, at in enumerate(columns[time])
     )
+    labels = [name for name in found.form.get("series", ()) if name in columns]
+    if not others and labels and len(there) == 1 and there[0] in values:
+        own = [*labels, *there]
+        if lines := sum(all(columns[name][i] is None for name in own) for i in range(len(columns[time]))):
+            found.form["where"] = {there[0]: {"exists": True}}
+            text = f"{lines} of {len(columns[time])} have neither a series nor a value"
+            found.note("where", f"{there[0]} exists", text)
+            found.form.pop("optional", None)
+        return
     if others:
         found.form["where"] = {time: {"exists": True}}
         found.note("where", f"{time} exists", f"{others} of {len(columns[time])} have neither time nor value")
@@ -186,6 +198,24 @@ def _leave_out_other_kinds(found: Guess, columns: Fields, values: list[str]) -> 
         found.form["series"] = [
             name for name in found.form.get("series", ()) if any(columns[name][i] is not None for i in kept)
         ]
+
+
+def _ask_about_repeated_times(found: Guess, columns: Fields) -> None:
+    """Ask where most rows have the series and the time of another one, since only one of them counts."""
+    time = found.form.get("time", ())
+    own = [time] if isinstance(time, str) else list(time)
+    own += [name for name in found.form.get("series", ()) if name != "$source"]
+    if "where" in found.form or not all(name in columns for name in own):
+        return
+    rows = [row for row in zip(*(columns[name] for name in own), strict=True) if row[0] is not None]
+    repeated = len(rows) - len({tuple(map(str, row)) for row in rows})
+    others = [name for name, values in columns.items() if name not in own and len(set(map(str, values))) > 1]
+    if len(rows) >= MIN_ROWS_OF_REPEATS and repeated > MAX_REPEATED_SHARE * len(rows) and others:
+        question = (
+            f"{repeated} of {len(rows)} rows have the time and the series of another row, and only one of them "
+            "counts. Which field names the series? If one completes the time, answer time with both fields"
+        )
+        found.ask("series", question, others[:20])
 
 
 def _guess_optional(found: Guess, columns: Fields, labels: list[str], values: list[str]) -> None:

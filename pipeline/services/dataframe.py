@@ -160,8 +160,10 @@ def batches_of(table: pa.Table) -> Iterator[TableRecords]:
         yield TableRecords(PARTITION, start, start + len(part), offsets, unstamped, part)
 
 
-def to_pandas(frame: Any) -> tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]:
+def to_pandas(frame: Any, caller: str = "detect") -> tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]:
     """Return a frame of pandas, and the function that converts results back.
+
+    ``caller`` is the function that errors name.
 
     Raises:
         InputError: ``frame`` is no frame and no table.
@@ -172,7 +174,7 @@ def to_pandas(frame: Any) -> tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]:
         hint = "; call collect() first" if hasattr(frame, "collect") else ""
         hint = "; call to_frame() first" if hasattr(frame, "to_frame") else hint
         raise InputError(
-            f"detect: {type(frame).__name__} is no frame of pandas or polars and no Arrow table{hint}"
+            f"{caller}: {type(frame).__name__} is no frame of pandas or polars and no Arrow table{hint}"
         )
     rows = pa.table(frame).to_pandas()
 

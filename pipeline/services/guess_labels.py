@@ -37,8 +37,10 @@ psi mm cm m km m3 m³ m3/h m³/h l l/min l/h l/s ms s min h hz khz mhz ghz rpm 1
 dba dbm g kg t kg/h n nm j mj gj m/s km/h kn deg ° µg/m3 ug/m3 µg/m³ mg/l mg/m3 mg/m³ ntu µs/cm us/cm var
 kvar va kva usd eur gbp bytes b kb mb gb bps count ratio good ok valid bad normal raw
 """
-_OPERATION = re.compile(r"(^|[._])(op|__op|operation|type|kind|action|event_?type)$")
-_ROW = re.compile(r"(^|\.)(after|data)\.")
+_OPERATION = re.compile(
+    r"(^|[._])(op|__op|operation|type|kind|action|event_?type|op_type|operation_type|event_name)$"
+)
+_ROW = re.compile(r"(^|\.)(after|data|NewImage|fullDocument)\.")
 _CHANGES = frozenset(
     [
         "c",
@@ -54,9 +56,12 @@ _CHANGES = frozenset(
         "tombstone",
         "bootstrap-insert",
         "snapshot",
+        "modify",
+        "remove",
+        "replace",
     ]
 )
-_DELETIONS = ("d", "delete", "tombstone")
+_DELETIONS = ("d", "delete", "tombstone", "remove")
 MAX_SERIES_SHARE = 0.5  # of the rows: a text with more different values is no label
 MAX_QUALITIES = 5
 
@@ -69,13 +74,16 @@ def is_label_name(name: str) -> bool:
 def rows_of_changes(columns: Fields) -> tuple[dict[str, Sequence[object]], str | None]:
     """Return the fields of the changed rows, and the field of the kind of change.
 
-    Change events of Debezium have the row under ``after``, those of Maxwell under ``data``.
+    Change events of Debezium and GoldenGate have the row under ``after``, those of Maxwell under ``data``, of
+    DynamoDB under ``NewImage``, and of MongoDB under ``fullDocument``.
     """
     kind = next(
         (
             name
             for name, values in columns.items()
-            if _OPERATION.search(words_of(name)) and (texts := set(texts_of(values))) and texts <= _CHANGES
+            if _OPERATION.search(words_of(name))
+            and (texts := {text.lower() for text in texts_of(values)})
+            and texts <= _CHANGES
         ),
         None,
     )
@@ -106,7 +114,7 @@ def guess_changes(found: Guess, columns: Fields, kinds: Sequence[object] | None,
     if kind is None or kinds is None:
         return
     there = {str(kinds[i]) for values in columns.values() for i, one in enumerate(values) if one is not None}
-    gone = [one for one in _DELETIONS if one in there]
+    gone = sorted(one for one in there if one.lower() in _DELETIONS)
     if gone:
         found.form["where"] = {kind: {"not": gone[0] if len(gone) == 1 else gone}}
         found.note("where", f"{kind} is not {' or '.join(gone)}", "deleted rows are no readings")

@@ -62,7 +62,21 @@ _SWITCHES = (
 SENTINELS: tuple[float, ...] = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, -9999.9, -999.9, -99.9)
 #: Largest numbers of registers, and fill values of netCDF and of historians.
 SENTINELS += (32_767.0, -32_768.0, 65_535.0, 999_999.0, -999_999.0, 2_147_483_647.0, -2_147_483_648.0)
-SENTINELS += (-999.25, -9998.0, -9998.9, -8888.0, 8888.0, -7777.0, -888.0, -6999.0, 1e31, -1e31, -1e34)
+SENTINELS += (
+    9999.9,
+    99_999.9,
+    -999.25,
+    -9998.0,
+    -9998.9,
+    -8888.0,
+    8888.0,
+    -7777.0,
+    -888.0,
+    -6999.0,
+    1e31,
+    -1e31,
+    -1e34,
+)
 SENTINELS += (9.96921e36, 9.969209968386869e36, 1e20, -1e20, 1e30, -1e30)
 #: A sentinel is this many times the largest number, if it is negative or positive.
 LEAST_RATIO_BELOW, LEAST_RATIO_ABOVE = 2, 10

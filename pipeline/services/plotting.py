@@ -45,12 +45,18 @@ def plot(
     """
     from matplotlib.figure import Figure
 
-    rows, found = to_pandas(frame)[0], to_pandas(verdicts)[0]
+    rows, found = to_pandas(frame, "plot")[0], to_pandas(verdicts, "plot")[0]
     if len(rows) != len(found):
         raise InputError(f"plot: {len(rows)} rows and {len(found)} verdicts do not belong together")
     names = _channels(rows, found, values)
     if missing := [name for name in (*names, time, series) if name is not None and name not in rows]:
         raise InputError(f"plot: the frame has no column {', '.join(missing)}")
+    needed = ["flag", *(column for name in names for column in _band_columns(found, name))]
+    if lacking := [column for column in needed if column not in found]:
+        raise InputError(
+            f"plot: the second argument is no result of detect(): it has no column {', '.join(lacking)}. "
+            "Write plot(frame, detect(frame, …))"
+        )
     when = np.asarray(frame_times(rows[time], "plot", time) if time is not None else rows.index)
     groups = [("", np.arange(len(rows)))]
     if series is not None:
@@ -69,9 +75,14 @@ def plot(
 
 def _columns(found: pd.DataFrame, name: str) -> list[NDArray[Any]]:
     """Return lower, upper, expected and flag of a channel."""
-    suffix = "" if "expected" in found else f":{name}"
-    numbers = [found[f"{one}{suffix}"].to_numpy(np.float64) for one in ("lower", "upper", "expected")]
+    numbers = [found[column].to_numpy(np.float64) for column in _band_columns(found, name)]
     return [*numbers, found["flag"].to_numpy(np.bool_)]
+
+
+def _band_columns(found: pd.DataFrame, name: str) -> list[str]:
+    """Return the columns of lower, upper and expected of a channel."""
+    suffix = "" if "expected" in found else f":{name}"
+    return [f"{one}{suffix}" for one in ("lower", "upper", "expected")]
 
 
 def _draw(

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.decode.json_paths import parsed_text
 from pipeline.decode.json_texts import ANY_MEMBER, NAME
+from pipeline.decode.typed_json import plain_content
 from pipeline.services.guess import number_of, share_of_times, words_of
 from pipeline.services.guess_times import is_time_name
 
@@ -71,7 +72,7 @@ def _named_members(node: Any, path: str) -> Iterator[str]:
             for name, item in node.items():
                 yield from _named_members(item, f"{path}{name}.") if "." not in name else ()
         return
-    if _are_samples_by_time(node) or _are_arrays_of_samples(node):
+    if _are_samples_by_time(node) or _are_arrays_of_samples(node) or _are_samples_by_name(node):
         yield f"{path}{ANY_MEMBER}"
         return
     for name, item in node.items():
@@ -84,6 +85,18 @@ def _are_samples_by_time(node: Row) -> bool:
         return False
     return all(isinstance(item, dict) for item in node.values()) or (
         len(node) >= MIN_ARRAY_LENGTH and all(map(_is_number, node.values()))
+    )
+
+
+def _are_samples_by_name(node: Row) -> bool:
+    """Return whether all members are samples with the same fields, of which one is a time and one a number."""
+    if not _all_objects(list(node.values())):
+        return False
+    fields = {tuple(sorted(item)) for item in node.values()}
+    return len(fields) == 1 and all(
+        any(is_time_name(name) and share_of_times([one]) == 1 for name, one in item.items())
+        and any(_is_number(one) and not is_time_name(name) for name, one in item.items())
+        for item in node.values()
     )
 
 
@@ -233,6 +246,7 @@ def _flat(record: Any, before: str = "", lengths: frozenset[int] | None = None) 
         path = before + name.replace("\\", "\\\\").replace(".", "\\.")
         if isinstance(item, str) and isinstance(inner := parsed_text(item), dict):
             item = inner
+        item = plain_content(item)
         if isinstance(item, dict):
             found |= _flat(item, f"{path}.", lengths)
         elif isinstance(item, list) and len(item) not in lengths and _is_pair(item):

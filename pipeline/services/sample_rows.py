@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from itertools import takewhile
@@ -36,7 +37,7 @@ from pipeline.services.sample_paths import (
     whole_rows_of,
 )
 from pipeline.sources.files.avro_reader import AvroFile
-from pipeline.sources.files.compression import COMPRESSED, binary_kind
+from pipeline.sources.files.compression import COMPRESSED, UNPACKING_ERRORS, binary_kind, open_stream
 from pipeline.sources.files.json_document import JsonDocument, has_lines
 from pipeline.sources.files.parquet_reader import flat_table
 from pipeline.sources.files.readers import ENDINGS, JSON_ENDINGS, LINE_ENDINGS
@@ -80,7 +81,7 @@ def samples_of_file(path: Path, encoding: str | None = None) -> Samples:
             values = [] if part is None else part.table.column(0).to_pylist()
             return samples_of_records(values, str(path))
         raw = _beginning(path)
-    except (OSError, EOFError, pa.ArrowException, ValueError) as error:
+    except (*UNPACKING_ERRORS, ValueError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if kind := binary_kind(raw):
         raise InputError(f"{path} is no text: {kind}")
@@ -196,8 +197,10 @@ def _beginning(path: Path) -> bytes:
 
     A file may have one series after the other.
     """
-    with pa.input_stream(str(path), compression="detect") as stream:
-        raw = bytes(stream.read(MAX_BYTES))
+    raw = b""
+    with closing(open_stream(path, None)) as stream:
+        while len(raw) < MAX_BYTES and (piece := stream.read1(MAX_BYTES - len(raw))):
+            raw += piece
     size = path.stat().st_size
     if size <= len(raw) or path.suffix in COMPRESSED or b"\0" in raw[:1024] or path.name.endswith(".json"):
         return raw

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,13 @@ def backfill(folder: Path, name: str, content: bytes, form: dict[str, Any], kind
     return run_backfill(made, "s", [path], None, None, folder / "scores.parquet", Quiet()).counts
 
 
+def lz4(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "lz4") as stream:
+        stream.write(content)
+    return packed.getvalue().to_pybytes()
+
+
 def csv(*rows: str, header: str = "t,k,v") -> str:
     return "\n".join([header, *rows]) + "\n"
 
@@ -67,6 +76,15 @@ def csv(*rows: str, header: str = "t,k,v") -> str:
         ("x.csv", csv(*ROWS).replace("a,", "ü,").encode("latin-1"), {"encoding": "latin-1"}),
         ("x.csv.gz", gzip.compress(csv(*ROWS).encode(), mtime=0), {}),
         ("x.csv.zst", pa.compress(csv(*ROWS).encode(), "zstd", asbytes=True), {}),
+        ("x.csv.bz2", bz2.compress(csv(*ROWS).encode()), {}),
+        (
+            "x.csv.bz2",
+            bz2.compress(csv(*ROWS[:20]).encode())
+            + bz2.compress(csv(*ROWS[20:], header="").strip().encode()),
+            {},
+        ),
+        ("x.csv.xz", lzma.compress(csv(*ROWS).encode("utf-16")), {"encoding": "utf-16"}),
+        ("x.tsv.lz4", lz4(csv(*ROWS).replace(",", "\t").encode()), {}),
         ("k=a/x.csv", csv(*(row.replace(",a", "") for row in ROWS), header="t,v").encode(), {}),
     ],
 )
@@ -83,6 +101,8 @@ def test_files(name, content, keys, tmp_path):
         ("x.jsonl", JSON_ROWS),
         ("x.ndjson", JSON_ROWS + b"\n"),
         ("x.jsonl.gz", gzip.compress(JSON_ROWS, mtime=0)),
+        ("x.json.xz", lzma.compress(JSON_ROWS)),
+        ("x.jsonl.bz2", bz2.compress(JSON_ROWS)),
         ("x.ndjson.zst", pa.compress(JSON_ROWS, "zstd", asbytes=True)),
     ],
 )

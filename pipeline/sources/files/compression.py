@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
+import lzma
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol
 
 import pyarrow as pa
 
-COMPRESSED = (".gz", ".zst")
+#: Errors of a compressed file that is cut off or damaged.
+UNPACKING_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 #: First bytes of files that are no text: what they are, and what to do.
 _BINARY = {
     b"\x1f\x8b": "it is compressed by gzip: add .gz to its name",
     b"\x28\xb5\x2f\xfd": "it is compressed by zstd: add .zst to its name",
-    b"BZh": "it is compressed by bzip2: decompress it, or compress it by gzip or zstd",
-    b"\xfd7zXZ": "it is compressed by xz: decompress it, or compress it by gzip or zstd",
+    b"BZh": "it is compressed by bzip2: add .bz2 to its name",
+    b"\xfd7zXZ": "it is compressed by xz: add .xz to its name",
+    b"\x04\x22\x4d\x18": "it is compressed by lz4: add .lz4 to its name",
     b"PK\x03\x04": "it is a spreadsheet (.xlsx) or a ZIP archive: save the sheet as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "it is a spreadsheet (.xls): save the sheet as CSV",
     b"PAR1": "it is Parquet: its name must end in .parquet",
@@ -43,15 +49,26 @@ class ByteStream(Protocol):
         ...
 
 
-class _Zstd:
-    def __init__(self, path: Path) -> None:
-        self._stream = pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd")
+class _ArrowStream:
+    def __init__(self, path: Path, codec: str) -> None:
+        self._stream = pa.CompressedInputStream(pa.OSFile(str(path), "rb"), codec)
 
     def read1(self, size: int, /) -> bytes:
         return bytes(self._stream.read(size))
 
     def close(self) -> None:
         self._stream.close()
+
+
+_OPENERS: dict[str, Callable[[Path], ByteStream]] = {
+    ".gz": gzip.GzipFile,
+    ".zst": lambda path: _ArrowStream(path, "zstd"),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".lz4": lambda path: _ArrowStream(path, "lz4"),
+}
+#: Endings of compressed files.
+COMPRESSED = tuple(_OPENERS)
 
 
 class _Raw:
@@ -87,11 +104,6 @@ class _Transcoded:
 
 def open_stream(path: Path, encoding: str | None) -> ByteStream:
     """Open a file; ``encoding`` is None if it is like ASCII."""
-    stream: ByteStream
-    if path.suffix == ".gz":
-        stream = gzip.open(path, "rb")  # noqa: SIM115
-    elif path.suffix == ".zst":
-        stream = _Zstd(path)
-    else:
-        stream = _Raw(open(path, "rb", buffering=0))  # noqa: SIM115
+    opener = _OPENERS.get(path.suffix)
+    stream = _Raw(open(path, "rb", buffering=0)) if opener is None else opener(path)  # noqa: SIM115
     return stream if encoding is None else _Transcoded(stream, encoding)

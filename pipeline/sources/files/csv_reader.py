@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import zlib
 from bisect import bisect_right
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,13 @@ from typing import IO, cast
 
 from pipeline.config.schema import CsvFormat
 from pipeline.core.errors import InputError
-from pipeline.sources.files.compression import COMPRESSED, ByteStream, binary_kind, open_stream
+from pipeline.sources.files.compression import (
+    COMPRESSED,
+    UNPACKING_ERRORS,
+    ByteStream,
+    binary_kind,
+    open_stream,
+)
 from pipeline.sources.files.csv_lines import MAX_LINES_OF_ROW, Layout, parse_lines, whole_rows
 from pipeline.sources.files.header import find_header, is_ascii_compatible
 from pipeline.sources.files.row_slice import RowsGoneError, TablePart
@@ -52,6 +57,10 @@ class CsvFile:
         self._error: Exception | None = None  # of a gzipped file, after the bytes that were read
         # what ``count`` found last: (size and time of the file, byte up to there, lines, last byte)
         self._counted: tuple[tuple[int, int], int, int, bytes] | None = None
+
+    def _read_as_stream(self, encoding: str) -> None:
+        """Read a file whose bytes are not like ASCII; it counts as complete."""
+        self._wide, self._zipped, self._follow = encoding, True, False
 
     def fingerprint(self) -> str | None:
         with closing(self._open()) as stream:
@@ -169,7 +178,7 @@ class CsvFile:
             while size < PIECE_BYTES and (part := cast(ByteStream, stream).read1(PIECE_BYTES - size)):
                 parts.append(part)
                 size += len(part)
-        except (OSError, EOFError, zlib.error) as error:
+        except UNPACKING_ERRORS as error:
             if not parts:
                 if quiet:
                     return b""

@@ -6,14 +6,16 @@ complete and is followed by others holds one record a line.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.sources.files.compression import open_stream
+from pipeline.sources.files.compression import UNPACKING_ERRORS, open_stream
 from pipeline.sources.files.lines_reader import LINE, LinesFile
 from pipeline.sources.files.row_slice import RowsGoneError, TablePart
 
@@ -71,9 +73,21 @@ class JsonDocument:
 
 def json_file(path: Path, *, follow: bool) -> LinesFile | JsonDocument:
     """Return the reader of a file of JSON; one that is followed has lines."""
-    if follow or has_lines(beginning_of(path)):
-        return LinesFile(path, follow=follow)
+    beginning, encoding = beginning_of(path), wide_encoding(path)
+    text = beginning.decode(encoding, "ignore").encode() if encoding else beginning
+    if follow or has_lines(text):
+        return LinesFile(path, follow=follow, encoding=encoding)
     return JsonDocument(path)
+
+
+def wide_encoding(path: Path) -> str | None:
+    """Return the encoding that the byte order mark of a file names, None for one that is like ASCII."""
+    try:
+        with closing(open_stream(path, None)) as stream:
+            begin = stream.read1(2)
+    except UNPACKING_ERRORS:  # the reader says so
+        return None
+    return "utf-16" if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None
 
 
 def beginning_of(path: Path) -> bytes:

@@ -18,9 +18,11 @@ LINE = "$line"
 class LinesFile(CsvFile):
     """Reader of one file of lines without a header."""
 
-    def __init__(self, path: Path, *, follow: bool = False) -> None:
-        """Read nothing yet."""
+    def __init__(self, path: Path, *, follow: bool = False, encoding: str | None = None) -> None:
+        """Read nothing yet; ``encoding`` is None if it is like ASCII."""
         super().__init__(path, None, follow=follow)
+        if encoding is not None:
+            self._read_as_stream(encoding)
 
     def _header(self, head: bytes) -> tuple[list[str], int]:
         return [LINE], 0

@@ -7,18 +7,22 @@ from pathlib import Path
 from pipeline.config import inputs
 from pipeline.core.errors import InputError
 from pipeline.sources.files.avro_reader import AvroFile
+from pipeline.sources.files.compression import COMPRESSED
 from pipeline.sources.files.csv_reader import CsvFile
-from pipeline.sources.files.json_document import json_file
+from pipeline.sources.files.json_document import json_file, wide_encoding
 from pipeline.sources.files.lines_reader import LinesFile
 from pipeline.sources.files.parquet_reader import ParquetFile
 from pipeline.sources.files.row_slice import TableFile
 from pipeline.sources.files.time_order import TimeOrderedFile, TimeOrderedLines
 
-JSON_ENDINGS = (".json", ".json.gz", ".json.zst")
-LINE_ENDINGS = tuple(
-    ending + packed for ending in (".jsonl", ".ndjson", ".lp") for packed in ("", ".gz", ".zst")
-)
-ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".txt", ".parquet", ".avro", *JSON_ENDINGS, *LINE_ENDINGS)
+
+def _packed(*endings: str) -> tuple[str, ...]:
+    return tuple(ending + packed for ending in endings for packed in ("", *COMPRESSED))
+
+
+JSON_ENDINGS = _packed(".json")
+LINE_ENDINGS = _packed(".jsonl", ".ndjson", ".lp")
+ENDINGS = (*_packed(".csv", ".tsv", ".txt"), ".parquet", ".avro", *JSON_ENDINGS, *LINE_ENDINGS)
 
 
 def make_reader(path: Path, form: inputs.RecordFormat | None, *, follow: bool) -> TableFile:
@@ -36,7 +40,7 @@ def make_reader(path: Path, form: inputs.RecordFormat | None, *, follow: bool) -
             raise InputError(f"{path}: records of Avro need `format: {{avro: …}}`, not csv")
         return AvroFile(path, follow=follow)
     if records and path.name.endswith(LINE_ENDINGS):
-        return _in_order(LinesFile(path, follow=follow), form, follow)
+        return _in_order(LinesFile(path, follow=follow, encoding=wide_encoding(path)), form, follow)
     if records and path.name.endswith(JSON_ENDINGS):
         found = json_file(path, follow=follow)
         return _in_order(found, form, follow) if isinstance(found, LinesFile) else found

@@ -16,17 +16,15 @@ import glob
 import logging
 import os
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
 
 from pipeline.config import schema as models
 from pipeline.core.errors import InputError, OffsetOutOfRange, SourceError
 from pipeline.core.types import Partition
 from pipeline.sources.base import OffsetBounds, Poll, Records, TableRecords
+from pipeline.sources.files.compression import COMPRESSED, UNPACKING_ERRORS
 from pipeline.sources.files.readers import ENDINGS, make_reader
 from pipeline.sources.files.row_slice import RowsGoneError, TableFile, TablePart
 from pipeline.sources.files.table_records import to_records
@@ -39,7 +37,7 @@ INCOMPLETE_SECONDS = 5.0
 #: Time until a file that could not be read is tried again: the first, and the longest.
 RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
 #: Errors of one file. Arrow's errors are derived from several of Python's.
-READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, InputError, SourceError)
+READ_ERRORS = (*UNPACKING_ERRORS, ValueError, InputError, SourceError)
 
 log = logging.getLogger(__name__)
 
@@ -360,7 +358,7 @@ def _unreadable(partition: Partition, error: Exception, row: int | None = None) 
     where = "" if row is None else f" from row {row} on"
     if isinstance(error, PermissionError):
         advice = "Give the user of this process the right to read it"
-    elif partition.topic.endswith(".gz") and not isinstance(error, FileNotFoundError):
+    elif partition.topic.endswith(COMPRESSED) and not isinstance(error, FileNotFoundError):
         advice = "It may be cut off or damaged: replace it by a complete copy"
     else:
         advice = "Check the file and its disk"

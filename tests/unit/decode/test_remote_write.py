@@ -200,12 +200,49 @@ def test_numbers_of_distinct_labels_and_counters():
     assert len(set(out.columns.extra["distinct instance"].tolist())) == 3
 
 
-def test_native_histograms_are_passed_over():
-    """Series of version 1 whose only content is a histogram, beside one with a sample."""
-    named = write_request([({"__name__": "latency"}, [])])[2:]
-    histogram = b"\x08\x05\x19" + np.float64(1.5).tobytes()  # count 5, sum 1.5
-    series = named + bytes([0x22, len(histogram)]) + histogram
-    content = write_request([(UP, [(1.0, T)])]) + bytes([0x0A, len(series)]) + series
-    points, out = decode([content], series="__name__")
-    assert (points, out.dead) == ([("up", T * 1_000_000, 1.0)], [])
-    assert decode([bytes([0x0A, len(series)]) + series])[1].columns.filtered == 1
+def histogram_field(number: int, time: int, count: bytes, total: float) -> bytes:
+    """Return a histogram as a field of a series."""
+    stamp = bytearray([0x78])
+    while time >= 0x80:
+        stamp.append(time & 0x7F | 0x80)
+        time >>= 7
+    stamp.append(time)
+    content = count + b"\x19" + np.float64(total).tobytes() + b"\x2a\x03abc" + bytes(stamp)
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def with_histograms(request: bytes, field: int, *histograms: bytes) -> bytes:
+    """Return a request whose only series, of fewer than 128 bytes, has histograms instead of samples."""
+    at = request.index(bytes([field << 3 | 2]))
+    length = request[at + 1]
+    series = request[at + 2 : at + 2 + length] + b"".join(histograms)
+    return request[:at] + bytes([field << 3 | 2, len(series)]) + series + request[at + 2 + length :]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_native_histograms_give_their_count_and_sum(version):
+    inner = 4 if version == 1 else 3
+    whole = histogram_field(inner, T, b"\x08\x05", 1.5)
+    real = histogram_field(inner, T + 1000, b"\x11" + np.float64(7.5).tobytes(), 2.5)
+    if version == 1:
+        named = with_histograms(write_request([({"__name__": "latency"}, [])]), 1, whole, real)
+        points, out = decode([write_request([(UP, [(1.0, T)])]) + named], series="__name__")
+    else:
+        alone = write_request_2([({"__name__": "latency"}, [])])
+        points, out = decode([with_histograms(alone, 5, whole, real)], series="__name__", kind=V2)
+    expected = [
+        ("latency_count", T, 5.0), ("latency_sum", T, 1.5),
+        ("latency_count", T + 1000, 7.5), ("latency_sum", T + 1000, 2.5),
+    ]  # fmt: skip
+    up = [("up", T * 1_000_000, 1.0)] if version == 1 else []
+    assert (points, out.dead) == (up + [(name, at * 1_000_000, v) for name, at, v in expected], [])
+
+
+def test_stale_and_damaged_native_histograms():
+    stale = float(np.array([0x7FF0000000000002], np.uint64).view(np.float64)[0])
+    named = write_request([({"__name__": "latency"}, [])])
+    points, out = decode([with_histograms(named, 1, histogram_field(4, T, b"\x08\x00", stale))])
+    assert [math.isnan(value) for _, _, value in points] == [True, True]
+    damaged = histogram_field(4, T, b"\x08\x05", 1.5)[2:-2]
+    _, out = decode([with_histograms(named, 1, bytes([0x22, len(damaged)]) + damaged)])
+    assert [letter.reason for letter in out.dead] == ["malformed"]

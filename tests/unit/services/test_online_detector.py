@@ -115,3 +115,7 @@ def test_the_plot_shows_each_series(tmp_path):
     figure.savefig(tmp_path / "x.png")
     with pytest.raises(InputError, match="do not belong"):
         plot(rows, rows[:3])
+    with pytest.raises(InputError, match=r"plot\(frame, detect\(frame"):
+        plot(rows, rows, values="temp")
+    with pytest.raises(InputError, match="plot: Series is no frame"):
+        plot(rows, rows["temp"])

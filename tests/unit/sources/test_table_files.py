@@ -4,9 +4,10 @@ file is read as it grows.
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
-import io
+import lzma
 import os
 import time
 
@@ -320,15 +321,25 @@ def test_no_file_at_all_is_named(tmp_path):
         drain(open_files([str(tmp_path / "*.csv")], FORM))
 
 
-def test_a_torn_gzip_gives_what_it_has_and_then_says_where(tmp_path, small_pieces):
-    buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb") as zipped:
-        zipped.write(b"s,t,v\n" + b"".join(b"a,%d,%d\n" % (i, i * 7919 % 1000) for i in range(20_000)))
-    (tmp_path / "x.csv.gz").write_bytes(buffer.getvalue()[:-2000])
+@pytest.mark.parametrize(
+    ("ending", "compress"),
+    [
+        (".gz", gzip.compress),
+        (".zst", lambda text: pa.compress(text, "zstd", asbytes=True)),
+        (".bz2", lambda text: bz2.compress(text, 1)),
+        (".xz", lzma.compress),
+    ],
+)
+def test_a_torn_compressed_file_gives_what_it_has_and_then_says_where(
+    ending, compress, tmp_path, small_pieces
+):
+    text = b"s,t,v\n" + b"".join(b"a,%d,%d\n" % (i, i * 7919 % 1000) for i in range(20_000))
+    path = tmp_path / f"x.csv{ending}"
+    path.write_bytes(compress(text)[:-2000])
     read: list[int] = []
-    with pytest.raises(SourceError, match="cannot be read from row"):
+    with pytest.raises(SourceError, match=r"cannot be read from row .* complete copy"):
         drain(
-            open_files([str(tmp_path / "x.csv.gz")], FORM),
+            open_files([str(path)], FORM),
             stop=lambda found: read.extend(found.popitem()[1]) if found else None,
         )
     assert read == list(range(len(read)))
