@@ -1,12 +1,12 @@
-"""Splits of stocks: which are recognised, and which falls and wrong prices are taken for splits.
+"""Splits of stocks: how many are recognised, and what is taken for one.
 
     python -m benchmarks.stock_splits [--series 300]
 
-Prices are walks with steps of Student's t(5), volumes are lognormal with a memory of 3 rows. Each series is of
-500 rows and has one event at row 400. A split divides the price and multiplies the volume from then on. A
-wrong price is divided in one row, with the usual volume. A fall is the ratio to a power of 0.9 to 1.1, with 3
-to 10 times the usual volume. Shares of the events that are taken for a split, in percent; ``ordinary``: moves
-without an event that are, per 10,000 rows.
+Prices are walks with steps of Student's t(5), volumes are lognormal with a memory of 3 rows. Each series
+is of 500 rows and has one event at row 400. A split divides the price and multiplies the volume from then
+on. A wrong price is divided in one row, with the usual volume. A fall is the ratio to a power of 0.9 to 1.1,
+with 3 to 10 times the usual volume. Shares of the events that are taken for a split, in percent;
+``ordinary``: moves without an event that are, per 10,000 rows.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ RATIOS = {
     "1:100": 0.01,
 }
 Floats = NDArray[np.float64]
-Event = Callable[[Floats, Floats, float, np.random.Generator], None]
+Event = Callable[[Floats, Floats, float], None]
 
 
 def main() -> None:
@@ -72,7 +72,13 @@ def main() -> None:
 
 
 def walks(bars: str, series: int, seed: int) -> tuple[Floats, Floats]:
-    """Return prices and volumes (S, ROWS)."""
+    """Return prices and volumes (S, ROWS).
+
+    Args:
+        bars: Key of ``BARS``.
+        series: Number of series S.
+        seed: Seed of the walks.
+    """
     move, spread = BARS[bars]
     rng = np.random.default_rng(seed)
     steps = rng.standard_t(5, (series, ROWS)) * move / np.sqrt(5 / 3)
@@ -84,19 +90,20 @@ def walks(bars: str, series: int, seed: int) -> tuple[Floats, Floats]:
     return np.float64(100) * np.exp(steps.cumsum(axis=1)), np.exp(12 + volume)
 
 
-def split(price: Floats, volume: Floats, ratio: float, rng: np.random.Generator) -> None:
+def split(price: Floats, volume: Floats, ratio: float) -> None:
     """Split the shares, in place."""
     price[:, EVENT:] /= ratio
     volume[:, EVENT:] *= ratio
 
 
-def wrong_price(price: Floats, volume: Floats, ratio: float, rng: np.random.Generator) -> None:
+def wrong_price(price: Floats, volume: Floats, ratio: float) -> None:
     """Make one price wrong, in place."""
     price[:, EVENT] /= ratio
 
 
-def fall(price: Floats, volume: Floats, ratio: float, rng: np.random.Generator) -> None:
+def fall(price: Floats, volume: Floats, ratio: float) -> None:
     """Let the price fall or rise, in place."""
+    rng = np.random.default_rng(2)
     price[:, EVENT:] /= ratio ** rng.uniform(0.9, 1.1, (len(price), 1))
     volume[:, EVENT] *= rng.uniform(3, 10, len(price))
 
@@ -114,9 +121,16 @@ def share_of_splits(price: Floats, volume: Floats, row: int | slice = EVENT) -> 
 
 
 def event_share(bars: str, make: Event, ratio: float, series: int) -> int:
-    """Return the share of events that are taken for a split, in percent."""
+    """Return the share of events that are taken for a split, in percent.
+
+    Args:
+        bars: Key of ``BARS``.
+        make: Makes the event.
+        ratio: Of the prices before and after it.
+        series: Number of series.
+    """
     price, volume = walks(bars, series, 1)
-    make(price, volume, ratio, np.random.default_rng(2))
+    make(price, volume, ratio)
     return round(100 * share_of_splits(price, volume))
 
 

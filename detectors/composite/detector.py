@@ -121,8 +121,6 @@ class CompositeDetector:
         tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
-        known = {name for part in self.scorers for name in part.initial(0)}
-        self._market_shape = (USUAL_VOLUME,) if USUAL_VOLUME in known else ()
         usual = spec.decision == "usual_range"
         # Under usual ranges the surprise only ranks rows, whatever rate the alarms have.
         rate = REFERENCE_ALARM_RATE if usual else spec.alarm_rate
@@ -156,6 +154,11 @@ class CompositeDetector:
         self.version, self.weights = _version_and_weights(spec, tier, net, own)
         self.network_form = self.forecast.source.state_form if self.forecast else ""
         self.state_version = self._state_version()
+
+    @property
+    def _market_shape(self) -> tuple[str, ...]:
+        known = {name for part in self.scorers for name in part.initial(0)}
+        return (USUAL_VOLUME,) if USUAL_VOLUME in known else ()
 
     def _state_version(self) -> str:
         shape = (self.usual_range.shape,) if self.usual_range else ()

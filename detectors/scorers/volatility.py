@@ -102,9 +102,11 @@ def _split_of(move, volatility, splits, volume, beyond):  # type: ignore[no-unty
 
 @row_kernel
 def _volume_of(s, usual, x):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the logarithm of the volume less that to be expected, and what is allowed beyond a split.
+    """Return the logarithm of the volume less that to be expected.
 
-    Large volumes follow large ones, so a part of the last deviation is expected, too; an odd one counts little.
+    Large volumes follow large ones, so a part of the last deviation is expected, too. An odd one counts
+    little.
+    The second result is what is allowed beyond a split.
     """
     if s[COL_ROWS] == 0:
         return np.nan, MAX_BEYOND_SPLIT
@@ -154,7 +156,7 @@ def _volatility(moments, usual, splits, kinds, rows):  # type: ignore[no-untyped
 
 @row_kernel
 def _follow_volume(s, usual, at, split, x):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Move the usual logarithm of the volume of slot ``at`` to ``x``, by ``split`` at once."""
+    """Move the usual logarithm of the volume to ``x``, by ``split`` at once."""
     if s[COL_ROWS] == 1:
         usual[at] = x
         return

@@ -1,4 +1,4 @@
-"""Native histograms of Prometheus remote write: their count and their sum, as series of their own.
+"""Native histograms of remote write: count and sum, as series of their own.
 
 They have the names of the series of a classic histogram, ``NAME_count`` and ``NAME_sum``. The buckets are
 passed over. Both versions have the same message::

@@ -30,7 +30,10 @@ def fields_of(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, i
 
 
 def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Return an integer of variable length and the position after it. Raises ValueError."""
+    """Return an integer of variable length and the position after it.
+
+    Raises ValueError.
+    """
     number = shift = 0
     while at < end and shift < 70:
         byte = data[at]

@@ -62,7 +62,10 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 
 
 def plain_content(content: Any) -> Any:
-    """Return the content of an object that only names its type; any other content as it is."""
+    """Return the content of an object that only names its type.
+
+    Any other content is returned as it is.
+    """
     if not isinstance(content, dict) or len(content) != 1:
         return content
     ((name, inner),) = content.items()

@@ -169,7 +169,7 @@ def _guess_condition(found: Guess, columns: Fields, labels: list[str], values: l
 
 
 def _leave_out_other_kinds(found: Guess, columns: Fields, values: list[str]) -> None:
-    """Leave out objects with neither a time nor a value, or with neither a series nor a value.
+    """Leave out objects with neither a time (or a series) nor a value.
 
     Those are actions of a bulk request, for example, or lines of a log beside measurements.
     """
@@ -201,7 +201,10 @@ def _leave_out_other_kinds(found: Guess, columns: Fields, values: list[str]) -> 
 
 
 def _ask_about_repeated_times(found: Guess, columns: Fields) -> None:
-    """Ask where most rows have the series and the time of another one, since only one of them counts."""
+    """Ask where most rows have the series and the time of another one.
+
+    Only one of them counts.
+    """
     time = found.form.get("time", ())
     own = [time] if isinstance(time, str) else list(time)
     own += [name for name in found.form.get("series", ()) if name != "$source"]
@@ -212,8 +215,8 @@ def _ask_about_repeated_times(found: Guess, columns: Fields) -> None:
     others = [name for name, values in columns.items() if name not in own and len(set(map(str, values))) > 1]
     if len(rows) >= MIN_ROWS_OF_REPEATS and repeated > MAX_REPEATED_SHARE * len(rows) and others:
         question = (
-            f"{repeated} of {len(rows)} rows have the time and the series of another row, and only one of them "
-            "counts. Which field names the series? If one completes the time, answer time with both fields"
+            f"{repeated} of {len(rows)} rows have the time and the series of another row, and only "
+            "one of them counts. Which field names the series? If one completes the time, answer time with both fields"
         )
         found.ask("series", question, others[:20])
 

@@ -53,7 +53,8 @@ _RECENT_DAYS = 400
 _MIN_YEARS_AGO = 5
 _RECENT = ("gps", "since_1904", "since_2000", "since_2001")
 _HOUR = re.compile(
-    r"(^|[._])(h|hr|(\w+_)?hour(_(ending|end|beginning|begin|starting|start|of_day|no|number))?|he|opr_hr|std|stunde|heure|hora|ora|uur)$"
+    r"(^|[._])(h|hr|(\w+_)?hour(_(ending|end|beginning|begin|starting|start|of_day|no|number))?|"
+    r"he|opr_hr|std|stunde|heure|hora|ora|uur)$"
 )
 #: Names of the parts of a date, and their letters in a format.
 _PARTS = (

@@ -51,12 +51,7 @@ def plot(
     names = _channels(rows, found, values)
     if missing := [name for name in (*names, time, series) if name is not None and name not in rows]:
         raise InputError(f"plot: the frame has no column {', '.join(missing)}")
-    needed = ["flag", *(column for name in names for column in _band_columns(found, name))]
-    if lacking := [column for column in needed if column not in found]:
-        raise InputError(
-            f"plot: the second argument is no result of detect(): it has no column {', '.join(lacking)}. "
-            "Write plot(frame, detect(frame, …))"
-        )
+    _require_verdicts(found, names)
     when = np.asarray(frame_times(rows[time], "plot", time) if time is not None else rows.index)
     groups = [("", np.arange(len(rows)))]
     if series is not None:
@@ -77,6 +72,16 @@ def _columns(found: pd.DataFrame, name: str) -> list[NDArray[Any]]:
     """Return lower, upper, expected and flag of a channel."""
     numbers = [found[column].to_numpy(np.float64) for column in _band_columns(found, name)]
     return [*numbers, found["flag"].to_numpy(np.bool_)]
+
+
+def _require_verdicts(found: pd.DataFrame, names: list[str]) -> None:
+    """Raise InputError if a frame is no result of ``detect`` for some channels."""
+    needed = ["flag", *(column for name in names for column in _band_columns(found, name))]
+    if lacking := [column for column in needed if column not in found]:
+        raise InputError(
+            f"plot: the second argument is no result of detect(): it has no column {', '.join(lacking)}. "
+            "Write plot(frame, detect(frame, …))"
+        )
 
 
 def _band_columns(found: pd.DataFrame, name: str) -> list[str]:

@@ -89,7 +89,10 @@ def _are_samples_by_time(node: Row) -> bool:
 
 
 def _are_samples_by_name(node: Row) -> bool:
-    """Return whether all members are samples with the same fields, of which one is a time and one a number."""
+    """Return whether all members are samples with the same fields.
+
+    One of the fields is a time, and one a number.
+    """
     if not _all_objects(list(node.values())):
         return False
     fields = {tuple(sorted(item)) for item in node.values()}

@@ -7,7 +7,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from itertools import takewhile
@@ -37,7 +36,7 @@ from pipeline.services.sample_paths import (
     whole_rows_of,
 )
 from pipeline.sources.files.avro_reader import AvroFile
-from pipeline.sources.files.compression import COMPRESSED, UNPACKING_ERRORS, binary_kind, open_stream
+from pipeline.sources.files.compression import COMPRESSED, UNPACKING_ERRORS, binary_kind, first_bytes
 from pipeline.sources.files.json_document import JsonDocument, has_lines
 from pipeline.sources.files.parquet_reader import flat_table
 from pipeline.sources.files.readers import ENDINGS, JSON_ENDINGS, LINE_ENDINGS
@@ -197,10 +196,7 @@ def _beginning(path: Path) -> bytes:
 
     A file may have one series after the other.
     """
-    raw = b""
-    with closing(open_stream(path, None)) as stream:
-        while len(raw) < MAX_BYTES and (piece := stream.read1(MAX_BYTES - len(raw))):
-            raw += piece
+    raw = first_bytes(path, MAX_BYTES)
     size = path.stat().st_size
     if size <= len(raw) or path.suffix in COMPRESSED or b"\0" in raw[:1024] or path.name.endswith(".json"):
         return raw

@@ -8,6 +8,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -100,6 +101,15 @@ class _Transcoded:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """Return the first bytes of the content of a file."""
+    content = b""
+    with closing(open_stream(path, None)) as stream:
+        while len(content) < count and (piece := stream.read1(count - len(content))):
+            content += piece
+    return content
 
 
 def open_stream(path: Path, encoding: str | None) -> ByteStream:

@@ -154,8 +154,8 @@ class CsvFile:
     def _bytes(self, stream: IO[bytes], *, quiet: bool = False) -> bytes:
         """Return the next bytes, up to PIECE_BYTES; empty at the end.
 
-        A gzipped file that is cut off or damaged gives the bytes before that place first. The error is raised by
-        the next call, or never with ``quiet``.
+        A compressed file that is cut off or damaged gives the bytes before that place first. The error is
+        raised by the next call, or never with ``quiet``.
         """
         return self._with_newlines(self._next_bytes(stream, quiet))
 

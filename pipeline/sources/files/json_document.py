@@ -9,13 +9,12 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.sources.files.compression import UNPACKING_ERRORS, open_stream
+from pipeline.sources.files.compression import UNPACKING_ERRORS, first_bytes, open_stream
 from pipeline.sources.files.lines_reader import LINE, LinesFile
 from pipeline.sources.files.row_slice import RowsGoneError, TablePart
 
@@ -81,10 +80,9 @@ def json_file(path: Path, *, follow: bool) -> LinesFile | JsonDocument:
 
 
 def wide_encoding(path: Path) -> str | None:
-    """Return the encoding that the byte order mark of a file names, None for one that is like ASCII."""
+    """Return the encoding of a byte order mark, None for one that is like ASCII."""
     try:
-        with closing(open_stream(path, None)) as stream:
-            begin = stream.read1(2)
+        begin = first_bytes(path, 2)
     except UNPACKING_ERRORS:  # the reader says so
         return None
     return "utf-16" if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None
@@ -92,13 +90,7 @@ def wide_encoding(path: Path) -> str | None:
 
 def beginning_of(path: Path) -> bytes:
     """Return the first bytes of the content."""
-    stream, content = open_stream(path, None), bytearray()
-    try:
-        while len(content) < _BEGINNING_BYTES and (piece := stream.read1(_BEGINNING_BYTES)):
-            content += piece
-    finally:
-        stream.close()
-    return bytes(content.removeprefix(_BYTE_ORDER_MARK))
+    return first_bytes(path, _BEGINNING_BYTES).removeprefix(_BYTE_ORDER_MARK)
 
 
 def has_lines(content: bytes) -> bool:

@@ -34,7 +34,7 @@ def found_splits(price, volume, missed=0):
 
 def share_at_event(make, ratio, bars):
     price, volume = walks(bars, SERIES, 1)
-    make(price, volume, ratio, np.random.default_rng(2))
+    make(price, volume, ratio)
     return float((found_splits(price, volume)[0][:, EVENT] != 0).mean())
 
 
@@ -63,7 +63,7 @@ def test_ordinary_moves_are_no_splits(bars):
 
 def test_one_odd_volume_before_a_split_does_not_hide_it():
     price, volume = walks(MINUTES, SERIES, 1)
-    split(price, volume, 2.0, np.random.default_rng())
+    split(price, volume, 2.0)
     as_usual = found_splits(price, volume)[0][:, EVENT] != 0
     volume[:, EVENT - 1] *= 5
     with_odd = found_splits(price, volume)[0][:, EVENT] != 0
@@ -72,7 +72,7 @@ def test_one_odd_volume_before_a_split_does_not_hide_it():
 
 def test_the_usual_volume_follows_a_split_at_once():
     price, volume = walks(MINUTES, SERIES, 1)
-    split(price, volume, 10.0, np.random.default_rng())
+    split(price, volume, 10.0)
     price[:, EVENT + 3 :] /= 4
     volume[:, EVENT + 3 :] *= 4
     found, _ = found_splits(price, volume)
@@ -83,7 +83,7 @@ def test_the_open_after_a_night_may_move_and_split():
     price, volume = walks(MINUTES, SERIES, 1)
     night = np.exp(np.random.default_rng(5).normal(0, 0.01, (SERIES, 1)))
     price[:, EVENT:] *= night
-    split(price, volume, 2.0, np.random.default_rng())
+    split(price, volume, 2.0)
     assert (found_splits(price, volume, missed=1_050)[0][:, EVENT] != 0).mean() > 0.8
     assert (found_splits(price, volume)[0][:, EVENT] != 0).mean() < 0.3
 
@@ -105,7 +105,7 @@ def test_stored_states_without_a_usual_volume_go_on(key):
     price, volume = walks(DAILY, 1, 4)
     price[0, EVENT:] *= price[0, EVENT - 1] / price[0, EVENT]
     volume[0, EVENT] = np.median(volume)
-    split(price, volume, 4.0, np.random.default_rng())
+    split(price, volume, 4.0)
     values = np.stack([price[0], volume[0]], axis=-1)
     given = contract.make_points(np.zeros(200, np.int32), values[300:], np.arange(300, 500))
     found = contract.run_batches(detector, given, state=state)

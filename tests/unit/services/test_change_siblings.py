@@ -37,7 +37,12 @@ SIBLINGS = {
     "scan of DynamoDB": Sibling(
         "a.json",
         json.dumps(
-            {"Items": [{"pk": {"S": "a"}, "ts": {"N": str(epoch(i))}, "v": {"N": str(value(i))}} for i in range(ROWS)]}
+            {
+                "Items": [
+                    {"pk": {"S": "a"}, "ts": {"N": str(epoch(i))}, "v": {"N": str(value(i))}}
+                    for i in range(ROWS)
+                ]
+            }
         ),
     ),
     "samples by name": Sibling(
