@@ -55,7 +55,7 @@ CAUSES = (
 
 #: Rows from which a usual range was learned, by the number in ``Verdicts.basis``. The numbers are stored:
 #: append only.
-BASES = ("none", "all_hours", "time_of_day", "working_days", "weekends")
+BASES = ("none", "all_hours", "time_of_day", "working_days", "weekends", "similar_days")
 
 #: Rules that decide an alarm: the surprise of a point, or the usual ranges of its quantities.
 DECISIONS = ("surprise", "usual_range")

@@ -19,6 +19,9 @@ Array = NDArray[Any]
 #: Changes rows of a stored state, given those of an empty one.
 Conversion = Callable[[State, State], State]
 LEVELS_OF_EVIDENCE, EVENTS = "usual.own", "usual.events"
+USUAL_HEAD, WHOLE, WEEKDAY_MEANS = "usual.head", "usual.whole", "usual.means"
+#: Former columns of the head that are the first ones of "usual.whole".
+FORMER_WHOLE = [14, 15, 16, 19, 21, 25]
 FORMER_STEPS_PER_OCTAVE = 2
 FORMER_MASS, FORMER_ZEROS, FORMER_LOWEST, FORMER_QUARANTINED = range(4)  # of "calibration.head"
 FORMER_LAST = 3  # of "ladder.gauss"
@@ -64,6 +67,21 @@ def refine_event_sizes(rows: State, _: State) -> State:
     sizes = events[..., EVENT_SIZE].astype(np.int64) * (int(STEPS_PER_OCTAVE) // FORMER_STEPS_PER_OCTAVE)
     events[..., EVENT_SIZE] = (sizes + 128) % 256 - 128
     return rows | {EVENTS: events}
+
+
+def add_weekdays(rows: State, empty: State) -> State:
+    """Return the state with the kinds of day as they begin.
+
+    Small whole numbers of the head are bytes.
+    """
+    head, whole = rows[USUAL_HEAD], empty[WHOLE].copy()
+    numbers = np.clip(head[..., FORMER_WHOLE], -128, 127)
+    whole[..., : len(FORMER_WHOLE)] = numbers.astype(np.int8)
+    return rows | {
+        USUAL_HEAD: np.delete(head, FORMER_WHOLE, axis=-1),
+        WHOLE: whole,
+        WEEKDAY_MEANS: empty[WEEKDAY_MEANS],
+    }
 
 
 def _calibration(counts: Array, head: Array, keeps_quarantine: bool) -> tuple[Array, Array]:

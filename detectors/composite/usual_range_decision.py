@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, of_channel, over_channels
-from detectors.composite.former_states import Conversion, refine_event_sizes, reset_levels_of_evidence
+from detectors.composite.former_states import (
+    Conversion,
+    add_weekdays,
+    refine_event_sizes,
+    reset_levels_of_evidence,
+)
 from detectors.composite.presets import Preset
 from detectors.composite.stated_ranges import MAX_FLOAT32, Numbers, Statements, lead_channels, state_channels
 from detectors.jit import kernel
@@ -35,8 +40,8 @@ ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
 
 
 #: In the form of a state whose levels of evidence count relations by a map that was learned on them, and of
-#: one whose large residuals have sizes in eighths of an octave.
-RELATION_IN_MAP, FINE_SIZES = "relation in map", "fine sizes"
+#: one whose large residuals have sizes in eighths of an octave, and of one that learns the kinds of day.
+RELATION_IN_MAP, FINE_SIZES, WEEKDAYS = "relation in map", "fine sizes", "weekdays"
 
 
 class UsualRangeDecision:
@@ -54,13 +59,15 @@ class UsualRangeDecision:
         first: tuple[Any, ...] = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins)
         first += (spec.preset == "stock",)
         second = first + ((RELATION_IN_MAP,) if self.stage.relation else ())
+        third = second + ((FINE_SIZES,) if self.stage.judges_residual else ())
         #: Values that decide names, shapes and meaning of the state arrays.
-        self.shape = second + ((FINE_SIZES,) if self.stage.judges_residual else ())
+        self.shape = (*third, WEEKDAYS)
         #: Those of former states, and the conversions that these need.
         refines = (refine_event_sizes,) if self.stage.judges_residual else ()
         self.former_shapes: dict[tuple[Any, ...], tuple[Conversion, ...]] = {
-            first: (reset_levels_of_evidence, *refines),
-            second: refines,  # equal to the first one without a relation
+            first: (reset_levels_of_evidence, *refines, add_weekdays),
+            second: (*refines, add_weekdays),  # equal to the first one without a relation
+            third: (add_weekdays,),
             self.shape: (),
         }
 

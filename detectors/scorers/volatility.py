@@ -6,7 +6,8 @@ returns, which many days of large moves raise more than one.
 
 A step of a price within ``SPLIT_TOLERANCE_VOLATILITIES`` of an exact split ratio is a stock split, if returns
 are small enough to tell. A split gives every holder more shares, so the volume grows by about the same ratio:
-where a volume is known it has to, compared with its usual logarithm. Without it a halved price is a wrong
+where a volume is known it has to, compared with its usual logarithm. A ratio below two makes prices fall, and
+is told only by a volume that varies little. Without it a halved price is a wrong
 price, and with far more volume it is a fall. A ratio of 100 is not a split: prices are a hundred times too
 high when units are mixed up.
 """
@@ -28,6 +29,8 @@ MIN_SPLIT_VOLATILITIES = 6  # a smaller move is no split
 MAX_SPLIT_VOLATILITY = 0.08  # above it a split ratio cannot be told from a move
 MIN_VOLATILITY = 1e-5
 MAX_RETURN_VOLATILITIES = 1e4
+SMALL_SPLIT = float(np.log(2.0))
+MIN_SHARE_OF_VOLUME = 0.5  # of the volatility of the volume, for the logarithm of a ratio below two
 MAX_TOLERANCE_SHARE = 1 / 6  # of the logarithm of a ratio: above it a move fits by chance
 MAX_GAP_ROWS = 400.0  # a longer gap between two rows allows no larger move: markets are closed in it
 USUAL_VOLUME_ROWS = 40.0
@@ -75,7 +78,7 @@ class Volatility:
 
 
 @row_kernel
-def _split_of(move, volatility, splits, volume, beyond):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _split_of(move, volatility, splits, volume, limits):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the part of a move of the price that is a split, 0 if there is none.
 
     Args:
@@ -83,7 +86,7 @@ def _split_of(move, volatility, splits, volume, beyond):  # type: ignore[no-unty
         volatility: of that change.
         splits: logarithms of the ratios.
         volume: logarithm of the volume less the usual one, NaN if it is unknown.
-        beyond: largest logarithm of the volume of a split beyond its ratio.
+        limits: largest logarithm of the volume of a split beyond its ratio, and volatility of the volume.
     """
     size, tolerance = abs(move), SPLIT_TOLERANCE_VOLATILITIES * volatility
     if volatility > MAX_SPLIT_VOLATILITY or size < MIN_SPLIT_VOLATILITIES * volatility:
@@ -93,6 +96,9 @@ def _split_of(move, volatility, splits, volume, beyond):  # type: ignore[no-unty
         if abs(size - splits[k]) < abs(size - nearest):
             nearest = splits[k]
     if abs(size - nearest) >= tolerance or tolerance > MAX_TOLERANCE_SHARE * nearest:
+        return 0.0
+    beyond, volume_volatility = limits
+    if nearest < SMALL_SPLIT and (move > 0 or nearest < MIN_SHARE_OF_VOLUME * volume_volatility):
         return 0.0
     grown = -volume if move > 0 else volume
     if grown < 0.5 * nearest or grown > nearest + beyond:
@@ -106,14 +112,14 @@ def _volume_of(s, usual, x):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
     Large volumes follow large ones, so a part of the last deviation is expected, too. An odd one counts
     little.
-    The second result is what is allowed beyond a split.
+    The second result is what is allowed beyond a split, and the volatility of the volume.
     """
     if s[COL_ROWS] == 0:
-        return np.nan, MAX_BEYOND_SPLIT
+        return np.nan, (MAX_BEYOND_SPLIT, 0.0)
     change = np.sqrt(s[COL_MEAN_SQUARE])
     lasting = VOLUME_MEMORY * min(max(s[COL_LAST] - usual, -change), change)
     beyond = min(max(VOLATILITIES_BEYOND_SPLIT * change, MIN_BEYOND_SPLIT), MAX_BEYOND_SPLIT)
-    return x - usual - lasting, beyond
+    return x - usual - lasting, (beyond, change)
 
 
 @kernel
@@ -121,12 +127,12 @@ def _volatility(moments, usual, splits, kinds, rows):  # type: ignore[no-untyped
     prices, volume = kinds
     slot, x, missed, out, split = rows
     channels = len(prices)
-    traded, beyond = np.nan, MAX_BEYOND_SPLIT
+    traded, limits = np.nan, (MAX_BEYOND_SPLIT, 0.0)
     for i in range(len(slot)):
         c = i % channels
         if c == 0 and volume >= 0:
             at = slot[i + volume]
-            traded, beyond = _volume_of(moments[at], usual[at], x[i + volume])
+            traded, limits = _volume_of(moments[at], usual[at], x[i + volume])
         s = moments[slot[i]]
         out[i, :] = np.nan
         split[i] = 0.0
@@ -140,7 +146,7 @@ def _volatility(moments, usual, splits, kinds, rows):  # type: ignore[no-untyped
                 split[i] = -split[i - c]  # the first channel is a price
             elif prices[c] and s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
                 over_gap = volatility * np.sqrt(1 + min(float(missed[i]), MAX_GAP_ROWS))
-                split[i] = _split_of(move, over_gap, splits, traded, beyond)
+                split[i] = _split_of(move, over_gap, splits, traded, limits)
             move -= split[i]
             if s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
                 out[i, 0] = min(abs(move) / volatility, MAX_RETURN_VOLATILITIES)

@@ -33,6 +33,7 @@ _BASIS_TEXTS = {
     "time_of_day": " at this time of day",
     "working_days": " at this time on working days",
     "weekends": " at this time on weekends",
+    "similar_days": " at this time on such days of the week",
 }
 _UNKNOWN = DeviationContext("none", None, None)
 

@@ -7,16 +7,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.base import State
 from detectors.jit import row_kernel
 from detectors.stages.usual_range.quantities import MODELS, QUANTITIES
 
 (
     COL_ROWS, COL_LAST, COL_RAW, COL_LEVEL, COL_NOISE, COL_SLOW_STEP, COL_STILL, COL_RESOLUTION, COL_GRID,
-    COL_RELATION, COL_BLOCK_ROWS, COL_BLOCK_LENGTH, COL_BLOCKS, COL_VISITS, COL_VISIT_OUTSIDE,
-    COL_BLOCK_OUTSIDE, COL_OUTSIDE_BLOCKS, COL_OLD_DISTANCE, COL_CELL, COL_REACH, COL_MINIMUM, COL_SHIFT,
-    COL_CHANGE, COL_CHANGE_EVIDENCE, COL_CHANGE_DONE, COL_ALTERNATIVE, COL_MAXIMUM,
-) = range(27)  # of "usual.head"  # fmt: skip
-HEAD_COLUMNS = 27
+    COL_RELATION, COL_BLOCK_ROWS, COL_BLOCK_LENGTH, COL_BLOCKS, COL_VISITS, COL_OLD_DISTANCE, COL_CELL,
+    COL_MINIMUM, COL_CHANGE, COL_CHANGE_EVIDENCE, COL_CHANGE_DONE, COL_MAXIMUM,
+) = range(21)  # of "usual.head"  # fmt: skip
+HEAD_COLUMNS = 21
+(
+    WHOLE_VISIT_OUTSIDE, WHOLE_BLOCK_OUTSIDE, WHOLE_OUTSIDE_BLOCKS, WHOLE_REACH, WHOLE_SHIFT,
+    WHOLE_ALTERNATIVE, WHOLE_DAY_VISITS, WHOLE_GROUP, WHOLE_FOUND, WHOLE_EVIDENCE,
+) = range(10)  # of "usual.whole"  # fmt: skip
+WHOLE_COLUMNS, MAX_WHOLE = 10, 127
+WEEKEND = 0b1100000  # Saturday and Sunday, with one bit a day from Monday on
 #: The alarm rate of a series faster than a minute is one of minutes, down to a cadence of a second: an
 #: engineer counts alarms by the week, and neighbouring rows say much the same.
 MINUTE_NS, SECOND_NS = 60_000_000_000, 1_000_000_000
@@ -44,6 +50,8 @@ class Lane(NamedTuple):
     tail_head: NDArray[np.float32]
     events: NDArray[np.int8]
     own: NDArray[np.int16]
+    whole: NDArray[np.int8]
+    means: NDArray[np.int16]
 
 
 class Work(NamedTuple):
@@ -131,6 +139,19 @@ def new_work(used: int) -> Work:
     return Work(*(np.empty(shape, np.float32) for shape in shapes))
 
 
+def initial_head(slots: int) -> State:
+    """Return the numbers of ``slots`` channel slots before the first row."""
+    whole = np.zeros((slots, WHOLE_COLUMNS), np.int8)
+    whole[:, WHOLE_GROUP] = WEEKEND
+    return {
+        "usual.head": np.zeros((slots, HEAD_COLUMNS), np.float32),
+        "usual.whole": whole,
+        "usual.means": np.full((slots, 7), np.iinfo(np.int16).min, np.int16),
+        "usual.time": np.zeros((slots, 2), np.int64),
+    }
+
+
 @row_kernel
 def lane_of(a, s):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s], a[16][s], a[17][s])  # fmt: skip
+    """Return the state of channel slot ``s``."""
+    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s], a[16][s], a[17][s], a[18][s], a[19][s])  # fmt: skip

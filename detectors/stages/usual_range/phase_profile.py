@@ -39,7 +39,7 @@ from detectors.stages.usual_range.quantities import (
 MIN_VISITS = 3
 #: Visits and streaks are counted up to 15, so that both fit into a byte. A bin with as many visits is no
 #: longer widened.
-MAX_VISITS, MAX_STREAK = 15, 15
+MAX_VISITS, MAX_STREAK = 15, 14
 #: The next visit goes beyond n earlier ones by about the width over n, in each direction.
 YOUNG_WIDENING = np.float32(1.0)
 #: The memory of an end is about ten visits: one unusual visit is forgotten in two weeks of days.
@@ -47,6 +47,8 @@ OUTWARD_RATE, INWARD_RATE = np.float32(0.5), np.float32(0.1)
 #: A visit outside the range moves its end by half as much as one inside.
 OUTWARD_RATE_OUTSIDE = np.float32(0.25)
 STREAK_OUTSIDE, STREAK_ACCEPTED = 4, 10
+#: Streak of a bin since the kinds of day have changed: the next visit replaces its range.
+STREAK_UNITED = 15
 MISSING = np.int16(-32_768)
 MAX_QUANTA = np.float32(32_767)
 MIN_QUANTUM = np.float32(1e-30)
@@ -235,6 +237,28 @@ def cut_to_range(low, high, ends, factors, floor, old_low, old_high):  # type: i
     return min(max(low, least), most), min(max(high, least), most)
 
 
+@row_kernel
+def unite_kinds(profile, visits, layout) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Let both kinds of day have the union of their ranges until the next visit."""
+    for b in range(layout.bins):
+        other = layout.bins + b
+        if visits[b] >> 4 == 0 or visits[other] >> 4 == 0:
+            continue
+        for cell in (b, other):
+            visits[cell] = (visits[cell] >> 4 << 4) | STREAK_UNITED
+        for j in range(len(layout.quantity)):
+            for end in range(2):
+                at = layout.number[j, end]
+                if at < 0:
+                    continue
+                one, two = profile[b, at], profile[other, at]
+                if one == MISSING or two == MISSING:
+                    united = one if two == MISSING else two
+                else:
+                    united = min(one, two) if end == 0 else max(one, two)
+                profile[b, at] = profile[other, at] = united
+
+
 @inlined_kernel
 def model_of(model, ranges, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return the model in use; where it has no range at this phase, the next simpler one that has."""
@@ -256,6 +280,7 @@ def close_visit(profile, quantum, visits, layout, cell, learned, ranges, picks, 
     """
     visit, outside = learned
     n, streak = visits[cell] >> 4, visits[cell] & 15
+    replaced = streak == STREAK_UNITED
     streak = min(streak + STREAK_OUTSIDE, MAX_STREAK) if outside else max(streak - 1, 0)
     accepted = streak >= STREAK_ACCEPTED
     largest = (quantum[0] * MAX_QUANTUM_GROWTH, quantum[1] * MAX_QUANTUM_GROWTH)
@@ -267,7 +292,7 @@ def close_visit(profile, quantum, visits, layout, cell, learned, ranges, picks, 
         low, high = visit[j, 0], visit[j, 1]
         old_high = _stored(profile, quantum, layout, cell, j, 1)
         old_low = _stored(profile, quantum, layout, cell, j, 0) if layout.number[j, 0] >= 0 else old_high
-        if n > 0 and not np.isnan(old_high):
+        if n > 0 and not replaced and not np.isnan(old_high):
             m = picks[j]
             if not accepted and not np.isnan(ranges[j, m, 0]) and np.isfinite(factors[j, m, 1]):
                 low, high = cut_to_range(
@@ -278,4 +303,4 @@ def close_visit(profile, quantum, visits, layout, cell, learned, ranges, picks, 
         if layout.number[j, 0] >= 0:
             _store(profile, quantum, largest, layout, cell, j, 0, low)
         _store(profile, quantum, largest, layout, cell, j, 1, high)
-    visits[cell] = (min(n + 1, MAX_VISITS) << 4) | streak
+    visits[cell] = ((2 if replaced else min(n + 1, MAX_VISITS)) << 4) | streak

@@ -11,9 +11,7 @@ from detectors.stages.usual_range import own_tail
 from detectors.stages.usual_range import residual_tail as tail
 from detectors.stages.usual_range.absence import ABSENCE_MIN_DAYS, is_flat, measure_extremes
 from detectors.stages.usual_range.lane import (
-    COL_ALTERNATIVE,
     COL_BLOCK_LENGTH,
-    COL_BLOCK_OUTSIDE,
     COL_BLOCK_ROWS,
     COL_BLOCKS,
     COL_CELL,
@@ -24,17 +22,22 @@ from detectors.stages.usual_range.lane import (
     COL_MINIMUM,
     COL_NOISE,
     COL_OLD_DISTANCE,
-    COL_OUTSIDE_BLOCKS,
     COL_RAW,
-    COL_REACH,
     COL_RELATION,
     COL_RESOLUTION,
     COL_ROWS,
     COL_SLOW_STEP,
     COL_STILL,
-    COL_VISIT_OUTSIDE,
+    MAX_WHOLE,
     MINUTE_NS,
     TIME_LAST,
+    WEEKEND,
+    WHOLE_ALTERNATIVE,
+    WHOLE_BLOCK_OUTSIDE,
+    WHOLE_GROUP,
+    WHOLE_OUTSIDE_BLOCKS,
+    WHOLE_REACH,
+    WHOLE_VISIT_OUTSIDE,
     lane_of,
 )
 from detectors.stages.usual_range.limits import (
@@ -153,7 +156,7 @@ def _judge_residual(lane, settings, rows, every, base, i):  # type: ignore[no-un
 
     The second result is the limit of the alarms over the learned one.
     """
-    residual, doubtful = rows.residual[i], lane.head[COL_ALTERNATIVE] != 0
+    residual, doubtful = rows.residual[i], lane.whole[WHOLE_ALTERNATIVE] != 0
     expected, seen, shift = rows.v[i] - residual, lane.head[COL_ROWS], rows.shift[i]
     decades = tail.decades_at(settings.decades, every, seen)
     limit, least = lane.tail_head[tail.TAIL_LIMIT], np.float32(1)
@@ -163,6 +166,16 @@ def _judge_residual(lane, settings, rows, every, base, i):  # type: ignore[no-un
     ratio = tail.residual_ratio(lane.events, lane.tail_head, residual, expected, rows.local[i], doubtful)
     tail.learn_residual(lane.tail, lane.tail_head, abs(residual), decades, base)
     return ratio, least
+
+
+@inlined_kernel
+def _basis_of(lane, layout, m):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the index into ``detectors.base.BASES`` of a range of model ``m``."""
+    if m != MODEL_WEEKLY:
+        return m + 1
+    if lane.whole[WHOLE_GROUP] != WEEKEND:
+        return MODELS + 2
+    return MODELS + int(lane.head[COL_CELL] >= layout.bins)
 
 
 @inlined_kernel
@@ -237,8 +250,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             best = ratio
             found.ratio[i], found.quantity[i], found.side[i] = ratio, k, 1 if side == SIDE_UP else -1
             found.observed[i], found.low[i], found.high[i] = value, least, most
-            weekend = m == MODEL_WEEKLY and h[COL_CELL] >= layout.bins
-            found.basis[i], told = m + 1 + int(weekend), known
+            found.basis[i], told = _basis_of(lane, layout, m), known
     if habitual and not outside and lane.tail_head[tail.TAIL_EVENT_SINCE] > LEVEL_ROWS:
         tail.set_habitual(lane.tail_head, False)
     if not np.isnan(of_residual):
@@ -285,7 +297,7 @@ def _state_rarity(lane, layout, settings, rows, i, result):  # type: ignore[no-u
 @kernel
 def _end_block(lane, layout, work, every, k):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Close a full block: the limits of sensitivity ``k``, the models in use and the pooled ranges."""
-    h = lane.head
+    h, whole = lane.head, lane.whole
     day_rows = DAY_NS / every
     full = min(max(day_rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
     # Shorter blocks have smaller extremes: the limit is one of rows, whatever the length of the blocks.
@@ -298,17 +310,18 @@ def _end_block(lane, layout, work, every, k):  # type: ignore[no-untyped-def]  #
         lane.visits,
         kept,
         layout,
-        int(h[COL_REACH]),
+        int(lane.whole[WHOLE_REACH]),
         work.floor,
         k + shorter,
         (work.other, work.widths),
     )
     limit_factors(lane.limits, layout, work.factors)
-    h[COL_OUTSIDE_BLOCKS] = h[COL_OUTSIDE_BLOCKS] + 1 if h[COL_BLOCK_OUTSIDE] > 0 else np.float32(0)
-    accepted = h[COL_OUTSIDE_BLOCKS] >= max(ACCEPTED_DAYS, ACCEPTED_DAYS * day_rows / full)
+    outside = int(whole[WHOLE_OUTSIDE_BLOCKS]) + 1 if whole[WHOLE_BLOCK_OUTSIDE] > 0 else 0
+    whole[WHOLE_OUTSIDE_BLOCKS] = min(outside, MAX_WHOLE)
+    accepted = outside >= max(ACCEPTED_DAYS, ACCEPTED_DAYS * day_rows / full)
     learn_pool(lane.pool, lane.block, layout, h[COL_BLOCKS], accepted, work.factors, work.floor)
     h[COL_BLOCKS] += 1
-    h[COL_BLOCK_ROWS] = h[COL_BLOCK_OUTSIDE] = 0
+    h[COL_BLOCK_ROWS] = whole[WHOLE_BLOCK_OUTSIDE] = 0
     h[COL_BLOCK_LENGTH] = min(full, max(MIN_BLOCK_ROWS, YOUNG_BLOCK_SHARE * h[COL_ROWS]))
     load_ranges(lane, layout, work)
 
@@ -332,7 +345,7 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
     measure_extremes(lane, layout, work, v)
     outside, evidence, told = _judge(lane, layout, settings, work, rows, enabled, every, base, found, i)
     if outside:
-        h[COL_VISIT_OUTSIDE] = h[COL_BLOCK_OUTSIDE] = 1
+        lane.whole[WHOLE_VISIT_OUTSIDE] = lane.whole[WHOLE_BLOCK_OUTSIDE] = 1
     _state_rarity(lane, layout, settings, rows, i, (found, base, outside, evidence, told))
     h[COL_ROWS] += 1
     h[COL_BLOCK_ROWS] += 1

@@ -24,13 +24,13 @@ from detectors.stages.robust_scale import COL_ANCHOR
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.lane import (
-    HEAD_COLUMNS,
     MINUTE_NS,
     SECOND_NS,
     Found,
     Lane,
     Rows,
     Settings,
+    initial_head,
     new_work,
 )
 from detectors.stages.usual_range.limits import initial_limits
@@ -158,8 +158,6 @@ class UsualRange:
     def initial(self, slots: int) -> State:
         """Return the empty state of ``slots`` channel slots."""
         state: State = {
-            "usual.head": np.zeros((slots, HEAD_COLUMNS), np.float32),
-            "usual.time": np.zeros((slots, 2), np.int64),
             "usual.visit": np.full((slots, self.layout.phased, 2), np.nan, np.float32),
         }
         if q.Q_HIGHEST in self.layout.quantity:
@@ -168,7 +166,7 @@ class UsualRange:
         if self.judges_residual:
             state |= initial_tail(slots)
         width = self.map.width * width_factor(1 - self.interval)
-        state |= initial_own(slots, self.map.levels, width)
+        state |= initial_own(slots, self.map.levels, width) | initial_head(slots)
         return state | initial_profile(slots, self.layout) | initial_limits(slots, self.layout)
 
     def initial_series(self, n: int) -> State:

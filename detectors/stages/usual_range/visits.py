@@ -6,7 +6,6 @@ import numpy as np
 
 from detectors.jit import inlined_kernel, row_kernel
 from detectors.stages.usual_range.lane import (
-    COL_ALTERNATIVE,
     COL_BLOCK_LENGTH,
     COL_CELL,
     COL_CHANGE,
@@ -16,17 +15,23 @@ from detectors.stages.usual_range.lane import (
     COL_LEVEL,
     COL_MAXIMUM,
     COL_MINIMUM,
-    COL_REACH,
     COL_RESOLUTION,
     COL_ROWS,
-    COL_SHIFT,
     COL_SLOW_STEP,
-    COL_VISIT_OUTSIDE,
     COL_VISITS,
     TIME_VISIT,
+    WHOLE_ALTERNATIVE,
+    WHOLE_REACH,
+    WHOLE_SHIFT,
+    WHOLE_VISIT_OUTSIDE,
 )
 from detectors.stages.usual_range.limits import MIN_BLOCK_ROWS
-from detectors.stages.usual_range.phase_profile import close_visit, phase_ranges
+from detectors.stages.usual_range.phase_profile import (
+    QUANTUM_VALUES,
+    close_visit,
+    phase_ranges,
+    unite_kinds,
+)
 from detectors.stages.usual_range.quantities import (
     MODEL_DAILY,
     MODEL_POOLED,
@@ -39,6 +44,14 @@ from detectors.stages.usual_range.quantities import (
     Q_STILL,
     Q_VALUE,
 )
+from detectors.stages.usual_range.weekdays import (
+    MIN_DISTANCE,
+    close_days,
+    kind_of,
+    measure_visit,
+    rescale,
+    weekday_of,
+)
 
 DAY_NS, HOUR_NS = 86_400_000_000_000, 3_600_000_000_000
 MAX_PHASED_CADENCE_NS = 2 * HOUR_NS  # twelve rows a day: with fewer a day has no phases
@@ -50,6 +63,7 @@ SLOW_STEP_FLOOR = 2.0  # of a step's half width, in mean steps
 MAX_COUNT, COUNT_SPREADS = 16.0, 2.0
 CLOCK_CHANGE_DAYS = 7  # for which both phases are usual, unless one is proven
 CLOCK_EVIDENCE_HOURS = 2.0  # of rows at the full difference, after which one phase is adopted
+SUNDAY = 6
 NAN = np.float32(np.nan)
 
 
@@ -57,13 +71,13 @@ NAN = np.float32(np.nan)
 def load_ranges(lane, layout, work) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Fill the ranges of the current bin; where the clock may have changed, also those of an hour on."""
     h, ranges, other = lane.head, work.ranges, work.other
-    cell, reach = int(h[COL_CELL]), int(h[COL_REACH])
+    cell, reach = int(h[COL_CELL]), int(lane.whole[WHOLE_REACH])
     phase_ranges(lane.profile, lane.quantum, lane.visits, lane.pool, layout, cell, reach, ranges)
     work.clock[:] = NAN
-    if h[COL_ALTERNATIVE] == 0:
+    if lane.whole[WHOLE_ALTERNATIVE] == 0:
         return
     bins = layout.bins
-    b = (cell % bins + int(h[COL_ALTERNATIVE])) % bins
+    b = (cell % bins + int(lane.whole[WHOLE_ALTERNATIVE])) % bins
     at = cell // bins * bins + b
     phase_ranges(lane.profile, lane.quantum, lane.visits, lane.pool, layout, at, reach, other)
     for j in range(len(layout.quantity)):
@@ -88,13 +102,18 @@ def widen(ends, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 
 @inlined_kernel
-def fill_floor(lane, layout, anchor, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Fill the least half width of each quantity; return the resolution of the values."""
-    h = lane.head
-    width = NAN
+def _pooled_width(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the width of the range of values over all phases, NaN if unknown."""
     for j in range(len(layout.quantity)):
         if layout.quantity[j] == Q_VALUE:
-            width = lane.pool[j, 1] - lane.pool[j, 0]
+            return lane.pool[j, 1] - lane.pool[j, 0]
+    return NAN
+
+
+@inlined_kernel
+def fill_floor(lane, layout, anchor, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Fill the least half width of each quantity; return the resolution of the values."""
+    h, width = lane.head, _pooled_width(lane, layout)
     resolution = h[COL_RESOLUTION] * h[COL_GRID]
     base = np.float32(max(resolution, RELATIVE_FLOOR * abs(h[COL_LEVEL] + anchor) + ABSOLUTE_FLOOR))
     known = not np.isnan(width)
@@ -107,7 +126,7 @@ def fill_floor(lane, layout, anchor, floor):  # type: ignore[no-untyped-def]  # 
 
 
 @row_kernel
-def _possible_change(h, settings, time, every, hour):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _possible_change(h, whole, settings, time, every, hour):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return by how many bins the phase may have moved (0: not), and adopt a move that is proven."""
     alternative = 0
     after = np.searchsorted(settings.changes, time, side="right")
@@ -124,7 +143,7 @@ def _possible_change(h, settings, time, every, hour):  # type: ignore[no-untyped
         if over or abs(h[COL_CHANGE_EVIDENCE]) > CLOCK_EVIDENCE_HOURS * HOUR_NS / every:
             h[COL_CHANGE_DONE] = c + 1
             if h[COL_CHANGE_EVIDENCE] > 0:
-                h[COL_SHIFT] += alternative
+                whole[WHOLE_SHIFT] += alternative
             alternative = 0
     return alternative
 
@@ -141,9 +160,34 @@ def _keep_visit(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @row_kernel
+def _learn_weekday(lane, layout, quantum, day, every) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Learn the visit that ends for its weekday, and a week that ends.
+
+    Args:
+        lane: State of the channel slot.
+        layout: Places of the quantities.
+        quantum: Quantum of values before the visit was learned.
+        day: Day of the visit that begins.
+        every: Cadence in ns.
+    """
+    bins, last, middle = layout.bins, lane.time[TIME_VISIT] // layout.bins, NAN
+    for j in range(len(layout.quantity)):
+        if layout.quantity[j] == Q_VALUE:
+            middle = np.float32(0.5) * (lane.visit[j, 0] + lane.visit[j, 1])
+    unit = lane.quantum[QUANTUM_VALUES]
+    rescale(lane.means, quantum, unit)
+    measure_visit(lane.means, lane.whole, weekday_of(last), middle, unit)
+    if day <= last:
+        return
+    least = MIN_DISTANCE * _pooled_width(lane, layout) / unit if unit > 0 else NAN
+    if close_days(lane.means, lane.whole, last, day, min(bins, DAY_NS // every), least):
+        unite_kinds(lane.profile, lane.visits, layout)
+
+
+@row_kernel
 def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Begin a visit where row ``i`` lies in another bin than the row before; close and learn the last one."""
-    h, bins = lane.head, layout.bins
+    h, whole, bins = lane.head, lane.whole, layout.bins
     day = rows.local[i] // DAY_NS
     b = (rows.local[i] - day * DAY_NS) * bins // DAY_NS
     key, first = day * bins + b, h[COL_ROWS] == 0
@@ -155,9 +199,10 @@ def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: i
         h[COL_BLOCK_LENGTH], h[COL_GRID], h[COL_LEVEL] = MIN_BLOCK_ROWS, 1, rows.v[i]
         h[COL_MINIMUM], h[COL_MAXIMUM] = np.float32(np.inf), np.float32(-np.inf)
     else:
+        quantum = lane.quantum[QUANTUM_VALUES]
         # A row at a phase that is in doubt teaches neither phase.
-        if phased and h[COL_REACH] >= 0 and h[COL_ALTERNATIVE] == 0:
-            learned = (lane.visit, h[COL_VISIT_OUTSIDE] > 0)
+        if phased and whole[WHOLE_REACH] >= 0 and whole[WHOLE_ALTERNATIVE] == 0:
+            learned = (lane.visit, whole[WHOLE_VISIT_OUTSIDE] > 0)
             close_visit(
                 lane.profile,
                 lane.quantum,
@@ -170,21 +215,24 @@ def next_visit(lane, layout, settings, work, rows, i, every) -> None:  # type: i
                 work.factors,
                 work.floor,
             )
+        if phased:
+            _learn_weekday(lane, layout, quantum, day, every)
         if len(lane.recent):
             _keep_visit(lane, layout)
         lane.visit[:] = NAN
-        h[COL_VISIT_OUTSIDE] = 0
+        whole[WHOLE_VISIT_OUTSIDE] = 0
         if phased and len(settings.changes):
-            alternative = _possible_change(h, settings, rows.time[i], every, max(bins // 24, 1))
+            alternative = _possible_change(h, whole, settings, rows.time[i], every, max(bins // 24, 1))
     lane.time[TIME_VISIT] = key
-    off = (day + 3) % 7 >= 5  # the epoch is a Thursday
-    if not off and len(settings.holidays):
+    weekday = weekday_of(day)
+    if len(settings.holidays):
         at = np.searchsorted(settings.holidays, day)
-        off = at < len(settings.holidays) and settings.holidays[at] == day
-    kind = 1 if off else 0
-    h[COL_CELL] = kind * bins + (b + int(h[COL_SHIFT])) % bins
-    h[COL_REACH] = (1 if every * bins <= DAY_NS else 0) if phased else -1
-    h[COL_ALTERNATIVE] = alternative
+        if at < len(settings.holidays) and settings.holidays[at] == day:
+            weekday = SUNDAY
+    kind = kind_of(whole, weekday)
+    h[COL_CELL] = kind * bins + (b + int(whole[WHOLE_SHIFT])) % bins
+    whole[WHOLE_REACH] = (1 if every * bins <= DAY_NS else 0) if phased else -1
+    whole[WHOLE_ALTERNATIVE] = alternative
     load_ranges(lane, layout, work)
     _set_grid(lane, layout, settings.logarithmic, work, rows.anchor[i])
 

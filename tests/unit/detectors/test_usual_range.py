@@ -15,7 +15,7 @@ from detectors.composite.tiers import USUAL_RANGE_SIZES
 from detectors.composite.usual_range_decision import _confirm
 from detectors.local_time import holiday_days, local_ns, possible_clock_changes
 from detectors.stages.usual_range import residual_tail, visits
-from detectors.stages.usual_range.lane import COL_CHANGE_EVIDENCE, COL_SHIFT, HEAD_COLUMNS
+from detectors.stages.usual_range.lane import COL_CHANGE_EVIDENCE, HEAD_COLUMNS, WHOLE_COLUMNS, WHOLE_SHIFT
 from detectors.stages.usual_range.stage import UsualRange, minutes_of_a_row, sensitivity
 from detectors.stages.usual_range.visits import DAY_NS
 from pipeline.demo.simulate import Plant
@@ -335,14 +335,15 @@ def test_clock_changes_are_considered_only_where_the_zone_is_unknown():
 def test_a_clock_change_is_decided_after_seven_days_at_the_latest(evidence, adopted):
     settings = UsualRange(DetectorSpec(tier="standard"), USUAL_RANGE_SIZES["standard"]).settings
     spring = int(datetime(2024, 3, 31, 1, tzinfo=ZoneInfo("UTC")).timestamp()) * 1_000_000_000
-    head, every, hour = np.zeros(HEAD_COLUMNS, np.float32), 5 * MINUTE_NS, 1
-    assert visits._possible_change(head, settings, spring + 60 * MINUTE_NS, every, hour) == hour
+    head, whole = np.zeros(HEAD_COLUMNS, np.float32), np.zeros(WHOLE_COLUMNS, np.int8)
+    every, hour = 5 * MINUTE_NS, 1
+    assert visits._possible_change(head, whole, settings, spring + 60 * MINUTE_NS, every, hour) == hour
     head[COL_CHANGE_EVIDENCE] = evidence  # less than proves it, as in a week with two holidays
-    assert visits._possible_change(head, settings, spring + 6 * DAY_NS, every, hour) == hour
-    assert head[COL_SHIFT] == 0
+    assert visits._possible_change(head, whole, settings, spring + 6 * DAY_NS, every, hour) == hour
+    assert whole[WHOLE_SHIFT] == 0
     for days in (8, 9):
-        assert visits._possible_change(head, settings, spring + days * DAY_NS, every, hour) == 0
-        assert head[COL_SHIFT] == adopted
+        assert visits._possible_change(head, whole, settings, spring + days * DAY_NS, every, hour) == 0
+        assert whole[WHOLE_SHIFT] == adopted
 
 
 def test_daily_bars_have_alarms_at_the_rate_of_their_preset():
