@@ -13,9 +13,14 @@ rm -rf "$packages"/river/datasets/*.csv* "$packages"/river/datasets/*.zip "$pack
     "$packages"/matplotlib/mpl-data/sample_data
 # Charts have one typeface (LastResort is looked for by name), and are PNG: no AVIF.
 rm -rf "$packages"/matplotlib/mpl-data/fonts/afm "$packages"/matplotlib/mpl-data/fonts/pdfcorefonts
+# Matplotlib takes the names of glyphs from fontTools, not its formats of fonts.
+find "$packages"/fontTools -mindepth 1 -maxdepth 1 -type d -not -name misc -exec rm -rf {} +
+rm -f "$packages"/fontTools/misc/*.so
 find "$packages"/matplotlib/mpl-data/fonts/ttf -name '*.ttf' -not -name 'DejaVuSans.ttf' -not -name 'DejaVuSans-Bold.ttf' \
     -not -name 'DejaVuSans-Oblique.ttf' -not -name 'LastResort*' -delete
 rm -f "$packages"/PIL/_avif*.so "$packages"/pillow.libs/libavif*
+# Names of holidays in other languages.
+rm -rf "$packages"/holidays/locale
 # Databases and collections that are not used.
 rm -rf "$packages"/sqlalchemy/dialects/mssql "$packages"/sqlalchemy/dialects/mysql "$packages"/sqlalchemy/dialects/oracle
 rm -rf "$packages"/dask/dataframe "$packages"/dask/array
