@@ -51,8 +51,8 @@ def plot(
     names = _channels(rows, found, values)
     if missing := [name for name in (*names, time, series) if name is not None and name not in rows]:
         raise InputError(f"plot: the frame has no column {', '.join(missing)}")
-    _require_verdicts(found, names)
     when = np.asarray(frame_times(rows[time], "plot", time) if time is not None else rows.index)
+    _require_verdicts(found, names)
     groups = [("", np.arange(len(rows)))]
     if series is not None:
         places = rows.reset_index(drop=True).groupby(series, sort=True).indices

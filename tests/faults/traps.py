@@ -194,7 +194,7 @@ class Diary:
         """Note takeovers (how long after the group's word the partition is ours), fences, corrected states, and
         each file of the recorded history that is written or deleted.
         """
-        from pipeline.engine.engine import Engine
+        from pipeline.engine.member_partitions import MemberPartitions
         from pipeline.engine.ownership import Ownership
         from pipeline.services import series_revision
         from pipeline.services.series_revision import StreamRevision
@@ -222,9 +222,9 @@ class Diary:
             ),
         )
         _around(
-            Engine,
-            "_handle_fence",
-            before=lambda engine, partition: self.write("fenced", partition=str(partition)),
+            MemberPartitions,
+            "handle_fence",
+            before=lambda partitions, partition: self.write("fenced", partition=str(partition)),
         )
 
     def _taken(self, owned: bool, ownership: Any, partition: Any, *_: Any) -> None:
