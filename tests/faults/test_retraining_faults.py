@@ -95,6 +95,7 @@ def database(schema_url):
     opened.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_worker_and_runner_are_killed_in_the_middle(database, schema_url, tmp_path: Path):
     """kill -9 of the Dask worker while it trains, then of the process that holds the lease; a third one

@@ -224,6 +224,7 @@ def samples_of(url: str) -> int:
 @pytest.mark.skipif(
     PROMETHEUS is None, reason="Prometheus is not on this machine (apt-get install prometheus)"
 )
+@pytest.mark.long
 @pytest.mark.timeout(500)
 def test_a_prometheus_sends_to_the_streams_that_were_guessed(tmp_path: Path, sqlite_template: Path) -> None:
     home = tmp_path / "prometheus"

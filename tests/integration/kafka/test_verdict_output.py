@@ -162,7 +162,7 @@ def test_a_former_owner_cannot_write_any_more(outputs):
     assert points(outputs.read()) == outputs.scored()
 
 
-@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+@pytest.mark.parametrize("client", ["kafka-python", pytest.param("confluent", marks=pytest.mark.long)])
 def test_a_stream_that_stands_still_waits_for_its_topic(
     tmp_path: Path, sqlite_template: Path, faulty_broker: FaultyBroker, client: str
 ):
