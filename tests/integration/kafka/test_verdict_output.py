@@ -162,7 +162,10 @@ def test_a_former_owner_cannot_write_any_more(outputs):
     assert points(outputs.read()) == outputs.scored()
 
 
-@pytest.mark.parametrize("client", ["kafka-python", pytest.param("confluent", marks=pytest.mark.long)])
+CLIENTS = ["kafka-python", pytest.param("confluent", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_stream_that_stands_still_waits_for_its_topic(
     tmp_path: Path, sqlite_template: Path, faulty_broker: FaultyBroker, client: str
 ):

@@ -243,7 +243,7 @@ def test_severity_only_rises() -> None:
 CAUSE_WORDS = ("unusual_value", "unusual_step", "unusual_level", "flatline", "absence", "forecast")
 rows_outside = st.builds(
     Row, st.sampled_from(CAUSE_WORDS), st.sampled_from([-40.0, -11.0, 12.0, 50.0]), st.integers(0, 1)
-).filter(lambda row: row.cause != "flatline" or row.observed > 0)  # a standstill has no negative length
+).filter(lambda row: row.cause != "flatline" or row.observed > 0)  # the length of a standstill
 
 
 @given(
