@@ -7,9 +7,9 @@ returns, which many days of large moves raise more than one.
 A step of a price within ``SPLIT_TOLERANCE_VOLATILITIES`` of an exact split ratio is a stock split, if returns
 are small enough to tell. A split gives every holder more shares, so the volume grows by about the same ratio:
 where a volume is known it has to, compared with its usual logarithm. A ratio below two makes prices fall, and
-is told only by a volume that varies little. Without it a halved price is a wrong
-price, and with far more volume it is a fall. A ratio of 100 is not a split: prices are a hundred times too
-high when units are mixed up.
+is recognised only if the volume varies little. A price that is halved without more volume is a wrong price,
+and with far more volume it is a fall. A ratio of 100 is no split: prices are a hundred times too high when
+units are mixed up.
 """
 
 from __future__ import annotations

@@ -17,11 +17,9 @@ from detectors.channel_batch import Floats, Ints
 from detectors.jit import kernel, sigmoid, tanh
 from detectors.sequences.vocabulary import BOUNDARY, UNKNOWN
 
-#: Bound of one event in the likelihood of a window: an event of 0.7 % counts like rarer ones.
+#: Bound of one event in the likelihood of a window: an event of 0.7 % counts like rarer ones,
+#: and such events are counted as rare.
 MAX_EVENT_NATS: Final = 5.0
-RARE_PROBABILITY: Final = float(
-    np.exp(-MAX_EVENT_NATS)
-)  # of such events, and of those that are counted as rare
 TOP_EVENTS: Final = 3  # most probable events that are kept for the explanation
 
 

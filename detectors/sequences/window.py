@@ -8,8 +8,8 @@ sum of the variances and c bounds one event (Freedman, "On tail probabilities fo
 number of rare events and new codes less its expected value is a second such sum. Its bound c is 1, so that it
 finds a burst where the order is mostly chance.
 
-A log may go on in another way than the one that was learned. That is told once: after ``WINDOW_EVENTS``
-alarms the evidence has become ordinary, and only more of it is an alarm again. This level falls off while
+A log can change for good after it was learned. Such a change is one alarm: after ``WINDOW_EVENTS`` flagged
+events the evidence has become ordinary, and only more of it is an alarm again. This level falls off while
 the evidence is below the limit.
 """
 

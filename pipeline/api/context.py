@@ -162,17 +162,7 @@ class ApiContext:
             make: makes it.
             seconds: greatest age of the answer.
         """
-        return self.answers.get(self._shared_key(name), make, seconds)
-
-    def shared_list(self, name: str, make: Callable[[], Any], seconds: float) -> Any:
-        """Return an answer as ``shared_answer`` does, kept among other lists.
-
-        Args:
-            name: name of the answer.
-            make: makes it.
-            seconds: greatest age of the answer.
-        """
-        return self.lists.get(self._shared_key(name), make, seconds)
+        return self.answers.get(self.shared_key(name), make, seconds)
 
     def kept_answer(self, name: str, seconds: float) -> Any | None:
         """Return what ``shared_answer`` would without making it, None if it must be made.
@@ -181,9 +171,10 @@ class ApiContext:
             name: name of the answer.
             seconds: greatest age of the answer.
         """
-        return self.answers.kept(self._shared_key(name), seconds)
+        return self.answers.kept(self.shared_key(name), seconds)
 
-    def _shared_key(self, name: str) -> str:
+    def shared_key(self, name: str) -> str:
+        """Return the key of an answer that all who see the same streams share."""
         return name if self.visible is None else "\0".join([name, *sorted(self.visible)])
 
     def hash_of(self, stream: str) -> str:

@@ -110,6 +110,7 @@ def _shared(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         if version is None:
             return make().response(context.accepted_encoding)
         key = f"{endpoint.__qualname__} {sorted(given.items())} {version}"
-        return context.shared_list(key, make, SHARED_SECONDS).response(context.accepted_encoding)
+        kept = context.lists.get(context.shared_key(key), make, SHARED_SECONDS)
+        return kept.response(context.accepted_encoding)
 
     return answer

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.jit import row_kernel
+from detectors.stages.usual_range.phase_profile import MISSING
 from detectors.stages.usual_range.quantities import MODELS, QUANTITIES
 
 (
@@ -21,7 +22,7 @@ HEAD_COLUMNS = 21
     WHOLE_VISIT_OUTSIDE, WHOLE_BLOCK_OUTSIDE, WHOLE_OUTSIDE_BLOCKS, WHOLE_REACH, WHOLE_SHIFT,
     WHOLE_ALTERNATIVE, WHOLE_DAY_VISITS, WHOLE_GROUP, WHOLE_FOUND, WHOLE_EVIDENCE,
 ) = range(10)  # of "usual.whole"  # fmt: skip
-WHOLE_COLUMNS, MAX_WHOLE = 10, 127
+WHOLE_COLUMNS, MAX_WHOLE, WEEKDAYS = 10, 127, 7
 WEEKEND = 0b1100000  # Saturday and Sunday, with one bit a day from Monday on
 #: The alarm rate of a series faster than a minute is one of minutes, down to a cadence of a second: an
 #: engineer counts alarms by the week, and neighbouring rows say much the same.
@@ -146,7 +147,7 @@ def initial_head(slots: int) -> State:
     return {
         "usual.head": np.zeros((slots, HEAD_COLUMNS), np.float32),
         "usual.whole": whole,
-        "usual.means": np.full((slots, 7), np.iinfo(np.int16).min, np.int16),
+        "usual.means": np.full((slots, WEEKDAYS), MISSING, np.int16),
         "usual.time": np.zeros((slots, 2), np.int64),
     }
 

@@ -148,14 +148,20 @@ def _possible_change(h, whole, settings, time, every, hour):  # type: ignore[no-
     return alternative
 
 
+@inlined_kernel
+def _values_of_visit(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the lowest and the highest value of the visit that ends, NaN if unknown."""
+    for j in range(len(layout.quantity)):
+        if layout.quantity[j] == Q_VALUE:
+            return lane.visit[j, 0], lane.visit[j, 1]
+    return NAN, NAN
+
+
 @row_kernel
 def _keep_visit(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep the lowest and the highest value of the visit that ends."""
     at = int(lane.head[COL_VISITS]) % len(lane.recent)
-    lane.recent[at] = NAN
-    for j in range(len(layout.quantity)):
-        if layout.quantity[j] == Q_VALUE:
-            lane.recent[at, 0], lane.recent[at, 1] = lane.visit[j, 0], lane.visit[j, 1]
+    lane.recent[at, 0], lane.recent[at, 1] = _values_of_visit(lane, layout)
     lane.head[COL_VISITS] += 1
 
 
@@ -170,10 +176,9 @@ def _learn_weekday(lane, layout, quantum, day, every) -> None:  # type: ignore[n
         day: Day of the visit that begins.
         every: Cadence in ns.
     """
-    bins, last, middle = layout.bins, lane.time[TIME_VISIT] // layout.bins, NAN
-    for j in range(len(layout.quantity)):
-        if layout.quantity[j] == Q_VALUE:
-            middle = np.float32(0.5) * (lane.visit[j, 0] + lane.visit[j, 1])
+    bins, last = layout.bins, lane.time[TIME_VISIT] // layout.bins
+    low, high = _values_of_visit(lane, layout)
+    middle = np.float32(0.5) * (low + high)
     unit = lane.quantum[QUANTUM_VALUES]
     rescale(lane.means, quantum, unit)
     measure_visit(lane.means, lane.whole, weekday_of(last), middle, unit)

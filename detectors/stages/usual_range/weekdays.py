@@ -13,10 +13,15 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.jit import inlined_kernel, kernel
-from detectors.stages.usual_range.lane import WHOLE_DAY_VISITS, WHOLE_EVIDENCE, WHOLE_FOUND, WHOLE_GROUP
+from detectors.stages.usual_range.lane import (
+    WEEKDAYS,
+    WHOLE_DAY_VISITS,
+    WHOLE_EVIDENCE,
+    WHOLE_FOUND,
+    WHOLE_GROUP,
+)
 from detectors.stages.usual_range.phase_profile import MAX_QUANTA, MISSING
 
-DAYS = 7
 #: Of the width of the usual range: groups that are less far apart are no other kinds of day.
 MIN_DISTANCE = np.float32(0.1)
 MIN_RATIO, MAX_RATIO = np.float32(0.5), np.float32(1)
@@ -27,7 +32,7 @@ ADOPTED_EVIDENCE = 64
 @inlined_kernel
 def weekday_of(day):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return the weekday of a day since 1970-01-01, a Thursday; Monday is 0."""
-    return (day + 3) % DAYS
+    return (day + 3) % WEEKDAYS
 
 
 @inlined_kernel
@@ -59,7 +64,7 @@ def measure_visit(means, whole, weekday, middle, quantum) -> None:  # type: igno
 def rescale(means, before, after) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Write the means in the quantum ``after`` instead of ``before``."""
     if after > before > 0:
-        for d in range(DAYS):
+        for d in range(WEEKDAYS):
             if means[d] != MISSING:
                 means[d] = np.int16(np.rint(np.float32(means[d]) * (before / after)))
 
@@ -76,14 +81,14 @@ def _find_group(means, least):  # type: ignore[no-untyped-def]  # noqa: ANN001
         return group, best
     order = np.argsort(means)
     sizes = means[order].astype(np.float32)
-    for cut in range(1, DAYS):
+    for cut in range(1, WEEKDAYS):
         distance = sizes[cut] - sizes[cut - 1]
-        wider = max(sizes[cut - 1] - sizes[0], sizes[DAYS - 1] - sizes[cut])
+        wider = max(sizes[cut - 1] - sizes[0], sizes[WEEKDAYS - 1] - sizes[cut])
         ratio = min(distance / wider, MAX_RATIO) if wider > 0 else MAX_RATIO
         if distance > 0 and distance >= least and ratio >= MIN_RATIO and ratio > best:
             best, group = ratio, 0
-            for n in range(DAYS):
-                if (n < cut) == (2 * cut < DAYS):
+            for n in range(WEEKDAYS):
+                if (n < cut) == (2 * cut < WEEKDAYS):
                     group |= 1 << int(order[n])
     return group, best
 
@@ -104,7 +109,7 @@ def close_days(means, whole, last, day, day_visits, least):  # type: ignore[no-u
         means[weekday_of(last)] = MISSING
     whole[WHOLE_DAY_VISITS] = 0
     adopted = False
-    for d in range(last + 1, min(day, last + 2 * DAYS) + 1):
+    for d in range(last + 1, min(day, last + 2 * WEEKDAYS) + 1):
         if weekday_of(d) == 0:
             group, ratio = _find_group(means, least)
             evidence = int(whole[WHOLE_EVIDENCE]) if group == whole[WHOLE_FOUND] else 0

@@ -9,9 +9,9 @@ import pytest
 
 from detectors import DetectorSpec, build
 from detectors.base import BASES, State
-from detectors.stages.usual_range.lane import WEEKEND, WHOLE_COLUMNS, WHOLE_DAY_VISITS, WHOLE_GROUP
+from detectors.stages.usual_range.lane import WEEKDAYS, WEEKEND, WHOLE_COLUMNS, WHOLE_DAY_VISITS, WHOLE_GROUP
 from detectors.stages.usual_range.phase_profile import MISSING
-from detectors.stages.usual_range.weekdays import DAYS, _find_group, close_days, measure_visit, rescale
+from detectors.stages.usual_range.weekdays import _find_group, close_days, measure_visit, rescale
 from tests.unit.detectors.test_usual_range import ROWS_PER_DAY, verdicts_of
 
 MONDAY = 19_723  # 2024-01-01, in days since 1970-01-01
@@ -24,8 +24,8 @@ def bits(*days: int) -> int:
 
 def shop(closed: tuple[int, ...], weeks: int, seed: int = 0) -> np.ndarray:
     """Return the visitors of a shop that is open from 08:00 to 18:00, one row each ten minutes."""
-    rng, row = np.random.default_rng(seed), np.arange(weeks * DAYS * ROWS_PER_DAY)
-    hour, day = row % ROWS_PER_DAY / 6, row // ROWS_PER_DAY % DAYS
+    rng, row = np.random.default_rng(seed), np.arange(weeks * WEEKDAYS * ROWS_PER_DAY)
+    hour, day = row % ROWS_PER_DAY / 6, row // ROWS_PER_DAY % WEEKDAYS
     is_open = (hour >= 8) & (hour < 18) & ~np.isin(day, closed)
     return np.where(is_open, 80 * (1 + rng.normal(0, 0.04, len(row))), 3 + rng.normal(0, 0.3, len(row)))
 
@@ -51,11 +51,11 @@ def test_the_days_of_a_week_fall_into_two_groups(means, group):
 
 def weeks_of(*weeks: tuple[int, ...]) -> int:
     """Return the group in use after weeks of these daily means."""
-    means, whole = np.full(DAYS, MISSING, np.int16), np.zeros(WHOLE_COLUMNS, np.int8)
+    means, whole = np.full(WEEKDAYS, MISSING, np.int16), np.zeros(WHOLE_COLUMNS, np.int8)
     whole[WHOLE_GROUP] = WEEKEND
     for day, value in enumerate(np.array(weeks).ravel().tolist()):
         for _ in range(24):
-            measure_visit(means, whole, day % DAYS, np.float32(value), np.float32(1))
+            measure_visit(means, whole, day % WEEKDAYS, np.float32(value), np.float32(1))
         close_days(means, whole, MONDAY + day, MONDAY + day + 1, 24, np.float32(8))
     return int(whole[WHOLE_GROUP])
 
@@ -70,7 +70,7 @@ def test_a_grouping_is_adopted_when_two_weeks_have_given_it():
 
 
 def test_a_day_with_few_rows_and_days_without_rows_are_unknown():
-    means, whole = np.full(DAYS, 5, np.int16), np.zeros(WHOLE_COLUMNS, np.int8)
+    means, whole = np.full(WEEKDAYS, 5, np.int16), np.zeros(WHOLE_COLUMNS, np.int8)
     whole[WHOLE_DAY_VISITS] = 11
     close_days(means, whole, MONDAY, MONDAY + 3, 24, np.float32(1))
     assert (means == MISSING).tolist() == [True] * 4 + [False] * 3
@@ -88,13 +88,13 @@ def test_means_follow_the_quantum_of_the_profile():
 @pytest.mark.parametrize("closed", CLOSED_ON.values(), ids=CLOSED_ON)
 def test_ordinary_weeks_with_other_days_of_rest_are_quiet(tier, closed):
     """Before, a shop that is closed on Mondays had three alarms on each of them, for ever."""
-    flags = verdicts_of(shop(closed, 9), tier).flag.reshape(9, DAYS, ROWS_PER_DAY)
+    flags = verdicts_of(shop(closed, 9), tier).flag.reshape(9, WEEKDAYS, ROWS_PER_DAY)
     assert flags[4:].any(axis=2).sum() <= 2, "days with an alarm, of 35"
 
 
 def test_a_day_of_rest_that_is_none_is_told_with_the_range_of_such_days():
     values = shop((0,), 12)
-    monday = 11 * DAYS * ROWS_PER_DAY
+    monday = 11 * WEEKDAYS * ROWS_PER_DAY
     open_ = slice(monday + 48, monday + 108)
     values[open_] = shop((), 1)[48:108]
     found = verdicts_of(values, "standard")
