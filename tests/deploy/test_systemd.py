@@ -89,7 +89,7 @@ def test_users_and_folders_can_be_made(kind: str, tmp_path: Path):
             [tool, f"--root={tmp_path}", "--create", str(tmpfiles)], check=True, capture_output=True
         )
         assert (tmp_path / "var/lib/forewatch").stat().st_mode & 0o777 == 0o700
-        assert (tmp_path / "etc/forewatch/secrets").stat().st_mode & 0o777 == 0o700
+        assert (tmp_path / "etc/forewatch/secrets").stat().st_mode & 0o777 == 0o750
 
 
 @contextmanager
