@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,14 @@ ADDRESS = "10.231.0.1"
 #: The broker and the database of the tests listen on loopback only.
 ON_LOOPBACK = ("kafka", "postgres")
 #: Programs that a machine may lack; their services are left out then.
-OPTIONAL = {"proxy": ("nginx", "-g", "daemon off;"), "prometheus": ("prometheus",)}
+OPTIONAL = {
+    "proxy": ("nginx", "-g", "daemon off;"),
+    "prometheus": ("prometheus",),
+    "alertmanager": (
+        "prometheus-alertmanager" if shutil.which("prometheus-alertmanager") else "alertmanager",
+        "--cluster.listen-address=",
+    ),
+}
 #: A first start compiles; on a loaded machine that takes minutes.
 MAX_WAIT_SECONDS = 400.0
 
@@ -115,12 +123,13 @@ class Stack:
         """Start a service with its command; ``program`` replaces the entrypoint of its image."""
         service = self.services[name]
         entrypoint = program or tuple(service.get("entrypoint", ("forewatch",)))
+        command = service.get("command", ())
         log = (self.folder / f"{name}.log").open("w")
         self.processes[name] = subprocess.Popen(
             [
                 _program(entrypoint[0]),
                 *entrypoint[1:],
-                *(one.replace("=/prometheus", f"={self.folder}") for one in service.get("command", ())),
+                *(re.sub("=/(prometheus|alertmanager)$", f"={self.folder}", one) for one in command),
             ],
             cwd="/var/lib/forewatch",
             env=self.environment,
@@ -201,16 +210,28 @@ def servers(folder: Path) -> Iterator[MailServer]:
         yield stack.enter_context(MailServer(host=ADDRESS, port=1025))
 
 
+def fire_alert(url: str, name: str) -> None:
+    """Send an alert to the Alertmanager, as Prometheus does."""
+    body = json.dumps([{"labels": {"alertname": name, "severity": "critical"}}]).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+    wait_until(lambda: urllib.request.urlopen(request, timeout=5).status == 200, "the Alertmanager")
+
+
+def wait_for_mail(mails: MailServer, sender: str) -> list[str]:
+    """Return the subjects of the mails of ``sender``, once there is one."""
+    wait_until(lambda: any(one.sender == sender for one in mails.letters), f"a mail of {sender}")
+    return [str(one.message["subject"]) for one in mails.letters if one.sender == sender]
+
+
 def observe(stack: Stack, mails: MailServer) -> dict[str, Any]:
     """Wait for what a user of the stack must see, and return it."""
     port = 8080 if "proxy" in stack.processes else 9465
     api = f"http://localhost:{port}/api/v1"
     found = wait_until(lambda: get_json(f"{api}/anomalies")["items"], "an anomaly in the REST API")
-    wait_until(lambda: mails.letters, "a mail")
     seen: dict[str, Any] = {
         "anomalies": len(found),
-        "mails": len(mails.letters),
-        "subject": mails.letters[0].message["subject"],
+        "subjects": wait_for_mail(mails, "forewatch@example.org"),
         "services": sorted(stack.processes),
     }
     if "prometheus" in stack.processes:
@@ -224,6 +245,14 @@ def observe(stack: Stack, mails: MailServer) -> dict[str, Any]:
         seen["unhealthy rules"] = [
             rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "err"
         ]
+    if "alertmanager" in stack.processes:
+        if "prometheus" in stack.processes:
+            known = "http://prometheus:9090/api/v1/alertmanagers"
+            wait_until(
+                lambda: get_json(known)["data"]["activeAlertmanagers"], "the Alertmanager of Prometheus"
+            )
+        fire_alert("http://alertmanager:9093/api/v2/alerts", "ForewatchTest")
+        seen["alerts of rules"] = wait_for_mail(mails, "alertmanager@example.org")
     from distributed import Client
 
     with Client("tcp://scheduler:8786", timeout="30s") as client:
