@@ -214,6 +214,25 @@ def test_workers_of_a_pod_are_in_its_config(helm: str, tmp_path: Path):
         assert load_config(file).workers == workers
 
 
+def test_the_config_names_the_scheduler_of_the_workers(helm: str, tmp_path: Path):
+    for values in ("gpu", "production"):
+        file = tmp_path / "forewatch.yaml"
+        objects = render(helm, CHART / "ci" / f"{values}.yaml")
+        file.write_text(find(objects, "ConfigMap")["data"]["forewatch.yaml"])
+        cluster = load_config(file).cluster
+        assert cluster is not None
+        assert cluster.scheduler == "tcp://forewatch-scheduler:8786"
+        assert find(objects, "Service", "forewatch-scheduler")["spec"]["ports"][0]["port"] == 8786
+
+
+def test_workers_have_secrets_only_for_backfills(helm: str):
+    for values, mounted in (("gpu", False), ("production", True)):
+        objects = render(helm, CHART / "ci" / f"{values}.yaml")
+        pod = find(objects, "Deployment", "forewatch-worker")["spec"]["template"]["spec"]
+        assert any(mount["name"] == "secrets" for mount in pod["containers"][0]["volumeMounts"]) is mounted
+        assert any(volume["name"] == "secrets" for volume in pod["volumes"]) is mounted
+
+
 def test_a_digest_takes_precedence(helm: str):
     (container,) = find(render(helm, CHART / "ci" / "production.yaml"), "Deployment")["spec"]["template"][
         "spec"
@@ -255,7 +274,11 @@ def test_only_metrics_and_the_scheduler_are_reachable(helm: str):
     assert find(policies, "NetworkPolicy")["spec"]["ingress"] == []
     metrics = find(policies, "NetworkPolicy", "forewatch-metrics")["spec"]["ingress"]
     assert [port["port"] for rule in metrics for port in rule["ports"]] == ["http"]
-    assert len(find(policies, "NetworkPolicy")["spec"]["egress"]) == 5
+    egress = find(policies, "NetworkPolicy")["spec"]["egress"]
+    assert len(egress) == 5
+    # Also from the scheduler to the workers: it asks them all for their versions.
+    (expression,) = egress[1]["to"][0]["podSelector"]["matchExpressions"]
+    assert sorted(expression["values"]) == ["scheduler", "worker"]
 
 
 def test_pushed_data_have_a_spool_a_pod(helm: str, tmp_path: Path):
@@ -323,10 +346,12 @@ HOSTILE = [
     ({"monitoring": {"interval": '15s", "x": "'}}, "interval"),
     ({"keda": {"prometheus": 'http://a"\n'}}, "prometheus"),
     ({"config": {"http": {"port": 1}}}, "http"),
+    ({"config": {"workers": 4}}, "workers"),
     ({"config": {"database": "sqlite:///forewatch.db"}}, "database"),
     ({"config": {"database": "postgresql+psycopg://forewatch:secret@postgres/forewatch"}}, "database"),
     ({"config": {"streams": None}}, "streams"),
     ({"data": {"accessMode": "ReadWriteOnce"}}, "ReadWriteMany"),
+    ({"data": {"accessMode": "ReadWriteOnce"}, "replicas": 1, "keda": {"enabled": True}}, "ReadWriteMany"),
     ({"push": {"enabled": True}}, "no stream has source.push"),
     ({"push": {"port": 80}}, "port"),
     ({"config": {"streams": {"a": {"source": {"push": {"key": {"env": "K"}}}}}}}, "push.enabled"),

@@ -5,9 +5,9 @@
 {{- define "forewatch.labels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- end }}
 
 {{- /* Call with (dict "root" $ "component" NAME). */}}
@@ -108,6 +108,9 @@ securityContext:
 {{- $_ := set $given "http" $http -}}
 {{- if gt (int .Values.workers) 1 -}}
 {{- $_ := set $given "workers" (int .Values.workers) -}}
+{{- end -}}
+{{- if and (gt (int .Values.worker.replicas) 0) (not (hasKey $given "cluster")) -}}
+{{- $_ := set $given "cluster" (dict "scheduler" (printf "tcp://%s-scheduler:8786" (include "forewatch.name" .))) -}}
 {{- end -}}
 {{- $pushed := list -}}
 {{- range $name, $stream := get $given "streams" -}}
