@@ -9,6 +9,9 @@ BIN=$VENV/bin
 STAMP=$VENV/.installed
 PROJECT_PYTHON=${PYTHON:-}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PYTHONUNBUFFERED=1
+# Python keeps its bytecode (empty is the same as unset): tests start hundreds of processes, and without bytecode
+# each of them compiles every module that it imports, 3 s of CPU time for a daemon.
+export PYTHONDONTWRITEBYTECODE=
 
 find_python() {
     for candidate in $PROJECT_PYTHON python3 python3.13 python3.12 python3.11 python; do
