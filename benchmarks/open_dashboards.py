@@ -227,7 +227,7 @@ def produce(brokers: str, rate: int, ending: Any) -> None:
     producer.flush()
 
 
-def daemon_settings(url: str, folder: str, brokers: str, port: int) -> dict[str, Any]:
+def daemon_settings(url: str, folder: str, brokers: str, port: int, daemon: bool) -> dict[str, Any]:
     """Return the config of the daemon.
 
     Args:
@@ -235,16 +235,26 @@ def daemon_settings(url: str, folder: str, brokers: str, port: int) -> dict[str,
         folder: Folder of the recorded history.
         brokers: Address of the broker.
         port: Port of the dashboard.
+        daemon: The daemon serves the dashboard.
     """
     record = {"series": "sensor", "time": "ts", "time_unit": "ns", "values": "value"}
     source = {"kafka": {"brokers": [brokers], "topics": [TOPIC]}}
     return {
         "database": url,
         "http": None,
-        "serve": {"port": port, "daemon": True, "requests_per_minute": 10_000_000},
+        "serve": {"port": port, "daemon": daemon, "requests_per_minute": 10_000_000},
         "storage": {"history_path": f"{folder}/history"},
         "streams": {STREAM: {"source": source, "format": {"json": record}, "detector": "light"}},
     }
+
+
+def serve_pages(settings: dict[str, Any]) -> None:
+    """Serve as ``forewatch serve`` does, until the process is ended."""
+    from pipeline.api.server import dashboard_server
+    from pipeline.config.schema import Config
+
+    with dashboard_server(Config.model_validate(settings)):
+        threading.Event().wait()
 
 
 def run_daemon(settings: dict[str, Any], pipe: Connection) -> None:
@@ -295,13 +305,16 @@ def measure_commits(options: argparse.Namespace) -> None:
             admin.create_topics([NewTopic(TOPIC, 2, 1)])
             admin.close()
             port = free_port()
-            settings = daemon_settings(url, folder, broker.address, port)
+            in_daemon = options.served_by == "daemon"
+            settings = daemon_settings(url, folder, broker.address, port, in_daemon)
             ours, theirs = multiprocessing.Pipe()
             server = multiprocessing.Process(target=run_daemon, args=(settings, theirs))
             server.start()
             feeder = multiprocessing.Process(target=produce, args=(broker.address, options.rate, ending))
             feeder.start()
             ours.recv()  # the first commit
+            if not in_daemon:
+                multiprocessing.Process(target=serve_pages, args=(settings,), daemon=True).start()
             for turn in range(2 * options.rounds):
                 found[turn % 2 == 1] += _commits_of_a_turn(
                     ours, f"http://127.0.0.1:{port}", turn % 2 == 1, options
@@ -355,6 +368,9 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=None, help="requests/s, or records/s of `commits`")
     parser.add_argument("--seconds", type=float, default=None)
     parser.add_argument("--rounds", type=int, default=4, help="turns of each kind of `commits`")
+    parser.add_argument(
+        "--served-by", choices=("daemon", "process"), default="daemon", help="server of `commits`"
+    )
     options = parser.parse_args()
     if options.what == "requests":
         options.rate, options.seconds = options.rate or 200, options.seconds or 60.0

@@ -1,53 +1,65 @@
-"""The server of API and dashboard as a service of the daemon."""
+"""The server of API and dashboard beside a daemon, in a process of its own.
+
+Requests then take no time of the interpreter that scores records.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 import structlog
 
 from pipeline.config.schema import Config
-from pipeline.core.errors import ForewatchError
-
-if TYPE_CHECKING:
-    from pipeline.api.starting_site import StartingSite
+from pipeline.core.service_manager import SERVICE_MANAGER_VARIABLES
 
 log = structlog.get_logger(__name__)
 
-#: Shortest and longest time between two attempts to start, for example until a first key exists.
+MODULE = "pipeline.api.daemon_server"
+#: Line on the standard input of the process, behind its config: the API may open the database.
+DATABASE_IS_OPEN = b"database is open\n"
+#: Shortest and longest time between the end of a process and the start of the next one.
 MIN_RETRY_SECONDS, RETRY_SECONDS = 0.5, 10.0
-#: Longest time for which a request keeps the interpreter from the loop, which waits for it several times in a
-#: commit. The default of Python is 5 ms.
-SWITCH_SECONDS = 0.0005
+#: Time that a process has to end before it is killed.
+STOP_SECONDS = 10.0
 
 
 class DashboardService:
-    """Serves API and dashboard in threads of the daemon.
+    """Keeps a process that serves API and dashboard.
 
-    No error of it reaches the loop: a server that cannot start is tried again, and streams run without it.
+    No error of it reaches the loop: a process that ends is started again, and streams run without it.
     """
 
     def __init__(self, config: Config) -> None:
         """Take a config; nothing is served if it does not ask for the server."""
         self._config = config
-        self._ready, self._stopping = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._database_is_open = False
+        self._stopping = threading.Event()
+        self._keeper: threading.Thread | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        #: Held while the process is started, told something, or ended.
+        self._lock = threading.Lock()
 
     def announce(self) -> None:
         """Serve pages that say that forewatch starts, until ``start``."""
-        if self._thread is not None or not self._wanted():
+        serve = self._config.served
+        if self._keeper is not None or serve is None or not serve.daemon:
             return
-        self._ready, self._stopping = threading.Event(), threading.Event()
-        arguments = (self._config, self._ready, self._stopping)
-        self._thread = threading.Thread(target=_serve, args=arguments, name="dashboard", daemon=True)
-        self._thread.start()
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="dashboard", daemon=True)
+        self._keeper.start()
 
     def start(self) -> None:
-        """Serve API and dashboard; the database is open, and imports disturb no start."""
+        """Serve API and dashboard: the database is open."""
         self.announce()
-        self._ready.set()
+        with self._lock:
+            self._database_is_open = True
+            if self._process is not None:
+                _tell(self._process, DATABASE_IS_OPEN)
 
     def use_config(self, config: Config) -> None:
         """Serve another config; the server starts anew."""
@@ -58,64 +70,57 @@ class DashboardService:
         self.start()
 
     def stop(self) -> None:
-        """End the server and its thread."""
+        """End the process; a second call has no effect."""
+        if self._keeper is None:
+            return
         self._stopping.set()
-        self._ready.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        with self._lock:
+            process, self._process = self._process, None
+            if process is not None and process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
+        self._keeper.join(STOP_SECONDS)
+        if process is not None and self._keeper.is_alive():
+            process.kill()
+            self._keeper.join()
+        self._keeper = None
 
-    def _wanted(self) -> bool:
-        serve = self._config.served
-        return serve is not None and serve.daemon
-
-
-def _serve(config: Config, ready: threading.Event, stopping: threading.Event) -> None:
-    """Serve until ``stopping`` is set; errors are logged, and it is tried again.
-
-    Args:
-        config: The configuration.
-        ready: Set when the API may be loaded.
-        stopping: Set at the end.
-    """
-    site: StartingSite | None = None
-    wait = MIN_RETRY_SECONDS
-    try:
-        while not stopping.is_set():
-            try:
-                site = site or _announced(config)
-                ready.wait()
-                if not stopping.is_set():
-                    _serve_api(config, site, stopping)
-            except ForewatchError as error:
-                log.error("the dashboard is not served; streams run without it", error=str(error))
-                if site is not None:
-                    site.report(str(error))
-            except Exception:
-                log.exception("error in the server of the dashboard; streams run without it")
-            stopping.wait(wait)
+    def _keep(self) -> None:
+        """Start the process, and again when it ends, until ``stop``."""
+        wait = MIN_RETRY_SECONDS
+        while True:
+            with self._lock:
+                if self._stopping.is_set():
+                    return
+                process = self._process = _started(self._config)
+                if self._database_is_open:
+                    _tell(process, DATABASE_IS_OPEN)
+            code = process.wait()
+            if self._stopping.is_set():
+                return
+            log.error("the server of the dashboard ended; streams run without it", exit_code=code)
+            self._stopping.wait(wait)
             wait = min(2 * wait, RETRY_SECONDS)
-    finally:
-        if site is not None:
-            site.server.stop()
 
 
-def _announced(config: Config) -> StartingSite:
-    from pipeline.api.starting_site import StartingSite  # imports what a daemon without it must not
+def _started(config: Config) -> subprocess.Popen[bytes]:
+    level = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
+    environment = {k: v for k, v in os.environ.items() if k not in SERVICE_MANAGER_VARIABLES}
+    process = subprocess.Popen(
+        # -P: a folder of the working directory must not hide a package.
+        [sys.executable, "-P", "-m", MODULE],
+        env=environment | {"FOREWATCH_LOG_LEVEL": level},
+        stdin=subprocess.PIPE,
+        # Ctrl-C on the terminal reaches only the daemon, which ends the process in order.
+        start_new_session=True,
+    )
+    _tell(process, config.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+    return process
 
-    site = StartingSite(config)
-    site.server.start()
-    return site
 
-
-def _serve_api(config: Config, site: StartingSite, stopping: threading.Event) -> None:
-    from pipeline.api.server import application  # imports a lot
-
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    try:
-        with application(config, site):
-            log.info("the dashboard is served", url=site.server.url)
-            stopping.wait()
-    finally:
-        sys.setswitchinterval(usual)
+def _tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+    """Write a line; a process that has ended gets none."""
+    assert process.stdin is not None
+    with suppress(OSError):
+        process.stdin.write(line)
+        process.stdin.flush()

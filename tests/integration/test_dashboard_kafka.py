@@ -18,6 +18,7 @@ from pipeline.daemon.daemon import daemon
 from pipeline.dashboard.assets import is_built
 from tests.support.browsers import open_browser, open_page
 from tests.support.postgres_server import free_port
+from tests.unit.api.test_daemon_service import answers, eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long]
 SERIES, BEFORE = 4, 600
@@ -93,8 +94,10 @@ def running(config: Config) -> Iterator[str]:
     with daemon(config, stopping, [DashboardService(config)]) as one:
         thread = threading.Thread(target=one.run, args=(lambda: None,), daemon=True)
         thread.start()
+        url = f"http://127.0.0.1:{config.served.port}"
         try:
-            yield f"http://127.0.0.1:{config.served.port}"
+            assert eventually(lambda: answers(url))
+            yield url
         finally:
             stopping.set()
             thread.join()
@@ -111,7 +114,6 @@ def test_a_fault_appears_on_the_open_page_before_and_after_a_restart(config, fee
     with running(config) as url:
         page, errors = open_page(browser, url)
         page.get_by_text("4 series").first.wait_for()
-        errors.clear()  # 503 while the daemon started
         feed.jumping.add(1)
         line = open_fault(page, "s1")
         assert "usual" in line.inner_text()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
-import structlog
+import psutil
 
 from pipeline.api import daemon_service
 from pipeline.api.daemon_service import DashboardService
@@ -89,24 +91,84 @@ def test_a_daemon_serves_and_a_changed_config_is_served_and_written_down(tmp_pat
     assert not answers(f"http://127.0.0.1:{second}")
 
 
-def test_a_server_that_cannot_start_leaves_the_streams_alone_and_is_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(daemon_service, "RETRY_SECONDS", 0.2)
+def test_a_server_that_cannot_start_leaves_the_streams_alone_and_is_tried_again(tmp_path, capfd):
     write_rows(tmp_path, 200)
-    with socket.create_server(("127.0.0.1", 0)) as taken, structlog.testing.capture_logs() as logs:
+    printed = ""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config = config_of(tmp_path, {"port": port})
         with running(config):
+
+            def is_reported() -> bool:
+                nonlocal printed
+                printed += capfd.readouterr().err
+                return "streams run without it" in printed
+
             assert eventually(lambda: scored(config) > 100)
-            assert eventually(lambda: [one for one in logs if "streams run without it" in one["event"]])
+            assert eventually(is_reported)
             taken.close()
             assert eventually(lambda: answers(f"http://127.0.0.1:{port}"))
 
 
 def test_a_daemon_without_the_key_serves_nothing(tmp_path):
-    service = DashboardService(config_of(tmp_path, False))
-    service.start()
-    assert not [one for one in threading.enumerate() if one.name == "dashboard"]
-    service.stop()
-    service = DashboardService(config_of(tmp_path, {"daemon": False}))
-    service.start()
-    assert not [one for one in threading.enumerate() if one.name == "dashboard"]
+    for serve in (False, {"daemon": False}):
+        service = DashboardService(config_of(tmp_path, serve))
+        service.start()
+        assert not servers()
+        service.stop()
+
+
+def test_a_server_that_is_killed_comes_back(tmp_path):
+    port = free_port()
+    config = config_of(tmp_path, {"port": port})
+    with closing(Database(config.database)) as database:
+        database.upgrade()
+    service = DashboardService(config)
+    try:
+        service.start()
+        assert eventually(lambda: answers(f"http://127.0.0.1:{port}"))
+        [before] = servers()
+        before.kill()
+        assert eventually(lambda: servers() not in ([], [before]))
+        assert eventually(lambda: answers(f"http://127.0.0.1:{port}"))
+    finally:
+        service.stop()
+    assert not servers()
+
+
+def test_a_server_ends_with_its_daemon_and_not_by_signals_for_all(tmp_path):
+    config = config_of(tmp_path, {"port": free_port()})
+    with closing(Database(config.database)) as database:
+        database.upgrade()
+    code = (
+        "import sys, time\n"
+        "from pipeline.api.daemon_service import DashboardService\n"
+        "from pipeline.config.schema import Config\n"
+        "DashboardService(Config.model_validate_json(sys.argv[1])).start()\n"
+        "time.sleep(300)\n"
+    )
+    daemon_process = psutil.Popen(
+        [sys.executable, "-c", code, config.model_dump_json(by_alias=True, exclude_unset=True)]
+    )
+    try:
+        assert config.served is not None
+        url = f"http://127.0.0.1:{config.served.port}"
+        assert eventually(lambda: answers(url))
+        [server] = daemon_process.children()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            server.send_signal(signum)
+        assert answers(url)
+    finally:
+        daemon_process.kill()
+        daemon_process.wait()
+    server.wait(30)
+
+
+def servers() -> list[psutil.Process]:
+    """Return the processes of servers that this process has started."""
+    children = psutil.Process().children()
+    return [
+        one
+        for one in children
+        if one.status() != psutil.STATUS_ZOMBIE and daemon_service.MODULE in one.cmdline()
+    ]
