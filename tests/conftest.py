@@ -5,14 +5,19 @@ Servers are started by the run that needs them, on free ports, and stopped by th
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import ssl
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
+from httpx._transports import default as httpx_transport
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -38,6 +43,25 @@ for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 # httpx gives up after 5 s, unless a call says otherwise: too short for a test on loaded cores.
 for _phase in ("connect", "read", "write", "pool"):
     setattr(DEFAULT_TIMEOUT_CONFIG, _phase, 120.0)
+
+# Each client of httpx reads the certificates of all authorities anew, also for http: 40 ms of CPU time.
+# One context serves all clients that do not name certificates of their own.
+_usual_context = cache(lambda trust_env, file, folder: httpx.create_ssl_context(trust_env=trust_env))
+
+
+def _ssl_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+    if verify is not True or cert is not None:
+        return httpx.create_ssl_context(verify, cert, trust_env)
+    return _usual_context(trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+httpx_transport.create_ssl_context = _ssl_context  # type: ignore[attr-defined]
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and collected tests, which live as long as the run, out of garbage collections."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -31,9 +32,15 @@ def config(connection: Connection | None = None) -> Config:
 
 def head() -> str:
     """Return the newest revision of this version of forewatch."""
-    revision = ScriptDirectory.from_config(config()).get_current_head()
+    revision = _scripts().get_current_head()
     assert revision is not None
     return revision
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    """Return the steps, which take a while to load."""
+    return ScriptDirectory.from_config(config())
 
 
 def current(connection: Connection) -> str | None:
@@ -49,10 +56,10 @@ def upgrade(connection: Connection) -> None:
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-    _refuse_newer(
-        current(connection), hide_in_urls(connection.engine.url.render_as_string(hide_password=True))
-    )
-    command.upgrade(config(connection), "head")
+    revision = current(connection)
+    _refuse_newer(revision, hide_in_urls(connection.engine.url.render_as_string(hide_password=True)))
+    if revision != head():
+        command.upgrade(config(connection), "head")
 
 
 def require_head(revision: str | None, name: str) -> None:
@@ -65,7 +72,7 @@ def require_head(revision: str | None, name: str) -> None:
 
 
 def _refuse_newer(revision: str | None, name: str) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+    known = {script.revision for script in _scripts().walk_revisions()}
     if revision is not None and revision not in known:
         raise StorageError(
             f"{name} is at schema {revision}, which this version of forewatch does not know: a newer one has upgraded it. "
