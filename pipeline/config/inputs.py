@@ -58,8 +58,8 @@ class FilesSourceConfig(ConfigModel):
 
     paths: list[str] = Field(
         min_length=1,
-        description="paths or glob patterns of .csv, .tsv, .txt, .parquet, .avro, .json, .jsonl, .ndjson "
-        "or .lp files; text may be compressed: .csv.gz, .zst, .bz2, .xz, .lz4",
+        description="paths or glob patterns of .csv, .tsv, .txt, .parquet, .avro, .json, .jsonl, .ndjson, "
+        ".lp or .log files; text may be compressed: .csv.gz, .zst, .bz2, .xz, .lz4",
     )
     follow: bool = Field(False, description="keep reading new files and appended rows")
 
@@ -325,6 +325,21 @@ class SenmlFormat(JsonFormat):
     values: str | Fields | None = Field("v", description="value of the sample; a boolean one is 0 or 1")
 
 
+class LogLinesFormat(JsonFormat):
+    """Log lines as text: ``time`` is the time in a line, ``message`` the rest of it."""
+
+    time: str = Field("time", description="the time in the line; $timestamp is that of the record")
+    text: str | None = Field(None, description="field of the log line; `message` without values and code")
+    year: int | None = Field(None, ge=1970, le=2199, description="year of times without one, in files")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _message(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or {"values", "code", "text"} & given.keys():
+            return given
+        return given | {"text": "message"}
+
+
 class MetricFormat(RecordFormat):
     """Samples of metrics; labels are fields.
 
@@ -359,6 +374,7 @@ class FormatConfig(ConfigModel):
     protobuf: ProtobufFormat | None = None
     line_protocol: LineProtocolFormat | None = None
     senml: SenmlFormat | None = None
+    log_lines: LogLinesFormat | None = None
     remote_write: RemoteWriteFormat | None = None
     otlp: OtlpFormat | None = None
 

@@ -12,7 +12,7 @@ from pipeline.config.diagnostics import closest, other_detector
 from pipeline.config.endpoints import KafkaEndpoint
 from pipeline.config.forecaster_rules import forecaster_rules
 from pipeline.config.format_rules import format_rules
-from pipeline.config.inputs import AvroFormat
+from pipeline.config.inputs import AvroFormat, LogLinesFormat
 from pipeline.config.kafka_rules import client_rules, connection_rules
 from pipeline.config.problems import Finding, KeyPath
 from pipeline.config.push_rules import metric_rules, push_rules
@@ -185,7 +185,7 @@ def _avro(stream: Stream, at: KeyPath) -> Iterator[Finding]:
 
 
 def _holds_records(path: str) -> bool:
-    return any(ending in path for ending in (".json", ".ndjson", ".lp")) or path.endswith(".avro")
+    return any(ending in path for ending in (".json", ".ndjson", ".lp", ".log")) or path.endswith(".avro")
 
 
 def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -193,12 +193,13 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     chosen_source = stream.source.chosen
     columnar = isinstance(chosen_source, TelemetrySourceConfig | SqlSourceConfig) or (
         isinstance(chosen_source, FilesSourceConfig)
+        and not isinstance(stream.format.chosen, LogLinesFormat)
         and not all(_holds_records(path) for path in chosen_source.paths)
     )
     if columnar and isinstance(stream.format.chosen, JsonFormat):
         yield Finding(
             (*at, stream.format.name),
-            "files (but .json, .jsonl, .ndjson, .lp, .avro), telemetry and SQL have columns",
+            "files (but .json, .jsonl, .ndjson, .lp, .log, .avro), telemetry and SQL have columns",
             "write `csv:` with the names of the columns",
         )
     if (

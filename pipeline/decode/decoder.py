@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.config.inputs import LineProtocolFormat
+from pipeline.config.inputs import LineProtocolFormat, LogLinesFormat
 from pipeline.config.schema import CsvFormat, JsonFormat, Stream, format_duration
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.errors import ConfigError
@@ -62,7 +62,8 @@ class Decoder:
         self._form, self._translate = chosen, make_translator(name, chosen)
         self._json: JsonParser | None = None
         if isinstance(chosen, JsonFormat):
-            samples = SAMPLES if isinstance(chosen, LineProtocolFormat) else chosen.samples
+            lines = isinstance(chosen, LineProtocolFormat | LogLinesFormat)
+            samples = SAMPLES if lines else chosen.samples
             self._json = JsonParser(self._fields, samples, self._numbers, self._where)
         self._metrics = metric_parser(chosen, self._fields, self._where, bool(stream.counters))
         self._tables = TableParser(self._fields, self._numbers)

@@ -13,14 +13,16 @@ from pipeline.config.inputs import (
     AvroFormat,
     JsonFormat,
     LineProtocolFormat,
+    LogLinesFormat,
     ProtobufFormat,
     SenmlFormat,
 )
 from pipeline.decode.parsed_batch import Reject, shown
 from pipeline.sources.base import Records
 
-#: Makes the JSON text of a record from its value and its timestamp (ns, negative: none). Raises ValueError.
-Translate = Callable[[bytes, int], bytes]
+#: Makes the JSON text of a record from its value and its timestamp (ns, negative: none); None for a record that
+#: is filtered. Raises ValueError.
+Translate = Callable[[bytes, int], bytes | None]
 
 
 def make_translator(name: str, form: object) -> Translate | None:
@@ -46,6 +48,10 @@ def make_translator(name: str, form: object) -> Translate | None:
         from pipeline.decode.senml import resolve_pack
 
         return resolve_pack
+    if isinstance(form, LogLinesFormat):
+        from pipeline.decode.log_lines import log_translator
+
+        return log_translator(form)
     return None
 
 

@@ -24,6 +24,7 @@ from pipeline.services.guess_labels import (
 )
 from pipeline.services.guess_numbers import guess_number, is_no_value, states_of
 from pipeline.services.guess_times import guess_time, is_time, repeats_time
+from pipeline.services.log_samples import is_of_line, log_field
 from pipeline.services.sample_rows import Samples
 
 __all__ = ["Guess", "guess_stream"]
@@ -31,6 +32,7 @@ __all__ = ["Guess", "guess_stream"]
 #: Keys of the format of a stream of events.
 EVENT_KEYS = ("code", "text")
 EVENT_ADVICE = "For events give the field of their code, --set code=FIELD; for log lines --set text=FIELD."
+_NUMBERS_ADVICE = "; --set values=FIELD takes a number instead"
 #: Fewest rows, and the share of them that repeat the time of another one, at which the series is asked for.
 MIN_ROWS_OF_REPEATS, MAX_REPEATED_SHARE = 12, 0.5
 _STOCK = re.compile(r"(^|[._<])(close|open|high|low|price|p|sym|symbol|ticker|adj.?close|px_last)>?$", re.I)
@@ -46,7 +48,7 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
         stamped: The records have times of their own (Kafka).
         answers: Keys of the format that are known: time, series, values, and code or text of events.
     """
-    found, known = Guess(form=dict(samples.keys)), answers or {}
+    found, known = Guess(form=dict(samples.keys)), dict(answers or {})
     for key, reason in samples.why.items():
         found.note(key, samples.keys.get(key, "beside each other"), reason)
     rows = samples.rows
@@ -61,7 +63,14 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
         if "time" in known
         else guess_time(found, columns, stamped, samples.around)
     )
+    numbers, no_values = _numbers(Guess(), columns, used, samples)
+    if not known.keys() & {*EVENT_KEYS, "values"} and (text := log_field(columns, numbers)) is not None:
+        found.note(
+            "text", text, f"log lines: the template of a line is its code{_NUMBERS_ADVICE if numbers else ''}"
+        )
+        known["text"] = text
     if event := next((key for key in EVENT_KEYS if key in known), None):
+        found.form[event] = known[event]
         _guess_events(found, columns, used | {str(known[event])}, len(rows), known)
         return found
     numbers, no_values = _numbers(found, columns, used, samples)
@@ -88,6 +97,7 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
 def _guess_events(found: Guess, columns: Fields, used: set[str], rows: int, known: Mapping[str, Any]) -> None:
     """Guess the series of a stream of events; its field is among the ``used`` ones."""
     if "series" not in known:
+        columns = {name: values for name, values in columns.items() if not is_of_line(name)}
         names = guess_labels(found, columns, used, {}, rows, set())
         found.form["series"] = [name for name in names if name in columns]
 

@@ -29,6 +29,10 @@ SESSION_ADVICE = (
     "the events of a series go on without an end; if they have sessions, "
     "add `events: {idle: 10m}` to the stream"
 )
+MODEL_ADVICE = (
+    "no event is an alarm until there is a model: a running daemon trains one every night, and "
+    "forewatch train does at once"
+)
 _ANY_FORMAT = {"json": {"time": "$timestamp", "values": ["$value"]}}
 
 
@@ -126,7 +130,7 @@ def imported_stream(
         parse_condition(guess.form["where"]) if "where" in guess.form else None
     except (ValidationError, ValueError) as error:
         raise InputError(f"init: the answers do not fit together: {error}") from None
-    advice = [SESSION_ADVICE] if checked.of_events else []
+    advice = [SESSION_ADVICE, MODEL_ADVICE] if checked.of_events else []
     return Imported(stream, guess, probe_stream("init", checked), advice=advice)
 
 

@@ -10,7 +10,9 @@ from pipeline.core.errors import InputError
 from pipeline.services.guess import Guess, number_of
 from pipeline.services.guess_labels import is_label_name
 from pipeline.services.guess_numbers import states_of
+from pipeline.services.log_samples import rows_of_log, rows_without_time
 from pipeline.services.sample_rows import Samples, samples_of_lines, samples_of_records
+from pipeline.services.table_samples import MAX_ROWS
 from pipeline.sources.base import Records, TableRecords
 
 _WITH_UNIT = re.compile(r"[+-]?[\d.,]*\d\s*[^\d\s.,+-]{1,6}")
@@ -23,7 +25,7 @@ _REGISTRY_ADVICE = (
 
 
 def samples_of_topic(found: Sequence[Records | TableRecords], where: str) -> Samples:
-    """Return the samples of records of JSON, line protocol, or bare numbers.
+    """Return the samples of records of JSON, line protocol, log lines, or bare numbers.
 
     Raises InputError.
     """
@@ -37,11 +39,16 @@ def samples_of_topic(found: Sequence[Records | TableRecords], where: str) -> Sam
     except InputError:
         if values[0][:1] == b"\0":
             raise InputError(f"the records of {where} {_REGISTRY_ADVICE}") from None
+    lines = [value.decode(errors="replace").partition("\n")[0] for value in values[:MAX_ROWS]]
+    if rows := rows_of_log(lines)[0]:
+        return Samples("log_lines", rows)
     try:
         return samples_of_lines(b"\n".join(values) + b"\n", where)
     except (InputError, UnicodeDecodeError):
+        if rows := rows_without_time(lines):
+            return Samples("log_lines", rows)
         raise InputError(
-            f"the records of {where} are neither JSON nor line protocol nor numbers "
+            f"the records of {where} are neither JSON nor line protocol nor log lines nor numbers "
             f"({values[0][:40]!r}); of CSV, name the columns: format: {{csv: {{header: [...]}}}}"
         ) from None
 

@@ -61,8 +61,8 @@ def _summary(config: Config) -> dict[str, tuple[str, ...]]:
         name: (
             next(iter(stream.source.model_fields_set)),
             stream.format.name,
-            stream.preset,
-            stream.detector,
+            "" if stream.of_events else stream.preset,
+            "events" if stream.of_events else stream.detector,
             ", ".join(stream.channels),
         )
         for name, stream in config.streams.items()

@@ -22,7 +22,17 @@ def _packed(*endings: str) -> tuple[str, ...]:
 
 JSON_ENDINGS = _packed(".json")
 LINE_ENDINGS = _packed(".jsonl", ".ndjson", ".lp")
-ENDINGS = (*_packed(".csv", ".tsv", ".txt"), ".parquet", ".avro", *JSON_ENDINGS, *LINE_ENDINGS)
+LOG_ENDINGS = _packed(".log")
+#: Text of either rows or log lines.
+TEXT_ENDINGS = (*LOG_ENDINGS, *_packed(".txt"))
+ENDINGS = (
+    *_packed(".csv", ".tsv", ".txt"),
+    ".parquet",
+    ".avro",
+    *JSON_ENDINGS,
+    *LINE_ENDINGS,
+    *LOG_ENDINGS,
+)
 
 
 def make_reader(path: Path, form: inputs.RecordFormat | None, *, follow: bool) -> TableFile:
@@ -39,7 +49,9 @@ def make_reader(path: Path, form: inputs.RecordFormat | None, *, follow: bool) -
         if not records:
             raise InputError(f"{path}: records of Avro need `format: {{avro: …}}`, not csv")
         return AvroFile(path, follow=follow)
-    if records and path.name.endswith(LINE_ENDINGS):
+    if isinstance(form, inputs.LogLinesFormat) or (
+        records and path.name.endswith(LINE_ENDINGS + LOG_ENDINGS)
+    ):
         return _in_order(LinesFile(path, follow=follow, encoding=wide_encoding(path)), form, follow)
     if records and path.name.endswith(JSON_ENDINGS):
         found = json_file(path, follow=follow)

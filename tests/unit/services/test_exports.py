@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -475,7 +476,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "one of them holds times",
     ),
     "graphite lines": ("g.txt", lines(lambda i: f"a.load {value(i)} {epoch(i)}"), "have one column"),
-    "system log": ("s.log", lines(lambda i: f"<34>1 {iso(i)} host app - - - x"), "name must end in"),
+    "log without times": ("s.log", lines(lambda i: f"[{i}.5] usb device is new"), "no date with a time"),
     "exposition": ("m.prom", "# TYPE a gauge\na 1\n", "name must end in"),
     "json in a csv": ("j.csv", lines(lambda i: {"t": epoch(i), "v": value(i)}), "name it .json"),
     "no header": (
@@ -522,6 +523,66 @@ def test_events_are_named_by_their_field(tmp_path: Path, key: str) -> None:
     assert found.probe is not None
     assert found.probe.decoded == found.probe.read > 0
     assert "events: {idle: 10m}" in found.advice[0]
+
+
+LOGS: dict[str, tuple[str, str, str, str]] = {
+    "syslog": (
+        "s.log",
+        lines(lambda i: f"<34>1 {iso(i)} host app - - - user {i} in"),
+        "log_lines",
+        "message",
+    ),
+    "text with stack traces": (
+        "app.txt",
+        lines(lambda i: f"{at(i):%Y-%m-%d %H:%M:%S},123 ERROR it failed: {i}\n\tat a.B(C.java:{i})"),
+        "log_lines",
+        "message",
+    ),
+    "json": (
+        "app.log",
+        lines(lambda i: {"ts": iso(i), "level": "info", "pid": 12 + i % 3, "msg": f"user {i % 9} is in"}),
+        "json",
+        "msg",
+    ),
+    "json lines": (
+        "app.jsonl",
+        lines(lambda i: {"@timestamp": iso(i), "message": f"job {i % 7} is done"}),
+        "json",
+        "message",
+    ),
+}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_log_lines_are_recognised(tmp_path: Path, log: str) -> None:
+    name, content, kind, field = LOGS[log]
+    (tmp_path / name).write_text(content)
+    found = import_file(tmp_path / name, {})
+    assert found.guess.questions == {}
+    assert found.guess.form["text"] == field
+    assert found.guess.form["series"] == []
+    assert list(found.stream["format"]) == [kind]
+    assert found.probe is not None
+    assert found.probe.decoded > 0
+    assert found.probe.refused == {}
+    assert "until there is a model" in found.advice[1]
+
+
+def test_a_log_without_the_year_takes_that_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(lines(lambda i: f"Jun 14 15:16:{i % 60:02} host sshd[{i}]: check pass"))
+    os.utime(tmp_path / "a.log", (1_150_000_000, 1_150_000_000))
+    found = import_file(tmp_path / "a.log", {})
+    assert found.guess.form["year"] == 2006
+    assert "last change of the file" in found.guess.why["year"][1]
+
+
+def test_measurements_beside_a_remark_stay_measurements(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text(
+        lines(lambda i: {"ts": iso(i), "temp": value(i), "message": f"note of shift {i}"})
+    )
+    assert import_file(tmp_path / "m.jsonl", {}).guess.form["values"] == ["temp"]
+    (tmp_path / "n.jsonl").write_text(lines(lambda i: {"ts": iso(i), "n": i, "message": f"part {i} is done"}))
+    assert import_file(tmp_path / "n.jsonl", {"values": "n"}).guess.form["values"] == ["n"]
 
 
 def test_names_that_yaml_reads_otherwise_are_quoted(tmp_path: Path) -> None:
