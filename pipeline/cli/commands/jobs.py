@@ -84,7 +84,7 @@ def train(
         if (start is not None or end is not None) and chosen.source.kafka is None:
             raise InputError(
                 f"stream {stream}: only a Kafka source can be read from --from to --to; name past "
-                f"files with the key `history`"
+                f"files with the key `warm_start`"
             )
         lacks = missing_for_training(on_this_machine=loaded.cluster.scheduler is None)
         if lacks and wait:
