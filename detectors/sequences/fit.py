@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,6 +97,7 @@ class _Recipe:
     sessions: bool
     size: tuple[int, int, int]
     seed: int
+    on_epoch: Callable[[], None]
 
 
 def fit_detector(
@@ -106,6 +107,7 @@ def fit_detector(
     alarm_rate: float | None = None,
     size: tuple[int, int, int] = DEFAULT_SIZE,
     seed: int = 0,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> tuple[NextEventDetector, TrainingReport]:
     """Fit vocabulary, network and limit to normal sequences.
 
@@ -122,6 +124,7 @@ def fit_detector(
         alarm_rate: Share of normal sessions (of normal events without sessions) that may raise an alarm.
         size: Length of the vector of a code, units of an LSTM layer, and LSTM layers.
         seed: Seed of weights, held-out part and batches.
+        on_epoch: Called after each pass over the sequences.
 
     Returns:
         The detector and the report of the training.
@@ -132,7 +135,7 @@ def fit_detector(
     if len(sequences) < MIN_SEQUENCES:
         raise ValueError(f"training needs at least {MIN_SEQUENCES} sequences, there are {len(sequences)}")
     pieces = [one if isinstance(one, Piece) else Piece(one) for one in sequences]
-    recipe = _Recipe(pieces, sessions, size, seed)
+    recipe = _Recipe(pieces, sessions, size, seed, on_epoch)
     rate = alarm_rate or (SESSION_ALARM_RATE if sessions else EVENT_ALARM_RATE)
     made, report, scored = _fit_fold(recipe, 0)
     parts, epochs = [scored], [report.best_epoch]
@@ -189,7 +192,7 @@ def _fit_fold(recipe: _Recipe, fold: int) -> tuple[NextEventDetector, TrainingRe
     learned = [_framed(vocabulary, recipe.pieces[row], sessions) for row in kept]
     judged = [_framed(vocabulary, recipe.pieces[row], sessions) for row in left_out]
     config = EmbeddingLSTMConfig(len(vocabulary), *recipe.size)
-    network, report = train(learned, judged, config, seed=recipe.seed)
+    network, report = train(learned, judged, config, seed=recipe.seed, on_epoch=recipe.on_epoch)
     made = _detector(vocabulary, network, report.temperature, counts)
     events, own = joined_events(judged)
     found = made.score(made.initial(len(judged)), events)

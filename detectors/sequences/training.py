@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,7 +60,7 @@ def train(
     config: EmbeddingLSTMConfig,
     *,
     seed: int = 0,
-    max_epochs: int = MAX_EPOCHS,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> tuple[EmbeddingLSTM, TrainingReport]:
     """Fit a network to sequences of tokens.
 
@@ -69,20 +69,21 @@ def train(
         held_out: Sequences that decide when the training ends.
         config: Shape of the network.
         seed: Seed of the weights and of the batches.
-        max_epochs: Most passes; training ends sooner if the held-out error stops falling.
+        on_epoch: Called after each pass.
 
     Returns:
         The network with the smallest held-out error, and the report.
     """
     network, optimiser = _new_network(config, seed)
     best, best_weights, best_epoch, epochs = np.inf, network.state_dict(), 0, 0
-    while epochs < max_epochs and epochs - best_epoch < PATIENCE_EPOCHS:
+    while epochs < MAX_EPOCHS and epochs - best_epoch < PATIENCE_EPOCHS:
         epochs += 1
         _run_epoch(network, optimiser, sequences)
         loss = held_out_loss(network, held_out)
         if loss < best - MIN_GAIN_NATS:
             best, best_epoch = loss, epochs
             best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+        on_epoch()
     network.load_state_dict(best_weights)
     return network, TrainingReport(best, fit_temperature(network, held_out), epochs, best_epoch)
 

@@ -81,7 +81,8 @@ def recorded_data(
     long = np.flatnonzero(np.diff(data.first) >= MIN_POINTS)
     if not len(long):
         raise InputError(
-            f"stream {stream}: no series has {MIN_POINTS} recorded points; let the daemon run for longer"
+            f"stream {stream}: no series has {MIN_POINTS} recorded points; let the daemon run for longer "
+            "(a backfill records none)"
         )
     return data.only([int(long[int(at)]) for at in np.linspace(0, len(long) - 1, min(series, len(long)))])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pipeline.jobs.task_types import ReportProgress, Task, TaskResult, VersionFiles
@@ -25,7 +26,7 @@ def train(task: Task, data: TrainingData, span: tuple[int, int], report: ReportP
         report: Called with progress for the row of the job.
     """
     from pipeline.models import registry
-    from pipeline.training.event_training import sessions_of, train_events
+    from pipeline.training.event_training import AlarmRule, sessions_of, train_events
 
     started, settings = time.process_time(), task.stream.event_settings
     champion = model_of(task, task.champion)
@@ -33,14 +34,15 @@ def train(task: Task, data: TrainingData, span: tuple[int, int], report: ReportP
     sessions = sessions_of(data, sessions=settings.sessions, name_of=known.name_of)
     summary = {"points": len(data), "series": len(data.series), "sessions": len(sessions)}
     summary |= {"left_out": int((~data.allowed).sum()), "unread": data.unread}
+    epochs = count(1)
     report({"phase": "train"})
     try:
         model, card = train_events(
             sessions,
             champion,
-            ended=settings.sessions,
-            alarm_rate=task.stream.target_alarm_rate,
+            AlarmRule(settings.sessions, task.stream.target_alarm_rate),
             seed=task.stream.retraining.seed,
+            on_epoch=lambda: report({"phase": "train", "epoch": next(epochs)}),
         )
     except ValueError as error:
         return TaskResult(JobState.REJECTED, str(error), result=summary, cost=_cost(started, len(data)))
@@ -54,15 +56,14 @@ def train(task: Task, data: TrainingData, span: tuple[int, int], report: ReportP
     path, sha256 = registry.publish(task.models, task.name, model.tensors, manifest)
     made = VersionFiles(sha256[: registry.VERSION_DIGITS], path, sha256)
     evidence = {"training": summary | {"until_ns": span[1]}, "backtest": card.as_dict()}
-    decision = card.decision()
     return TaskResult(
         JobState.SUCCEEDED,
-        decision.reason,
+        card.reason,
         made,
         evidence,
         summary | {"first_model": champion is None},
         _cost(started, len(data)),
-        decision.promote,
+        card.decision().promote,
     )
 
 
@@ -75,7 +76,7 @@ def compare(task: Task, data: TrainingData, until_ns: int) -> TaskResult:
         until_ns: Last time of the data.
     """
     from pipeline.training.dataset import HELD_BACK
-    from pipeline.training.event_training import judge, sessions_of
+    from pipeline.training.event_training import AlarmRule, judge, sessions_of
 
     assert task.challenger is not None
     started, ended = time.process_time(), task.stream.event_settings.sessions
@@ -96,8 +97,7 @@ def compare(task: Task, data: TrainingData, until_ns: int) -> TaskResult:
         champion,
         sessions[:kept],
         sessions[kept:],
-        ended=ended,
-        alarm_rate=task.stream.target_alarm_rate,
+        AlarmRule(ended, task.stream.target_alarm_rate),
     )
     decision = card.decision()
     return TaskResult(

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from pipeline.config.schema import Config
-from pipeline.core.errors import ForewatchError, InputError, StorageUnavailable
+from pipeline.core.errors import ConfigError, ForewatchError, InputError, NotInstalled, StorageUnavailable
 from pipeline.jobs.dask_workers import ClusterUnavailable, DaskWorkers
 from pipeline.jobs.metrics import NO_GPU_WORKER
 from pipeline.jobs.results import publish, task_of
@@ -324,4 +324,7 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def _text(error: BaseException) -> str:
+    """Return the trace of an error; that of a wrong input or config would tell a user nothing."""
+    if isinstance(error, InputError | ConfigError | NotInstalled):
+        return ""
     return "".join(traceback.format_exception(error))

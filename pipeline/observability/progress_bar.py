@@ -78,7 +78,7 @@ class _Lines:
 
     def advance(self, count: float) -> None:
         self._done += count
-        if time.monotonic() - self._shown >= _LINE_INTERVAL_SECONDS:
+        if count and time.monotonic() - self._shown >= _LINE_INTERVAL_SECONDS:
             self._shown = time.monotonic()
             log.info("task makes progress", task=self._title, progress=self._progress())
 

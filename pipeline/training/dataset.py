@@ -380,7 +380,7 @@ def newest_ns(path: str, stream: str) -> int:
     if not newest:
         raise InputError(
             f"stream {stream} has no history at {path}: let the daemon run for a while "
-            f"(storage.history must be true)"
+            f"(storage.history must be true), or name past files with the key `warm_start`"
         )
     return max(newest)
 

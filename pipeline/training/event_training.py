@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from pipeline.training.promotion_rule import PromotionDecision
 #: Most events that a training learns from, the newest.
 MAX_EVENTS: Final = 500_000
 MIN_SESSIONS: Final = 50
+FIRST_MODEL: Final = "the first model of the stream: before it no event was an alarm"
 #: Share by which the error of a held-out event must be smaller than the champion's.
 MIN_GAIN: Final = 0.01
 #: Least such difference in nats: where an order is certain, both errors are next to 0.
@@ -39,6 +40,17 @@ MIN_GAIN_NATS: Final = 0.005
 #: Share of held-out sessions with an alarm over the configured rate from which a model is refused.
 MAX_ALARM_RATIO: Final = 3.0
 MIN_ALARMS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRule:
+    """Share of ordinary sessions (or events) that may raise an alarm.
+
+    ended: the sessions have ends that are judged.
+    """
+
+    ended: bool
+    rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,12 @@ class EventCard:
             in_favour.append(f"{new.nats:.3f} nats an event, the champion {old.nats:.3f}")
         return PromotionDecision(bool(in_favour) and not against, tuple(against), tuple(in_favour))
 
+    @property
+    def reason(self) -> str:
+        """The decision in one sentence."""
+        decision = self.decision()
+        return FIRST_MODEL if decision.promote and self.champion is None else decision.reason
+
     def as_dict(self) -> dict[str, Any]:
         """Return the figures, the decision and a text for people, as plain JSON."""
         decision = self.decision()
@@ -96,7 +114,7 @@ class EventCard:
             "challenger": {"nats": self.challenger.nats, "alarms": self.challenger.alarms},
             "frequencies": self.frequencies,
             "promote": decision.promote,
-            "reason": decision.reason,
+            "reason": self.reason,
         }
         if self.champion is not None:
             figures["champion"] = {"nats": self.champion.nats, "alarms": self.champion.alarms}
@@ -108,7 +126,7 @@ class EventCard:
         lines = [f"{self.sessions} sessions, {self.held_out} of them held out; {self.codes} codes"]
         lines += ["model         nats an event  sessions with an alarm"]
         lines += [f"{name:13s} {one.nats:13.3f} {one.alarms:23.2%}" for name, one in rows if one is not None]
-        lines += [f"frequencies   {self.frequencies:13.3f}", f"{self.decision().reason.capitalize()}."]
+        lines += [f"frequencies   {self.frequencies:13.3f}", f"{self.reason[0].upper()}{self.reason[1:]}."]
         return "\n".join(lines)
 
 
@@ -145,19 +163,19 @@ def sessions_of(
 def train_events(
     sessions: Sequence[Piece],
     champion: NextEventDetector | None,
+    rule: AlarmRule,
     *,
-    ended: bool,
-    alarm_rate: float,
     seed: int,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> tuple[NextEventDetector, EventCard]:
     """Fit a model to the older sessions, and judge it and the champion on the newest.
 
     Args:
         sessions: Sessions, the oldest first.
         champion: The model in use, None if there is none.
-        ended: The sessions have ends that are judged.
-        alarm_rate: Share of ordinary sessions (or events) that may raise an alarm.
+        rule: Alarms that ordinary sessions may raise.
         seed: Seed of the training.
+        on_epoch: Called after each pass over the sessions.
 
     Raises:
         ValueError: there are too few sessions.
@@ -167,8 +185,10 @@ def train_events(
     kept = len(sessions) - max(1, round(HELD_BACK * len(sessions)))
     learned, held_out = sessions[:kept], sessions[kept:]
     size = DEFAULT_SIZE if champion is None else champion.size
-    model, _ = fit_detector(learned, sessions=ended, alarm_rate=alarm_rate, size=size, seed=seed)
-    return model, judge(model, champion, learned, held_out, ended=ended, alarm_rate=alarm_rate)
+    model, _ = fit_detector(
+        learned, sessions=rule.ended, alarm_rate=rule.rate, size=size, seed=seed, on_epoch=on_epoch
+    )
+    return model, judge(model, champion, learned, held_out, rule)
 
 
 def judge(
@@ -176,9 +196,7 @@ def judge(
     champion: NextEventDetector | None,
     learned: Sequence[Piece],
     held_out: Sequence[Piece],
-    *,
-    ended: bool,
-    alarm_rate: float,
+    rule: AlarmRule,
 ) -> EventCard:
     """Return the evidence card of a model.
 
@@ -187,18 +205,17 @@ def judge(
         champion: The model in use, None if there is none.
         learned: Older sessions.
         held_out: The sessions to judge.
-        ended: The sessions have ends that are judged.
-        alarm_rate: Share of ordinary sessions (or events) that may raise an alarm.
+        rule: Alarms that ordinary sessions may raise.
     """
     return EventCard(
         sessions=len(learned) + len(held_out),
         held_out=len(held_out),
         events=sum(len(one.codes) for one in [*learned, *held_out]),
         codes=len(model.vocabulary.codes),
-        alarm_rate=alarm_rate,
-        challenger=_judged(model, held_out, ended, alarm_rate),
-        champion=None if champion is None else _judged(champion, held_out, ended, alarm_rate),
-        frequencies=_nats_of_frequencies(learned, held_out, ended),
+        alarm_rate=rule.rate,
+        challenger=_judged(model, held_out, rule),
+        champion=None if champion is None else _judged(champion, held_out, rule),
+        frequencies=_nats_of_frequencies(learned, held_out, rule.ended),
     )
 
 
@@ -212,17 +229,18 @@ def _newest(sessions: list[Piece]) -> list[Piece]:
     return sessions[len(sessions) - int(np.searchsorted(lengths, MAX_EVENTS, side="right")) :]
 
 
-def _judged(
-    model: NextEventDetector, sessions: Sequence[Piece], ended: bool, alarm_rate: float
-) -> EventJudgement:
+def _judged(model: NextEventDetector, sessions: Sequence[Piece], rule: AlarmRule) -> EventJudgement:
     events, own = joined_events(
-        [frame(model.encode_numbers(one.codes), ended, model.encode_numbers(one.before)) for one in sessions]
+        [
+            frame(model.encode_numbers(one.codes), rule.ended, model.encode_numbers(one.before))
+            for one in sessions
+        ]
     )
     state = model.initial(len(sessions))
-    found, limit = model.score(state, events), model.limit_at(alarm_rate)
+    found, limit = model.score(state, events), model.limit_at(rule.rate)
     flag = surprise_of(found) >= limit
     flag |= model.judge_window(state, events, found, flag, model.window_limit + limit - model.limit) >= 0
-    alarms = len(np.unique(events.slot[flag])) / len(sessions) if ended else float(flag[own].mean())
+    alarms = len(np.unique(events.slot[flag])) / len(sessions) if rule.ended else float(flag[own].mean())
     nats = -np.log(np.maximum(found.probability, 1e-30))
     return EventJudgement(float(nats[own].mean()), alarms)
 

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,7 +205,11 @@ def test_a_model_of_an_earlier_version_has_no_templates(tmp_path):
 
 def test_a_training_makes_a_version_that_a_later_one_must_beat(tmp_path):
     rows = [one for door in "ab" for one in cycles(door, 60)]
-    first = run_task(task(tmp_path, rows, None), lambda progress: None, lambda: False)
+    seen: list[dict[str, Any]] = []
+    first = run_task(task(tmp_path, rows, None), seen.append, lambda: False)
+    assert [one["epoch"] for one in seen if "epoch" in one] == list(range(1, len(seen)))
+    assert len(seen) > 5, "each pass over the sessions is progress"
+    assert "first model" in first.reason
     assert (first.state, first.better, first.result["sessions"]) == (JobState.SUCCEEDED, True, 120)
     assert first.made is not None
     assert first.result["first_model"]
