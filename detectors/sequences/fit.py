@@ -111,8 +111,8 @@ def fit_detector(
 ) -> tuple[NextEventDetector, TrainingReport]:
     """Fit vocabulary, network and limit to normal sequences.
 
-    Few sequences are left out of the fit, and few of them lie near the limit. So further networks are fitted
-    that leave out the others, and the sequences of all of them set it. (Cross-conformal: Vovk 2015.)
+    Few sequences are left out of the fit, so further networks leave out the others, and all of them set the
+    limit. (Cross-conformal: Vovk 2015.)
 
     Sessions are left out at random. Parts of a series resemble their neighbours, so those of one span of time
     are left out together, and the detector has a network of its own that has seen all of them. (Blocks of
@@ -122,7 +122,7 @@ def fit_detector(
         sequences: Codes of one session each, or parts of series in the order of time.
         sessions: Sequences are whole sessions: an end that comes too early is an alarm.
         alarm_rate: Share of normal sessions (of normal events without sessions) that may raise an alarm.
-        size: Length of the vector of a code, units of an LSTM layer, and LSTM layers.
+        size: Length of the vector of a code, units of a layer, and layers.
         seed: Seed of weights, held-out part and batches.
         on_epoch: Called after each pass over the sequences.
 
@@ -148,10 +148,14 @@ def fit_detector(
         epochs.append(other.best_epoch)
     if not sessions:
         made = _fit_all(recipe, int(np.median(epochs)), report.temperature)
+    return _with_limits(made, parts, rate), report
+
+
+def _with_limits(made: NextEventDetector, parts: Sequence[_HeldOut], rate: float) -> NextEventDetector:
     limit = conformal_limit(np.concatenate([one.surprises() for one in parts]), rate)
     evidence = np.concatenate([one.evidence(limit) for one in parts])
     window_limit = conformal_limit(evidence, WINDOW_RATE_SHARE * rate)
-    return made.with_limit(limit, rate, window_limit, window_rare=True), report
+    return made.with_limit(limit, rate, window_limit, window_rare=True)
 
 
 def pieces_of(codes: Codes, size: int = PIECE_EVENTS) -> list[Piece]:

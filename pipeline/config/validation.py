@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -184,8 +184,12 @@ def _avro(stream: Stream, at: KeyPath) -> Iterator[Finding]:
         yield Finding((*at, "format", "avro"), "has no schema", remedy)
 
 
-def _holds_records(path: str) -> bool:
-    return any(ending in path for ending in (".json", ".ndjson", ".lp", ".log")) or path.endswith(".avro")
+def _holds_records(paths: Sequence[str], form: object) -> bool:
+    """Return whether files have records, and no columns."""
+    endings = (".json", ".ndjson", ".lp", ".log")
+    return isinstance(form, LogLinesFormat) or all(
+        any(ending in path for ending in endings) or path.endswith(".avro") for path in paths
+    )
 
 
 def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
@@ -193,8 +197,7 @@ def _format(stream: Stream, at: KeyPath) -> Iterator[Finding]:
     chosen_source = stream.source.chosen
     columnar = isinstance(chosen_source, TelemetrySourceConfig | SqlSourceConfig) or (
         isinstance(chosen_source, FilesSourceConfig)
-        and not isinstance(stream.format.chosen, LogLinesFormat)
-        and not all(_holds_records(path) for path in chosen_source.paths)
+        and not _holds_records(chosen_source.paths, stream.format.chosen)
     )
     if columnar and isinstance(stream.format.chosen, JsonFormat):
         yield Finding(

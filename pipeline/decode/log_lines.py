@@ -15,6 +15,10 @@ from pipeline.decode.translation import Translate
 MAX_CHARS_BEFORE_TIME: Final = 200
 MESSAGE: Final = "message"
 TIME: Final = "time"
+_NO_TIME = (
+    f"no date with a time in the first {MAX_CHARS_BEFORE_TIME} characters; `time: $timestamp` takes "
+    "the time of the record"
+)
 
 #: Beginning of a dead letter of a part of a record.
 _PART = f'{{"{SAMPLES}":'.encode()
@@ -30,17 +34,20 @@ _TIME = re.compile(
       (?P<iso>(?<!\d){_YEAR}[-/.]\d\d[-/.]\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d{{1,9}})?)?{_OFFSET}?)
     | (?P<day_first>(?<!\d)\d{{1,2}}[-/ ]{_MONTH}[-/ ]{_YEAR}[ :T]{_CLOCK}(?:\ [+-]\d{{4}})?)
     | (?:\b(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\ +)?\b(?P<month>{_MONTH})\ +(?P<day>\d{{1,2}})
-      (?:,?\ (?P<year>{_YEAR}))?,?\ +(?P<clock>{_CLOCK})(?:(?P<zone>\ [A-Z]{{3,4}})?\ (?P<year_last>{_YEAR})\b)?
+      (?:,?\ (?P<year>{_YEAR}))?,?\ +(?P<clock>{_CLOCK})
+      (?:(?P<zone>\ [A-Z]{{3,4}})?\ (?P<year_last>{_YEAR})\b)?
     | ^[IWEFD]?(?P<month_number>\d\d)-?(?P<day_number>\d\d)\ +(?P<clock_after>{_CLOCK})
     | ^(?P<digits>(?:20)?\d{{6}}[ -]\d{{6}})(?=\s)
-    | (?:^(?:\S{{1,16}}\ )?\W{{0,2}}|\bts=|\btime=|\baudit\()(?P<epoch>1\d{{9}}(?:\.\d{{1,9}})?|1\d{{12}})(?=[\s\],;:)]|$)
+    | (?:^(?:\S{{1,16}}\ )?\W{{0,2}}|\bts=|\btime=|\baudit\()
+      (?P<epoch>1\d{{9}}(?:\.\d{{1,9}})?|1\d{{12}})(?=[\s\],;:)]|$)
     | (?P<numbers>(?<!\d)\d{{1,2}}[./]\d{{1,2}}[./]{_YEAR},?\ {_CLOCK}(?:\ ?[AaPp][Mm]\b)?)
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 #: Lines that go on with the event before them, and comments.
 _GOES_ON = re.compile(
-    r"\s|\#|at\ \S+\(|Caused\ by:|Suppressed:|Traceback\ \(|During\ handling\ of|The\ above\ exception|\.\.\.\ \d"
+    r"\s|\#|at\ \S+\(|Caused\ by:|Suppressed:|Traceback\ \(|During\ handling\ of"
+    r"|The\ above\ exception|\.\.\.\ \d"
     r"|[\w.$]*(?:Error|Exception|Throwable|Warning|Interrupt)(?::|\s*$)|[)\]}]+[,;]?\s*$",
     re.VERBOSE,
 )
@@ -90,61 +97,52 @@ def _time_of(found: re.Match[str]) -> tuple[str | float, bool]:
 
 
 def goes_on(line: str) -> bool:
-    """Return whether a line without a time belongs to the event before it, or is a comment."""
+    """Return whether a line without a time belongs to the event before it.
+
+    A comment does, too.
+    """
     return _GOES_ON.match(line) is not None
 
 
 def log_translator(form: LogLinesFormat) -> Translate:
     """Return the translator of log lines; each line of a record is an event."""
-    needs_time = TIME in form.time_fields
-
-    def read(line: str, stamp: int) -> dict[str, object] | None:
-        """Return a line as an object, None if it goes on with another. Raises ValueError."""
-        message, time, lacks_year = split_line(line)
-        if time is None and goes_on(line):
-            return None
-        if time is None and needs_time:
-            raise ValueError(
-                f"no date with a time in the first {MAX_CHARS_BEFORE_TIME} characters; `time: $timestamp` "
-                "takes the time of the record"
-            )
-        if lacks_year:
-            time = f"{form.year or _nearest_year(str(time), stamp)}-{time}"
-        return {TIME: time, MESSAGE: message}
 
     def translate(value: bytes, stamp: int) -> bytes | None:
-        if value.startswith(_PART):  # a dead letter of a part of a record
+        if value.startswith(_PART):
             return value
-        events, bad, last = [], 0, ""
         lines = [line for line in value.decode().splitlines() if line.strip()]
         if not lines:
             raise ValueError("the line is empty")
-        for line in lines:
-            try:
-                events.append(read(line, stamp))
-            except ValueError as error:
-                last, bad = str(error), bad + 1
-                events.append({"line": line, "error": last})
-        there = [one for one in events if one is not None]
-        if bad and bad == len(there):
-            raise ValueError(last)
-        return encode({SAMPLES: there}) if there else None
+        events = [event for line in lines if (event := _event(line, stamp, form)) is not None]
+        errors = [str(event["error"]) for event in events if "error" in event]
+        if errors and len(errors) == len(events):
+            raise ValueError(errors[-1])
+        return encode({SAMPLES: events}) if events else None
 
     return translate
 
 
+def _event(line: str, stamp: int, form: LogLinesFormat) -> dict[str, object] | None:
+    """Return a line as an object, or why it is none; None if it goes on with another."""
+    message, time, lacks_year = split_line(line)
+    if time is None and goes_on(line):
+        return None
+    if time is None and TIME in form.time_fields:
+        return {"line": line, "error": _NO_TIME}
+    if lacks_year:
+        if form.year is None and stamp < 0:
+            return {"line": line, "error": f"the time {time} has no year: set `year`"}
+        time = f"{form.year or _nearest_year(str(time), stamp)}-{time}"
+    return {TIME: time, MESSAGE: message}
+
+
 def _nearest_year(text: str, stamp: int) -> int:
-    """Return the year that brings a time without one nearest to the time of the record.
+    """Return the year that brings a time nearest to that of its record.
 
     Args:
         text: Month, day and clock.
-        stamp: Time of the record in ns, negative: none.
-
-    Raises:
-        ValueError: The record has no time.
+        stamp: Time of the record in ns.
     """
-    if stamp < 0:
-        raise ValueError(f"the time {text} has no year: set `year`")
     logged = datetime.fromtimestamp(stamp / 1e9, UTC).replace(tzinfo=None)
     away: dict[int, timedelta] = {}
     for year in (logged.year - 1, logged.year, logged.year + 1):

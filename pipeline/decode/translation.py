@@ -20,8 +20,8 @@ from pipeline.config.inputs import (
 from pipeline.decode.parsed_batch import Reject, shown
 from pipeline.sources.base import Records
 
-#: Makes the JSON text of a record from its value and its timestamp (ns, negative: none); None for a record that
-#: is filtered. Raises ValueError.
+#: Makes the JSON text of a record from its value and its timestamp (ns, negative: none).
+#: None for a record that is filtered. Raises ValueError.
 Translate = Callable[[bytes, int], bytes | None]
 
 

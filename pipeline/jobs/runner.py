@@ -324,7 +324,7 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """Return the trace of an error; that of a wrong input or config would tell a user nothing."""
+    """Return the trace of an error, empty for a wrong input or config."""
     if isinstance(error, InputError | ConfigError | NotInstalled):
         return ""
     return "".join(traceback.format_exception(error))

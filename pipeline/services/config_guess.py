@@ -63,12 +63,8 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
         if "time" in known
         else guess_time(found, columns, stamped, samples.around)
     )
-    numbers, no_values = _numbers(Guess(), columns, used, samples)
-    if not known.keys() & {*EVENT_KEYS, "values"} and (text := log_field(columns, numbers)) is not None:
-        found.note(
-            "text", text, f"log lines: the template of a line is its code{_NUMBERS_ADVICE if numbers else ''}"
-        )
-        known["text"] = text
+    if not known.keys() & {*EVENT_KEYS, "values"}:
+        known |= _guess_log_field(found, columns, used, samples)
     if event := next((key for key in EVENT_KEYS if key in known), None):
         found.form[event] = known[event]
         _guess_events(found, columns, used | {str(known[event])}, len(rows), known)
@@ -92,6 +88,17 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
     if "series" not in known and not found.questions:
         _ask_about_repeated_times(found, everything)
     return found
+
+
+def _guess_log_field(found: Guess, columns: Fields, used: set[str], samples: Samples) -> dict[str, str]:
+    """Return the field of log lines as the key ``text``, nothing where there is none."""
+    numbers, _ = _numbers(Guess(), columns, used, samples)
+    text = log_field(columns, numbers)
+    if text is None:
+        return {}
+    advice = _NUMBERS_ADVICE if numbers else ""
+    found.note("text", text, f"log lines: the template of a line is its code{advice}")
+    return {"text": text}
 
 
 def _guess_events(found: Guess, columns: Fields, used: set[str], rows: int, known: Mapping[str, Any]) -> None:

@@ -53,8 +53,8 @@ MAX_GROUP_ROWS = 300_000
 class Samples:
     """Rows with flat fields (``meta.id``), and the keys that read them.
 
-    ``kind`` is json, line_protocol, senml, log_lines or csv; ``why`` maps a key to the reason. ``around`` has the fields
-    outside the array of samples.
+    ``kind`` is json, line_protocol, senml, log_lines or csv; ``why`` maps a key to the reason. ``around``
+    has the fields outside the array of samples.
     """
 
     kind: str
@@ -92,6 +92,10 @@ def samples_of_file(path: Path, encoding: str | None = None) -> Samples:
         return samples_of_records(lines, str(path))
     if path.name.endswith(TEXT_ENDINGS) and (log := samples_of_log(text, path)) is not None:
         return log
+    return _rows_of_text(text, encoding, path)
+
+
+def _rows_of_text(text: str, encoding: str, path: Path) -> Samples:
     is_log = path.name.endswith(LOG_ENDINGS)
     if text.lstrip()[:1] in ("{", "[") and not is_log:
         raise InputError(f"{path} holds JSON: name it .json, or .jsonl with one record a line")
