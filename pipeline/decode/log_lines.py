@@ -53,6 +53,20 @@ _GOES_ON = re.compile(
 )
 
 
+#: Words of a header: level, thread, process, logger, and others in capitals; a hash is none of them.
+_HEADER_WORD = re.compile(
+    r"(?![0-9a-f]*\d[0-9a-f]{6,}$)(?:[A-Z][A-Z0-9_:.-]+|\d[\d.:,-]*|<\d+>\d?|[A-Za-z]\w*(?:[.$/]\w+)+:?"
+    r"|[\[(](?![0-9a-f-]{6,}[\])])[\w.$:/#@=-]{1,80}[\])])$"
+)
+_LEVEL = re.compile(r"[\[(<]?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL|SEVERE)[\])>:]?$")
+#: Program of syslog, after the host.
+_PROGRAM = re.compile(r"[\w.$/-]+(?:\([\w-]+\))?(?:\[\d+\])?:$")
+#: Words that stand between others, and the first words among which a level ends a header.
+_SEPARATOR_WORDS, _LEVEL_WORDS = frozenset(("-", "--", "---", "|", ":")), 4
+#: What a request or a client is, in brackets after a header.
+_CONTEXT = re.compile(r"\[[^\]]*\s[^\]]*\]\s+")
+
+
 class LogLine(NamedTuple):
     """A line without its time, and the time: text, an epoch, or None without one.
 
@@ -74,7 +88,32 @@ def split_line(line: str) -> LogLine:
     if before[-1:] == "[" and after[:1] == "]":
         before, after = before[:-1], after[1:]
     parts = before.strip(), after.lstrip(_SEPARATORS)
-    return LogLine(" ".join(part for part in parts if part), *_time_of(found))
+    return LogLine(_joined_header(" ".join(part for part in parts if part)), *_time_of(found))
+
+
+def _joined_header(message: str) -> str:
+    """Return a message whose header is one word.
+
+    ``INFO  [main] app.web - user bob is in`` becomes ``INFO|[main]|app.web user bob is in``. A line and a
+    template are compared by their share of equal words, of which a header would have most. Brackets after
+    it with several words, such as those of a request, are left out.
+    """
+    words = message.split()
+    if len(words) > 2 and _PROGRAM.match(words[1]):
+        return f"{words[0]}|{' '.join(words[1:])}"
+    levels = [place for place, word in enumerate(words[:_LEVEL_WORDS]) if _LEVEL.match(word)]
+    end = min(levels[-1] + 1 if levels else 0, len(words) - 1)
+    while end < len(words) - 1 and (words[end] in _SEPARATOR_WORDS or _HEADER_WORD.match(words[end])):
+        end += 1
+    header = [word for word in words[:end] if word not in _SEPARATOR_WORDS]
+    if len(header) < 2:
+        return message
+    return f"{'|'.join(header)} {_without_context(' '.join(words[end:]))}"
+
+
+def _without_context(text: str) -> str:
+    found = _CONTEXT.match(text)
+    return text[found.end() :] if found else text
 
 
 def _time_of(found: re.Match[str]) -> tuple[str | float, bool]:

@@ -64,7 +64,7 @@ def list_(
     show_table(
         ("version", "stream", "made", "state", "from", "by", "why"),
         rows,
-        "no versions: every stream uses the packaged model",
+        "no versions yet: numbers are judged with the packaged model, and no event is an alarm",
         wrap=("why",),
     )
 

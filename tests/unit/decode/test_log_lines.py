@@ -14,34 +14,35 @@ from pipeline.core.timestamps import parse_times
 from pipeline.decode import make_decoder
 from pipeline.decode.decoder import Decoded
 from pipeline.decode.log_lines import goes_on, split_line
+from pipeline.decode.log_templates import LogTemplates
 from pipeline.sources.files.readers import make_reader
 from tests.support.decoding import records, stream
 
 #: Line → time and message; times without a year are of 2026.
 LINES = {
-    "2026-03-01 12:00:00,123 - INFO  [main] started": ("2026-03-01T12:00:00.123Z", "INFO  [main] started"),
+    "2026-03-01 12:00:00,123 - INFO  [main] started": ("2026-03-01T12:00:00.123Z", "INFO|[main] started"),
     "2026-03-01T12:00:00.123456789Z stdout F it is up": (
         "2026-03-01T12:00:00.123456789Z",
         "stdout F it is up",
     ),
-    "2026-03-01T12:00:00+01:00 host app[1]: y": ("2026-03-01T11:00:00Z", "host app[1]: y"),
+    "2026-03-01T12:00:00+01:00 host app[1]: y": ("2026-03-01T11:00:00Z", "host|app[1]: y"),
     "2026/03/01 12:00:00 http: server error": ("2026-03-01T12:00:00Z", "http: server error"),
     "[Sun Dec 04 04:47:44 2005] [notice] init() ok": ("2005-12-04T04:47:44Z", "[notice] init() ok"),
     "[Sun Dec 04 04:47:44.5 2005] [notice] x": ("2005-12-04T04:47:44.5Z", "[notice] x"),
     "Jun 14 15:16:01 combo sshd[19939]: check pass": (
         "2026-06-14T15:16:01Z",
-        "combo sshd[19939]: check pass",
+        "combo|sshd[19939]: check pass",
     ),
-    "Jun  4 15:16:01 combo sshd: x": ("2026-06-04T15:16:01Z", "combo sshd: x"),
+    "Jun  4 15:16:01 combo sshd: x": ("2026-06-04T15:16:01Z", "combo|sshd: x"),
     "<34>1 2026-03-01T12:00:00Z host app - - - it is": ("2026-03-01T12:00:00Z", "<34>1 host app - - - it is"),
     '127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 23': (
         "2000-10-10T20:55:36Z",
         '127.0.0.1 - - "GET / HTTP/1.0" 200 23',
     ),
     "I0614 15:16:01.123456 12 file.cc:12] ok": ("2026-06-14T15:16:01.123456Z", "12 file.cc:12] ok"),
-    "06-14 15:16:01.123  34  34 D tag: m": ("2026-06-14T15:16:01.123Z", "34  34 D tag: m"),
-    "081109 203615 148 INFO dfs.X: m": ("2008-11-09T20:36:15Z", "148 INFO dfs.X: m"),
-    "14-Jun-2026 15:16:01.123 INFO [main] up": ("2026-06-14T15:16:01.123Z", "INFO [main] up"),
+    "06-14 15:16:01.123  34  34 D tag: m": ("2026-06-14T15:16:01.123Z", "34|34 D tag: m"),
+    "081109 203615 148 INFO dfs.X: m": ("2008-11-09T20:36:15Z", "148|INFO|dfs.X: m"),
+    "14-Jun-2026 15:16:01.123 INFO [main] up": ("2026-06-14T15:16:01.123Z", "INFO|[main] up"),
     "type=SYSCALL msg=audit(1364481363.243:24287): arch=c": (
         "2013-03-28T14:36:03.243Z",
         "type=SYSCALL msg=audit( 24287): arch=c",
@@ -52,7 +53,7 @@ LINES = {
     ),
     "- 1117838570 2005.06.03 R02 RAS KERNEL INFO x": (
         "2005-06-03T22:42:50Z",
-        "- 2005.06.03 R02 RAS KERNEL INFO x",
+        "2005.06.03|R02|RAS|KERNEL|INFO x",
     ),
     "Mar 14 15:16:01 2026 host up": ("2026-03-14T15:16:01Z", "host up"),
     "01.03.2026 12:00:00 Anlage ein": ("2026-03-01T12:00:00Z", "Anlage ein"),
@@ -93,6 +94,21 @@ def test_lines_are_events_whose_text_is_the_rest() -> None:
         assert found.dead == []
         assert found.columns.events == [message]
         assert found.columns.time.tolist() == parse_times([time], "iso", "UTC").tolist()
+
+
+def test_a_header_is_one_word_so_that_it_does_not_join_templates() -> None:
+    texts = ["accepted connection from 10.0.0.1", "user bob authenticated", "query 7 took 12 ms"]
+    lines = [
+        split_line(f"2026-03-01 12:00:00 INFO  [worker-{n}] app.web - {text}") for n, text in enumerate(texts)
+    ]
+    assert [one.message for one in lines] == [
+        f"INFO|[worker-{n}]|app.web {text}" for n, text in enumerate(texts)
+    ]
+    templates = LogTemplates()
+    assert len({templates.code(one.message) for one in lines}) == 3
+    request = "2026-03-01 12:00:00 12 INFO nova.api [req-1 8a7f3c2d9e b - -] GET /x"
+    assert split_line(request).message == "12|INFO|nova.api GET /x"
+    assert split_line("2026-03-01 12:00:00 8a7f3c2d9e [4f3e2d1c] ERROR").message.endswith("ERROR")
 
 
 def test_lines_that_go_on_with_an_event_are_filtered() -> None:
