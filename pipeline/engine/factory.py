@@ -65,39 +65,44 @@ def build_engine(
     stream, reader = config.streams[name], reader or name
     faults = FaultLog(reader, database, metrics)  # faults of a backfill are not those of the live stream
     scorer, offloaded = _make_scorer(name, stream, database, reader, faults)
+    writers, sinks = _make_sinks(scorer, metrics, history_writer, make_outputs, make_sinks)
+    owner, on_gap, every = owner_name(), _gap_policy(stream), config.storage.snapshot_every.total_seconds()
+    listeners = [one for one in sinks if isinstance(one, SnapshotListener)]
+    parts = EngineParts(
+        source=source,
+        scorer=scorer,
+        ownership=Ownership(scorer, source, database, faults, reader, owner, on_gap, writers, on_changes),
+        committer=Committer(database, on_changes, late_revise=reader == name),
+        snapshots=Snapshots(database, scorer, metrics, every, offloaded, faults, writers, source, listeners),
+        faults=faults,
+        metrics=metrics,
+        gone_files=GoneFiles(database, reader, scorer, offloaded),
+        sinks=sinks,
+        writers=writers,
+        silence=Silence(scorer.ends_by_silence, together=scorer.files is not None),
+        max_batch=config.engine.max_batch,
+    )
+    return Engine(parts)
+
+
+def _make_sinks(
+    scorer: StreamScorer,
+    metrics: StreamMetrics,
+    history_writer: HistoryWriter | None,
+    make_outputs: MakeOutputs,
+    make_sinks: MakeSinks,
+) -> tuple[ResultWriters, list[Sink]]:
+    """Make the history and the outputs, and the list of all sinks."""
     history = HistorySink(history_writer, scorer, metrics) if history_writer is not None else None
     writers = ResultWriters(history, make_outputs(scorer))
-    sinks = [*([history] if history is not None else ()), *writers.outputs, *make_sinks(scorer)]
-    kafka = stream.source.kafka
-    on_gap = kafka.on_gap if kafka is not None else None if stream.source.files is not None else "fail"
-    return Engine(
-        EngineParts(
-            source=source,
-            scorer=scorer,
-            ownership=Ownership(
-                scorer, source, database, faults, reader, owner_name(), on_gap, writers, on_changes
-            ),
-            committer=Committer(database, on_changes, late_revise=reader == name),
-            snapshots=Snapshots(
-                database,
-                scorer,
-                metrics,
-                config.storage.snapshot_every.total_seconds(),
-                offloaded,
-                faults,
-                writers,
-                source,
-                [one for one in sinks if isinstance(one, SnapshotListener)],
-            ),
-            faults=faults,
-            metrics=metrics,
-            gone_files=GoneFiles(database, reader, scorer, offloaded),
-            sinks=sinks,
-            writers=writers,
-            silence=Silence(scorer.ends_by_silence, together=scorer.files is not None),
-            max_batch=config.engine.max_batch,
-        )
-    )
+    return writers, [*([history] if history is not None else ()), *writers.outputs, *make_sinks(scorer)]
+
+
+def _gap_policy(stream: Stream) -> str | None:
+    """Return ``on_gap`` of a stream, None for files, which have no such key."""
+    if stream.source.kafka is not None:
+        return stream.source.kafka.on_gap
+    return None if stream.source.files is not None else "fail"
 
 
 def _make_scorer(
