@@ -11,7 +11,8 @@ not count.
 Broker, producer and engine share the machine. So the CPU that each of them and each thread of the engine
 takes for a record is printed, and how many cores are needed at the rate. Where that is nearly all of them,
 records wait for a core, and the latency is that of the machine. The turns of the engine that took longest are
-printed with the time of their phases.
+printed with the time of their phases, and how long records took to the broker, waited there to be read, and
+were in the loop.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import psutil
 if TYPE_CHECKING:
     from pipeline.engine.engine import Engine
     from pipeline.local_kafka.broker import LocalBroker
+    from pipeline.sources.base import Poll, Source
 
 TOPIC, PARTITIONS = "latency", 4
 #: Beginning of the paced records that does not count.
@@ -45,6 +47,14 @@ BEGINNING = 0.4
 BURST, PAUSE_SECONDS = 5_000, 0.005
 #: Turns whose phases are printed.
 SLOWEST = 5
+#: Of so many records of a poll one is followed on its way.
+FOLLOWED = 50
+QUANTILES = (50, 90, 99)
+
+
+FIRST_RECORD = b'{"sensor":"s00000","ts":%019d,"value":00.000}' % 0
+#: Bytes of a record that hold the clock of the producer, ns.
+STAMP = slice(FIRST_RECORD.index(b"0" * 19), FIRST_RECORD.index(b"0" * 19) + 19)
 
 
 class RecordMaker:
@@ -52,8 +62,7 @@ class RecordMaker:
 
     def __init__(self, series: int) -> None:
         """Format one record of each series."""
-        first = b'{"sensor":"s00000","ts":%019d,"value":00.000}' % 0
-        self._stamp, self._value = first.index(b"0" * 19), first.index(b"00.000")
+        self._value = FIRST_RECORD.index(b"00.000")
         rows = [b'{"sensor":"s%05d","ts":%019d,"value":00.000}' % (number, 0) for number in range(series)]
         self._rows = np.array(rows).view(np.uint8).reshape(series, -1)
         values = [b"%.3f" % (20 + number / 100) for number in range(97)]
@@ -62,7 +71,7 @@ class RecordMaker:
     def records(self, numbers: np.ndarray, stamp_ns: int) -> list[bytes]:
         """Return the records with these numbers; the series come in turn."""
         rows = self._rows[numbers % len(self._rows)]
-        rows[:, self._stamp : self._stamp + 19] = np.frombuffer(b"%019d" % stamp_ns, np.uint8)
+        rows[:, STAMP] = np.frombuffer(b"%019d" % stamp_ns, np.uint8)
         rows[:, self._value : self._value + 6] = self._values[numbers % 97]
         return list(rows.view(f"S{rows.shape[1]}").ravel().tolist())
 
@@ -101,18 +110,52 @@ def produce(brokers: str, series: int, orders: Connection) -> None:
 
 
 class Latencies:
-    """Sink that is called after the COMMIT; event times are the producer's clock."""
+    """Sink that is called after the COMMIT; event times are the producer's clock.
 
-    def __init__(self) -> None:
+    It also stands before ``poll`` of the source: the broker stamps records when it appends them.
+    """
+
+    def __init__(self, source: Source) -> None:
         """Begin without records."""
-        self.seconds: list[np.ndarray] = []
         self.records = 0
+        self._poll, self._read_ns = source.poll, 0
+        source.poll = self.poll  # type: ignore[method-assign]
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was measured."""
+        self.seconds: list[np.ndarray] = []
+        self._ways: dict[str, list[np.ndarray]] = {"to the broker": [], "there": [], "in the loop": []}
+
+    def poll(self, max_records: int, timeout: float) -> Poll:
+        """Poll the source, and note the way of some records."""
+        from pipeline.sources.base import Records
+
+        found = self._poll(max_records, timeout)
+        self._read_ns = time.time_ns()
+        for records in found.records:
+            assert isinstance(records, Records)
+            rows = [row for row in records.values[::FOLLOWED] if row is not None]
+            stamps = np.array([int(row[STAMP]) for row in rows], np.int64)
+            appended = records.timestamps[::FOLLOWED]
+            self._ways["to the broker"].append((appended - stamps) / 1e6)
+            self._ways["there"].append((self._read_ns - appended) / 1e6)
+        return found
 
     def append(self, result: Any) -> None:
         """Note the latencies of a batch."""
         if result.scored is not None:
-            self.seconds.append((time.time_ns() - result.scored.points.time) / 1e9)
-            self.records += len(result.scored.points)
+            now, count = time.time_ns(), len(result.scored.points)
+            self.seconds.append((now - result.scored.points.time) / 1e9)
+            self._ways["in the loop"].append(np.full(1 + count // FOLLOWED, (now - self._read_ns) / 1e6))
+            self.records += count
+
+    def ways(self) -> dict[str, list[float]]:
+        """Return the quantiles of each part of the way, ms."""
+        return {
+            name: [round(float(q), 1) for q in np.percentile(np.concatenate(found), QUANTILES)]
+            for name, found in self._ways.items()
+        }
 
     def close(self) -> None:
         """Nothing to release."""
@@ -211,7 +254,7 @@ def measure(
         turns.take()
         if settled is None and time.monotonic() - began > SETTLING_SECONDS:
             settled = time.monotonic(), sink.records, cpu_seconds(others)
-            sink.seconds.clear()
+            sink.clear()
             turns.clear()
     assert settled is not None
     lasted, counted = time.monotonic() - settled[0], sink.records - settled[1]
@@ -223,6 +266,8 @@ def measure(
         "rate": round(records / took),
         "ms": {f"p{q}": float(np.percentile(found, q)) * 1e3 for q in (50, 90, 99, 99.9)}
         | {"max": float(found.max()) * 1e3},
+        "ways_ms": sink.ways(),
+        "batch": round(counted / len(turns.seconds)),
         "cpu_us_per_record": {
             name: round(1e6 * s / counted, 2) for name, s in used.items() if s >= 0.001 * lasted
         },
@@ -251,7 +296,9 @@ def run(options: argparse.Namespace, folder: Path, broker: LocalBroker) -> dict[
     config = Config.model_validate(
         {"database": f"sqlite:///{folder}/latency.db", "streams": {"latency": stream}}
     )
-    sink, settings = Latencies(), config.streams["latency"]
+    settings = config.streams["latency"]
+    source = make_source("latency", settings.source, settings.format)
+    sink = Latencies(source)
     ours, theirs = multiprocessing.Pipe()
     feeder = multiprocessing.Process(target=produce, args=(broker.address, options.series, theirs))
     feeder.start()
@@ -260,7 +307,7 @@ def run(options: argparse.Namespace, folder: Path, broker: LocalBroker) -> dict[
             "latency",
             config,
             database,
-            make_source("latency", settings.source, settings.format),
+            source,
             StreamMetrics(Metrics(), "latency"),
             make_sinks=lambda scorer: [sink],
             history_writer=HistoryWriter(config.history_path, "latency"),
@@ -299,7 +346,9 @@ def main() -> None:
         broker.up()
         try:
             admin = KafkaAdminClient(bootstrap_servers=broker.address)
-            admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
+            admin.create_topics(
+                [NewTopic(TOPIC, PARTITIONS, 1, topic_configs={"message.timestamp.type": "LogAppendTime"})]
+            )
             admin.close()
             found = run(options, Path(folder), broker)
         finally:
@@ -311,6 +360,9 @@ def main() -> None:
     for name, micros in sorted(found["cpu_us_per_record"].items(), key=lambda one: -one[1]):
         print(f"{micros:6.2f} µs of CPU a record, {micros * found['rate'] / 1e6:.2f} cores: {name}")
     print(f"{found['cores_used']} of {os.cpu_count()} cores are used")
+    for name, quantiles in found["ways_ms"].items():
+        print(f"{name}:", ", ".join(f"p{q} {ms} ms" for q, ms in zip(QUANTILES, quantiles, strict=True)))
+    print(f"{found['batch']:,} records a turn")
     for turn in found["slowest_turns_ms"]:
         print("slow turn, ms:", ", ".join(f"{name} {ms}" for name, ms in turn.items()))
     print(json.dumps({"benchmark": "latency", **vars(options), **found}))
