@@ -94,15 +94,13 @@ class StreamMetrics:
         self.open_anomalies = metrics.state.open_anomalies.labels(stream)
         metrics.operation.source_up.labels(stream).set(1)
         # a series that is there from the start makes rate() right from the first record on
-        for outcome in _OUTCOMES:
-            metrics.flow.records.labels(stream, outcome)
+        self._records = {outcome: metrics.flow.records.labels(stream, outcome) for outcome in _OUTCOMES}
 
     def committed(self, before: Counts, after: Counts) -> None:
         """Add the difference of the cumulative outcomes of a partition before and after a commit."""
-        for outcome in _OUTCOMES:
-            self._metrics.flow.records.labels(self._stream, outcome).inc(
-                getattr(after, outcome) - getattr(before, outcome)
-            )
+        for outcome, counter in self._records.items():
+            if added := getattr(after, outcome) - getattr(before, outcome):
+                counter.inc(added)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

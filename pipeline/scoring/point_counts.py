@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
 from pipeline.core.types import LateRecord
-from pipeline.decode import Columns, series_name
+from pipeline.decode import Columns, series_names
 from pipeline.scoring.batch_result import PartitionOutcome
 from pipeline.windows.event_time import DUPLICATE, LATE, SUPERSEDED, Admitted
 
@@ -53,8 +53,14 @@ def _late_records(
     ages = np.zeros(len(columns), np.int64) if newest is None else newest - columns.time
     limit = to_nanoseconds(stream.revise)
     young = ((ages <= limit) | (limit == 0)).tolist()
-    for row, (offset, time) in enumerate(zip(columns.offsets.tolist(), columns.time.tolist(), strict=True)):
-        name, _ = series_name(stream, columns.keys[row])
-        yield LateRecord(
-            stream_name, columns.partition, offset, name, time, columns.values[row].tolist(), young[row]
-        )
+    rows = zip(
+        columns.offsets.tolist(),
+        series_names(stream, columns.keys.flat()),
+        columns.time.tolist(),
+        columns.values.tolist(),
+        young,
+        strict=True,
+    )
+    for offset, name, time, values, is_young in rows:
+        assert name is not None
+        yield LateRecord(stream_name, columns.partition, offset, name, time, values, is_young)

@@ -9,6 +9,7 @@ once (``score``, ``flag``, …; ``rarity`` under the decision "usual_range") and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ ROWS_PER_ROW_GROUP = 1 << 16
 UNBOUNDED = float(np.finfo(np.float32).max)
 
 
+@cache
 def empty() -> pa.Table:
     """Return a table without rows."""
     nothing = np.empty(0, np.int64)
@@ -52,6 +54,12 @@ def rows(
     for name, values in per_channel.items():
         columns |= {f"{name}:{channel}": column(values[:, i]) for i, channel in enumerate(channels)}
     return pa.table(columns)
+
+
+def row_bytes(schema: pa.Schema) -> float:
+    """Return the bytes of a row in memory, without texts that many rows share."""
+    fixed = [field.type.bit_width for field in schema if not pa.types.is_dictionary(field.type)]
+    return 4 + sum(fixed) / 8
 
 
 def column(values: NDArray[Any]) -> pa.Array:

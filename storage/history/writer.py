@@ -112,6 +112,7 @@ class HistoryWriter:
         self._store = SegmentStore(path)
         self._on_error = on_error
         self._folders: dict[Partition, str] = {}  # of the caller's thread
+        self._row_bytes: dict[tuple[str, ...], float] = {}  # by the names of the columns
         #: Changed by the writer's thread only, with the lock; readers of rows take the lock.
         self._buffers: dict[Partition, _Buffer] = {}
         self._buffer_lock = threading.Lock()
@@ -154,9 +155,11 @@ class HistoryWriter:
 
         They are committed, or being replayed.
         """
-        size = 4 * table.num_rows + sum(
-            column.nbytes for column in table.columns if not pa.types.is_dictionary(column.type)
-        )
+        # A batch has one table a partition, all with the same columns.
+        names = tuple(table.column_names)
+        if names not in self._row_bytes:
+            self._row_bytes[names] = parquet.row_bytes(table.schema)
+        size = int(table.num_rows * self._row_bytes[names])
         if self._reserve(size):
             self._do(lambda: self._keep(self._buffers[partition], first_offset, next_offset, table, size))
         else:

@@ -79,3 +79,18 @@ def test_a_row_group_without_wanted_rows_is_not_read(wanted, groups, monkeypatch
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
     parquet.decode(io.BytesIO(file), **wanted)
     assert len(read) == groups
+
+
+def test_the_bytes_of_a_row_are_those_of_its_arrays():
+    count, numbers = 800, np.arange(800)
+    table = parquet.rows(
+        numbers,
+        numbers,
+        np.zeros(count, np.int32),
+        parquet.texts(["a" * 1000]),
+        ["x", "y"],
+        {"score": np.zeros(count, np.float32), "flag": np.zeros(count, np.bool_)},
+        {"value": np.zeros((count, 2), np.float64)},
+    )
+    arrays = [column.nbytes for column in table.columns if not pa.types.is_dictionary(column.type)]
+    assert parquet.row_bytes(table.schema) * count == sum(arrays) + 4 * count
