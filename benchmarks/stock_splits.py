@@ -117,7 +117,8 @@ def share_of_splits(price: Floats, volume: Floats, row: int | slice = EVENT) -> 
     batch = ChannelBatch(slot, x, np.repeat(np.arange(ROWS), 2 * n), zeros, np.ones(len(slot), np.int64))
     scorer = Volatility(np.array([True, False]), 1)
     scorer.run(scorer.initial(2 * n), batch, np.empty((len(slot), 2), np.float32))
-    return float((batch.split[::2].reshape(ROWS, n)[row] != 0).mean())
+    found = np.diff(batch.split[::2].reshape(ROWS, n), axis=0, prepend=0.0)
+    return float((found[row] != 0).mean())
 
 
 def event_share(bars: str, make: Event, ratio: float, series: int) -> int:

@@ -39,7 +39,7 @@ class ChannelBatch:
     period  (M,) int32    rows of one period as known before this row (0: none found)
     cycle   (M,) int32    rows of one period in the latest rows only (0: none found)
     season  (M,) float32  v one period ago (NaN: unknown)
-    split   (M,) float64  part of the step of x that is a stock split
+    split   (M,) float64  sum of the stock splits up to this row, which x is without
     """
 
     slot: Ints

@@ -16,7 +16,7 @@ from detectors.channel_batch import ChannelBatch, Floats, of_channel, over_chann
 from detectors.composite.presets import Preset
 from detectors.stages.forecaster_selection import FORECASTER_STATIC, SelectedForecasts
 from detectors.stages.multivariate import Multivariate
-from detectors.stages.robust_scale import COL_ANCHOR
+from detectors.stages.robust_scale import anchors
 from detectors.thresholds.base import Threshold
 from detectors.thresholds.event_gate import EventGate
 
@@ -126,7 +126,7 @@ def _bands(
     parts: DecisionParts, state: State, batch: ChannelBatch, scores: SlotScores, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return expected value, lower and upper end of the band (N, C), in units of the input."""
-    centre = scores.forecasts.expected.astype(np.float64) + state["scale.moments"][batch.slot, COL_ANCHOR]
+    centre = scores.forecasts.expected.astype(np.float64) + anchors(state, batch)
     width = (scores.half_width * batch.step).astype(np.float64)
     expected, low, high = (
         np.clip(parts.preset.inverse(x), -MAX_FLOAT32, MAX_FLOAT32).reshape(shape)

@@ -1,6 +1,6 @@
 """The detector of a tier: all stages, one batch at a time.
 
-    working units → scale → seasonality → forecast → scorers → calibration → fusion → threshold
+    working units → without splits → scale → seasonality → forecast → scorers → calibration → fusion → threshold
 
 Each stage runs once over all rows of a batch, in a compiled kernel, and keeps its state under its own array
 names. The cost per point is therefore the same for one series of a million rows and for a million series of
@@ -10,7 +10,7 @@ one row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 from detectors.base import CAUSES, DetectorSpec, Points, State, Verdicts
 from detectors.channel_batch import ChannelBatch, Floats, flatten_channels
 from detectors.composite.assembly import DecisionParts, SlotScores, assemble_verdicts
-from detectors.composite.former_states import Conversion, convert_wider_arrays, start_usual_volume
+from detectors.composite.former_states import (
+    Conversion,
+    convert_wider_arrays,
+    start_splits,
+    start_usual_volume,
+)
 from detectors.composite.hidden_sources import HiddenSource, NetworkSource, SharedLstmSource
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import LstmForecast
@@ -40,7 +45,7 @@ from detectors.scorers.robust_level_shift import RobustLevelShift
 from detectors.scorers.seasonal_profile import SeasonalProfile
 from detectors.scorers.step import Step
 from detectors.scorers.value_range import ValueRange
-from detectors.scorers.volatility import USUAL_VOLUME, Volatility
+from detectors.scorers.volatility import SPLITS, USUAL_VOLUME, Volatility
 from detectors.stages.forecaster_selection import (
     FORECASTER_LSTM,
     FORECASTER_NETWORK,
@@ -63,7 +68,16 @@ CYCLE_WINDOW_PERIODS = (1.0, 0.25)  # window lengths of the event discords
 # State arrays with one row per series. All others have one row per series and channel.
 PER_SERIES_PREFIXES = ("event.", "joint.", "threshold.", "relation.", "decision.")
 # State arrays that mean the same under both decisions.
-PREFIXES_OF_BOTH_DECISIONS = ("scale.", "rhythm.", "ladder.", "shape.", "inputs.", "hidden.", "readout.")
+PREFIXES_OF_BOTH_DECISIONS = (
+    "scale.",
+    "rhythm.",
+    "ladder.",
+    "shape.",
+    "inputs.",
+    "hidden.",
+    "readout.",
+    "market.",
+)
 PREFIXES_OF_USUAL_RANGES = (
     *PREFIXES_OF_BOTH_DECISIONS,
     "event.",
@@ -77,14 +91,13 @@ NETWORK_MARK = "+"  # in a state version: behind it stands the form of the state
 MAX_ABS_WORKING_VALUE = 1e30  # its square is still a float64
 
 
-def select_scorers(tier: Tier, groups: tuple[TrackGroup, ...], channels: Sequence[str]) -> tuple[Scorer, ...]:
+def select_scorers(tier: Tier, groups: tuple[TrackGroup, ...]) -> tuple[Scorer, ...]:
     """Return the scorers whose tracks ``groups`` use, in the order of their tracks."""
     known: list[Scorer] = [
         Step(),
         LevelShift(),
         RobustLevelShift(),
         Flatline(),
-        Volatility(price_channels(channels), volume_channel(channels)),
         SeasonalProfile(tier.profile_bins),
         Discord(tier.discord_blocks, tier.discord_window_periods),
         Discord(tier.cycle_discord_blocks, CYCLE_WINDOW_PERIODS, "cycle"),
@@ -117,8 +130,15 @@ class CompositeDetector:
         )
         self.forecast = None if net is None else LstmForecast(_source(net, own, tier), tier)
         groups = self.preset.track_groups or tier.track_groups
-        self.scorers = select_scorers(tier, groups, spec.channels)
-        tracks = tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
+        #: Takes splits from the values, so it runs before all other stages.
+        self.market = (
+            Volatility(price_channels(spec.channels), volume_channel(spec.channels))
+            if spec.preset == "stock"
+            else None
+        )
+        self.scorers = select_scorers(tier, groups)
+        tracks = self.market.tracks if self.market else ()
+        tracks += tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
         tracks += self.forecast.tracks if self.forecast else ()
         self.tracks = tracks
         usual = spec.decision == "usual_range"
@@ -156,13 +176,18 @@ class CompositeDetector:
         self.state_version = self._state_version()
 
     @property
-    def _market_shape(self) -> tuple[str, ...]:
-        known = {name for part in self.scorers for name in part.initial(0)}
-        return (USUAL_VOLUME,) if USUAL_VOLUME in known else ()
+    def _market_forms(self) -> dict[tuple[str, ...], tuple[Conversion, ...]]:
+        """What shapes the state of a market, with the conversions of former shapes; today's is the first."""
+        if self.market is None:
+            return {(): ()}
+        if USUAL_VOLUME not in self.market.initial(0):
+            return {(SPLITS,): (), (): (start_splits,)}
+        former = {(USUAL_VOLUME,): (start_splits,), (): (start_usual_volume, start_splits)}
+        return {(USUAL_VOLUME, SPLITS): ()} | former
 
     def _state_version(self) -> str:
         shape = (self.usual_range.shape,) if self.usual_range else ()
-        form = self._decision_form(self._tier, shape + self._market_shape)
+        form = self._decision_form(self._tier, shape + next(iter(self._market_forms)))
         return f"{form}{NETWORK_MARK}{self.network_form}" if self.network_form else form
 
     def _decision_form(self, tier: Tier, decision_shape: tuple[Any, ...]) -> str:
@@ -206,13 +231,11 @@ class CompositeDetector:
         """Return, by form of a state, the prefixes that continue, and conversions."""
         every = tuple(sorted({name.partition(".")[0] + "." for name in self.initial(0)}))
         forms: dict[str, tuple[tuple[str, ...], tuple[Conversion, ...]]] = {}
-        # The second round is of states before the usual volume, and the only one without such a channel.
-        starts: tuple[Conversion, ...] = (start_usual_volume,) if self._market_shape else ()
-        for market, first in dict.fromkeys(((self._market_shape, ()), ((), starts))):
+        for market, first in self._market_forms.items():
             if self.usual_range is None:
                 forms[self._decision_form(self._tier, market)] = (every, first)
                 continue
-            forms[self._decision_form(TIERS[self.spec.tier], market)] = (PREFIXES_OF_BOTH_DECISIONS, ())
+            forms[self._decision_form(TIERS[self.spec.tier], market)] = (PREFIXES_OF_BOTH_DECISIONS, first)
             former_tier = former_ranking_tier(self.spec.tier)
             for tier, prefixes in ((former_tier, PREFIXES_OF_USUAL_RANGES), (self._tier, every)):
                 for shape, conversions in self.usual_range.former_shapes.items():
@@ -227,6 +250,7 @@ class CompositeDetector:
             self.selection,
             self.calibration,
             self.fusion,
+            *([self.market] if self.market else []),
             *self.scorers,
             *([self.forecast] if self.forecast else []),
             *([self.multivariate.steady_state] if self.multivariate else []),
@@ -276,10 +300,13 @@ class CompositeDetector:
 
     def _track_errors(self, state: State, batch: ChannelBatch) -> tuple[Floats, SelectedForecasts]:
         """Return the raw error of every track (M, K) and the selected forecasts."""
-        self.scale.run(state, batch)
-        self.seasonality.run(state, batch)
         errors = np.empty((len(batch), len(self.tracks)), np.float32)
         at = 0
+        if self.market:
+            at = len(self.market.tracks)
+            self.market.run(state, batch, errors[:, :at])
+        self.scale.run(state, batch)
+        self.seasonality.run(state, batch)
         for scorer in self.scorers:
             scorer.run(state, batch, errors[:, at : at + len(scorer.tracks)])
             at += len(scorer.tracks)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detectors.base import State
 from detectors.forecasters.ar_expert import AR_REGRESSORS
 from detectors.forecasters.hidden_state import pack_states
-from detectors.scorers.volatility import COL_LAST, USUAL_VOLUME
+from detectors.scorers.volatility import COL_LAST, COL_SPLIT, USUAL_VOLUME
 from detectors.stages.tail_calibration import HALVING_ROWS, MIDDLES_ORIGIN
 from detectors.stages.usual_range.residual_events import EVENT_SIZE, STEPS_PER_OCTAVE
 
@@ -59,6 +59,11 @@ def reset_levels_of_evidence(rows: State, empty: State) -> State:
 def start_usual_volume(rows: State, _: State) -> State:
     """Return the state with the last volume as the usual one."""
     return rows | {USUAL_VOLUME: rows["market.moments"][..., COL_LAST].astype(np.float32)}
+
+
+def start_splits(rows: State, _: State) -> State:
+    """Return the state without a split so far: its values are in today's shares."""
+    return rows | {"market.moments": np.insert(rows["market.moments"], COL_SPLIT, 0.0, axis=-1)}
 
 
 def refine_event_sizes(rows: State, _: State) -> State:

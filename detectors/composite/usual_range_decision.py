@@ -22,7 +22,7 @@ from detectors.composite.former_states import (
 from detectors.composite.presets import Preset
 from detectors.composite.stated_ranges import MAX_FLOAT32, Numbers, Statements, lead_channels, state_channels
 from detectors.jit import kernel
-from detectors.stages.robust_scale import COL_ANCHOR
+from detectors.stages.robust_scale import anchors
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.limits import CONFIRMED_RATIO, MIN_FACTOR
@@ -90,7 +90,7 @@ class UsualRangeDecision:
         rate = self.preset.min_alarm_rate(points.every)
         found = self.stage.run(state, points, batch, expected, rate)
         shape = points.values.shape
-        anchor = state["scale.moments"][batch.slot, COL_ANCHOR].reshape(shape)
+        anchor = anchors(state, batch).reshape(shape)
         logarithmic = self.stage.settings.logarithmic
         settings = (logarithmic, self.limits)
         stated = state_channels(found, points.values, anchor, expected.reshape(shape), settings)
@@ -158,10 +158,11 @@ class UsualRangeDecision:
         prices = (found.quantity == q.Q_STEP) & (np.abs(found.observed) >= MIN_STATED_LOG_STEP)
         prices &= self.prices
         if prices.any():
-            before = (batch.x - batch.split).reshape(shape)[prices] - found.observed[prices]
+            given = (batch.x + batch.split).reshape(shape)[prices]
+            before = given - found.observed[prices]
             for one, end in ((stated.low, found.low), (stated.high, found.high)):
                 one[prices] = np.clip(self.preset.inverse(before + end[prices]), -MAX_FLOAT32, MAX_FLOAT32)
-            stated.observed[prices] = self.preset.inverse(batch.x.reshape(shape)[prices])
+            stated.observed[prices] = self.preset.inverse(given)
             stated.cause[prices] = UNUSUAL_VALUE
 
     def _allowed(self, found: ChannelRatios, stated: Statements, verdicts: Verdicts) -> NDArray[np.bool_]:

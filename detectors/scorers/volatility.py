@@ -10,6 +10,9 @@ where a volume is known it has to, compared with its usual logarithm. A ratio be
 is recognised only if the volume varies little. A price that is halved without more volume is a wrong price,
 and with far more volume it is a fall. A ratio of 100 is no split: prices are a hundred times too high when
 units are mixed up.
+
+All stages see the values without splits: prices and volumes in the shares of the first row. So what is usual
+for them is not interrupted.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ SPLIT_RATIOS = (
     *(11 / 10, 6 / 5, 5 / 4, 4 / 3, 3 / 2, 5 / 3, 7 / 4, 5 / 2),
 )  # fmt: skip
 LOG_SPLIT_RATIOS = np.log(np.array(SPLIT_RATIOS, np.float64))
-COL_ROWS, COL_LAST, COL_MEAN_SQUARE, COL_MEAN_MOVE = range(4)
+COL_ROWS, COL_LAST, COL_MEAN_SQUARE, COL_MEAN_MOVE, COL_SPLIT = range(5)
+SPLITS = "market.splits"  # in the form of a state that has ``COL_SPLIT``
 USUAL_VOLUME = "market.usual_volume"  # mean logarithm of recent volumes, in the slot of the channel of shares
 _NO_VOLUMES = np.zeros(0, np.float32)
 
@@ -50,7 +54,7 @@ _NO_VOLUMES = np.zeros(0, np.float32)
 class Volatility:
     """Tracks: |return| / volatility, and recent over usual volatility.
 
-    Values must be logarithms of prices. State: 32 bytes a channel slot, 36 with a channel of traded shares.
+    Values must be logarithms of prices. State: 40 bytes a channel slot, 44 with a channel of traded shares.
     """
 
     tracks: tuple[str, ...] = ("return", "burst")
@@ -66,11 +70,11 @@ class Volatility:
 
     def initial(self, slots: int) -> State:
         """Return the empty state of ``slots`` channel slots."""
-        state: State = {"market.moments": np.zeros((slots, 4))}
+        state: State = {"market.moments": np.zeros((slots, 5))}
         return state | ({USUAL_VOLUME: np.zeros(slots, np.float32)} if self._volume >= 0 else {})
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
-        """Fill ``out`` (M, 2) and ``batch.split``, and advance the state in place."""
+        """Take splits from ``batch.x``, fill ``batch.split`` and ``out`` (M, 2), advance the state in place."""
         rows = batch.slot, batch.x, batch.missed, out, batch.split
         moments = state["market.moments"]
         usual = state.get(USUAL_VOLUME, _NO_VOLUMES)
@@ -127,27 +131,34 @@ def _volatility(moments, usual, splits, kinds, rows):  # type: ignore[no-untyped
     prices, volume = kinds
     slot, x, missed, out, split = rows
     channels = len(prices)
-    traded, limits = np.nan, (MAX_BEYOND_SPLIT, 0.0)
+    traded, limits, found = np.nan, (MAX_BEYOND_SPLIT, 0.0), 0.0
     for i in range(len(slot)):
         c = i % channels
+        if c == 0:
+            found = 0.0
         if c == 0 and volume >= 0:
             at = slot[i + volume]
-            traded, limits = _volume_of(moments[at], usual[at], x[i + volume])
+            traded, limits = _volume_of(moments[at], usual[at], x[i + volume] - moments[at, COL_SPLIT])
         s = moments[slot[i]]
         out[i, :] = np.nan
-        split[i] = 0.0
+        if c == volume:
+            s[COL_SPLIT] -= found  # the split of the first channel, which is a price
+        split[i] = s[COL_SPLIT]
+        x[i] -= split[i]
         if np.isnan(x[i]):
             continue
         s[COL_ROWS] += 1
         if s[COL_ROWS] > 1:
             volatility = np.sqrt(s[COL_MEAN_SQUARE]) + MIN_VOLATILITY
             move = x[i] - s[COL_LAST]
-            if c == volume:
-                split[i] = -split[i - c]  # the first channel is a price
-            elif prices[c] and s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
+            if prices[c] and s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
                 over_gap = volatility * np.sqrt(1 + min(float(missed[i]), MAX_GAP_ROWS))
-                split[i] = _split_of(move, over_gap, splits, traded, limits)
-            move -= split[i]
+                ratio = _split_of(move, over_gap, splits, traded, limits)
+                s[COL_SPLIT] += ratio
+                split[i] = s[COL_SPLIT]
+                x[i] -= ratio
+                move -= ratio
+                found = ratio if c == 0 else found
             if s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
                 out[i, 0] = min(abs(move) / volatility, MAX_RETURN_VOLATILITIES)
                 move = min(abs(move), CLIP_VOLATILITIES * volatility)
@@ -157,16 +168,16 @@ def _volatility(moments, usual, splits, kinds, rows):  # type: ignore[no-untyped
             s[COL_MEAN_SQUARE] += (move * move - s[COL_MEAN_SQUARE]) / min(s[COL_ROWS] - 1, VOLATILITY_ROWS)
         s[COL_LAST] = x[i]
         if c == volume:
-            _follow_volume(s, usual, slot[i], split[i], x[i])
+            _follow_volume(s, usual, slot[i], x[i])
 
 
 @row_kernel
-def _follow_volume(s, usual, at, split, x):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Move the usual logarithm of the volume to ``x``, by ``split`` at once."""
+def _follow_volume(s, usual, at, x):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Move the usual logarithm of the volume towards ``x``."""
     if s[COL_ROWS] == 1:
         usual[at] = x
         return
-    off, most = x - usual[at] - split, CLIP_VOLATILITIES * (np.sqrt(s[COL_MEAN_SQUARE]) + MIN_VOLATILITY)
+    off, most = x - usual[at], CLIP_VOLATILITIES * (np.sqrt(s[COL_MEAN_SQUARE]) + MIN_VOLATILITY)
     if s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
         off = min(max(off, -most), most)
-    usual[at] += split + off / min(s[COL_ROWS], USUAL_VOLUME_ROWS)
+    usual[at] += off / min(s[COL_ROWS], USUAL_VOLUME_ROWS)

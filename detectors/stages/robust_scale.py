@@ -8,6 +8,7 @@ followed within a fraction of ``FORGETTING_ROWS``.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.base import State
 from detectors.channel_batch import ChannelBatch
@@ -37,6 +38,11 @@ class RobustScale:
         """Fill the columns of ``batch`` and advance the state in place."""
         columns = (batch.v, batch.near, batch.z, batch.unit, batch.step)
         _robust_scale(state["scale.moments"], batch.slot, batch.x, *columns)
+
+
+def anchors(state: State, batch: ChannelBatch) -> NDArray[np.float64]:
+    """Return what added to ``batch.v`` is the given value in working units (M,)."""
+    return np.asarray(state["scale.moments"][batch.slot, COL_ANCHOR] + batch.split)
 
 
 @kernel

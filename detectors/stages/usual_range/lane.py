@@ -80,7 +80,6 @@ class Rows(NamedTuple):
     every: NDArray[np.int64]
     relation: NDArray[np.float32]
     residual: NDArray[np.float32]
-    split: NDArray[np.float64]  # part of the step that is a stock split
     step: NDArray[np.float32]
     sensitivity: NDArray[np.float32]  # k of ``limits``, by which they are learned
     shift: NDArray[np.float32]  # k of the alarms less that of the learned limits

@@ -106,7 +106,7 @@ def _measure(lane, layout, work, rows, i, gap, base, enabled):  # type: ignore[n
     now[Q_VALUE] = v
     cut, size = v, NAN
     if earlier > 0:
-        step = v - h[COL_LAST] - np.float32(rows.split[i])
+        step = v - h[COL_LAST]
         moved = np.float32(abs(rows.raw[i] - h[COL_RAW]))
         if step != 0 and moved > 0 and (h[COL_RESOLUTION] == 0 or moved < h[COL_RESOLUTION]):
             h[COL_RESOLUTION] = moved

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from detectors.base import DetectorSpec, Points, State
 from detectors.channel_batch import ChannelBatch, Floats
 from detectors.local_time import holiday_days, local_ns, possible_clock_changes
-from detectors.stages.robust_scale import COL_ANCHOR
+from detectors.stages.robust_scale import anchors
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.lane import (
@@ -200,13 +200,12 @@ class UsualRange:
             batch.slot,
             batch.v,
             np.ascontiguousarray(points.values, np.float64).ravel(),
-            state["scale.moments"][batch.slot, COL_ANCHOR],
+            anchors(state, batch),
             batch.time,
             local if c == 1 else np.repeat(local, c),
             batch.every,
             relation.ravel(),
             (batch.v - expected).astype(np.float32, copy=False),
-            batch.split,
             np.ascontiguousarray(batch.step, np.float32),
             np.repeat(learned, c),
             np.repeat(alarms - learned, c),
