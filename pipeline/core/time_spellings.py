@@ -3,7 +3,8 @@
 Covered are a zone as a word (``2026-03-01 00:00:00 UTC``, ``… CET``, ``…Z[UTC]``, ``… Europe/Berlin``), the
 hour 24, AM and PM, names of months in six languages, RFC 2822, ``2026/03/01``, ``13.03.2026``, ``14-Mar-26``,
 ``[14/Mar/2026:13:05:00 +0100]`` of web servers, ``Sat Mar 14 13:05:00 CET 2026`` of ``date``, the clock with
-dots or before the date, ``2026年3月14日``, ``/Date(1773446400000)/``, and compact digits. A date such as
+dots or before the date, ``2026年3月14日``, ``/Date(1773446400000)/``, compact digits, and months and quarters
+(``2026-03``, ``2026M03``, ``03/2026``, ``Mar 2026``, ``Q1 2026``). A date such as
 03/04/2026 has two readings, and is refused.
 """
 
@@ -94,8 +95,20 @@ _CLOCK_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:\s?[AaPp][
 _DOTTED_CLOCK = re.compile(r"(?<=\d)[ -](\d{1,2})\.(\d\d)(?:\.(\d\d)(\.\d{1,9})?)?(\s?[AaPp][Mm])?$")
 #: A day of a year, 2026-073; a month or a quarter, 2026-03, 2026-Q1.
 _ORDINAL = re.compile(r"(\d{4})-(\d{3})(?=$|[T ])")
-_MONTH_ALONE = re.compile(r"(\d{4})-?(?:(?<=-)(\d\d)|Q([1-4]))")
-_CHARACTERS = str.maketrans({"年": "-", "月": "-", "日": "", "時": ":", "时": ":", "分": ":", "秒": ""})
+_MONTH_ALONE = re.compile(r"(\d{4})[- ]?(?:(?:(?<=-)|M)(\d\d)|Q([1-4]))")
+_MONTH_OR_QUARTER_FIRST = re.compile(r"(0[1-9]|1[0-2]|Q[1-4])[-/. ](\d{4})")
+#: A longer word that only begins as a month does is rather a name.
+_NAME_OF_MONTH = (
+    r"([^\W\d_]{3,4}\.?|january|february|march|april|june|july|august|september|october|november|december)"
+)
+_NAMED_MONTH = re.compile(rf"(?:(\d{{4}})[- ]{_NAME_OF_MONTH}|{_NAME_OF_MONTH}[- ](\d{{4}}))", re.IGNORECASE)
+_CHARACTERS = str.maketrans("年月時时分년월시분−", "--:::--::-", "日秒일초")
+_EAST_ASIAN = re.compile(r"(上午|午前|오전|下午|午後|오후)\s*(\d{1,2}:\d\d(?::\d\d)?)")
+_FORENOON = ("上午", "午前", "오전")
+#: A date of SAS: 14MAR2026:13:05:00.
+_JOINED_DATE = re.compile(r"^(\d{1,2})([A-Za-z]{3})(\d{4})(?=$|[:T ])")
+#: A text as a formula of a spreadsheet.
+_FORMULA = re.compile(r'="([^"]*)"')
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[ T_-]?(\d\d)(\d\d)(\d\d)?(?:[.,](\d{1,9}))?)?")
 _HOUR_24 = re.compile(r"([T ]|^)24(:?00(?::?00(?:[.,]0+)?)?)(?![\d:])")
 _HOUR_24_ALONE = re.compile(r"(?<=[\d ]) 24$")
@@ -152,7 +165,7 @@ def _beginning(first: str, last: str) -> Spelled | None:
 
 def _date_first(text: str) -> str:
     """Return a text as a date followed by a clock with colons."""
-    text = text.strip().removesuffix("Uhr").rstrip().translate(_CHARACTERS)
+    text = _plain(text.strip().removesuffix("Uhr").rstrip())
     text = _SLASHES_AND_DASH.sub(r"\1 ", _GO_OFFSET.sub(r" \1", text))
     text = _ZONE_IN_BRACKETS.sub(r" \1", _NAMED_OFFSET.sub(r" \1", text))
     text = _FRENCH_CLOCK.sub(r":\1", _SMALL_WORDS.sub(" ", _FIRST_WEEKDAY.sub("", text, count=1)))
@@ -166,14 +179,35 @@ def _date_first(text: str) -> str:
     if ordinal := _ORDINAL.match(text):
         day = date(int(ordinal[1]), 1, 1) + timedelta(days=int(ordinal[2]) - 1)
         text = f"{day}{text[ordinal.end() :]}" if day.year == int(ordinal[1]) else text
-    if month := _MONTH_ALONE.fullmatch(text):
-        text = f"{month[1]}-{month[2] or 3 * int(month[3]) - 2}-1"
+    text = _first_of_month(text)
     if first := _CLOCK_FIRST.fullmatch(text):
         text = f"{first[2]} {first[1]}"
     if ":" not in text:
         text = _DOTTED_CLOCK.sub(
             lambda clock: f" {clock[1]}:{clock[2]}:{clock[3] or '00'}{clock[4] or ''}{clock[5] or ''}", text
         )
+    return text
+
+
+def _plain(text: str) -> str:
+    """Return a text with the signs of a date between its numbers, and AM or PM behind its clock."""
+    if formula := _FORMULA.fullmatch(text):
+        text = formula[1]
+    if not text.isascii():
+        text = text.translate(_CHARACTERS).rstrip(":")
+        text = re.sub(r"(?<=\d:) (?=\d)|(?<=-) (?=\d)", "", text)
+        text = _EAST_ASIAN.sub(lambda one: f"{one[2]} {'AM' if one[1] in _FORENOON else 'PM'}", text)
+    return _JOINED_DATE.sub(r"\1-\2-\3", text)
+
+
+def _first_of_month(text: str) -> str:
+    """Return the first day of a month or of a quarter; other texts as they are."""
+    if first := _MONTH_OR_QUARTER_FIRST.fullmatch(text):
+        text = f"{first[2]}-{first[1]}"
+    if month := _MONTH_ALONE.fullmatch(text):
+        return f"{month[1]}-{month[2] or 3 * int(month[3]) - 2}-1"
+    if named := _NAMED_MONTH.fullmatch(text):
+        return f"1 {named[2] or named[3]} {named[1] or named[4]}"
     return text
 
 

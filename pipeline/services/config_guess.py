@@ -23,7 +23,7 @@ from pipeline.services.guess_labels import (
     rows_of_changes,
 )
 from pipeline.services.guess_numbers import guess_number, is_no_value, states_of
-from pipeline.services.guess_times import guess_time, is_time, repeats_time
+from pipeline.services.guess_times import guess_time, holds_dates, is_time, repeats_time
 from pipeline.services.log_samples import is_of_line, log_field
 from pipeline.services.sample_rows import Samples
 
@@ -35,6 +35,9 @@ EVENT_ADVICE = "For events give the field of their code, --set code=FIELD; for l
 _NUMBERS_ADVICE = "; --set values=FIELD takes a number instead"
 #: Fewest rows, and the share of them that repeat the time of another one, at which the series is asked for.
 MIN_ROWS_OF_REPEATS, MAX_REPEATED_SHARE = 12, 0.5
+#: Names of columns that are hours of a day, and the fewest of them.
+_HOUR_OF_DAY = re.compile(r"(?:h|hr|hour|he)[ _]?\d{1,2}|\d{1,2}(?:(?::\d\d){1,2}| ?(?:h|uhr|[ap]m))", re.I)
+MIN_HOURS = 12
 _STOCK = re.compile(r"(^|[._<])(close|open|high|low|price|p|sym|symbol|ticker|adj.?close|px_last)>?$", re.I)
 _NETWORK = re.compile(r"bytes|octets|packets|pkts|flows|interface|usage_|throughput|latency|requests", re.I)
 _COUNTER = re.compile(r"(_total|_count|octets|bytes_sent|bytes_recv|counter)$", re.I)
@@ -81,6 +84,8 @@ def guess_stream(samples: Samples, *, stamped: bool, answers: Mapping[str, Any] 
             found.note(
                 "left out", ", ".join(left), "they count, point at something, or stand around the samples"
             )
+    if "values" not in known:
+        _ask_about_hours(found, columns, values)
     values = _listed(known["values"]) if "values" in known else values
     _guess_values(found, columns, labels, values)
     if "where" not in found.form:
@@ -99,6 +104,18 @@ def _guess_log_field(found: Guess, columns: Fields, used: set[str], samples: Sam
     advice = _NUMBERS_ADVICE if numbers else ""
     found.note("text", text, f"log lines: the template of a line is its code{advice}")
     return {"text": text}
+
+
+def _ask_about_hours(found: Guess, columns: Fields, values: list[str]) -> None:
+    """Ask where the columns of a row are the hours of its day."""
+    time = found.form.get("time")
+    hours = [name for name in values if _HOUR_OF_DAY.fullmatch(name)]
+    if len(hours) >= MIN_HOURS and isinstance(time, str) and holds_dates(columns.get(time, ())):
+        question = (
+            f"{hours[0]} to {hours[-1]} look like hours of the day in {time}, and a row is one point: write a row an "
+            f'hour (pandas: frame.melt("{time}")), or name the columns that are values of the day'
+        )
+        found.ask("values", question, [])
 
 
 def _guess_events(found: Guess, columns: Fields, used: set[str], rows: int, known: Mapping[str, Any]) -> None:

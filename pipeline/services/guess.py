@@ -61,7 +61,7 @@ def texts_of(values: Sequence[Any]) -> list[str]:
 def number_of(text: str) -> float | None:
     """Return the number of a text, None for a word or an identifier such as 0071."""
     text = plain_text(text)
-    if re.fullmatch(r"[+-]?0\d+", text):
+    if re.fullmatch(r"[+-]?0\d+", text) or "_" in text:  # 2_000 is a number to Python only
         return None
     try:
         return float(text)

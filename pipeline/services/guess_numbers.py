@@ -41,7 +41,7 @@ _NO_READING = frozenset(
 #: Whole numbers that count or point at something.
 _NO_VALUE = re.compile(
     r"(^|[._])(id|xid|lsn|seq|seqno|sequence|offset|row|rownum|index|idx|no|nr|line|port|f_?cnt|f_?port|version|pid|"
-    r"ns|openint|.*_id|fcnt|fport|schema_version|qn_\d+|table|record|register|mmsi|imo|.*sequence_?number|"
+    r"ns|nanos|nanoseconds|offset_in_nanos|openint|.*_id|fcnt|fport|schema_version|qn_\d+|table|record|register|mmsi|imo|.*sequence_?number|"
     r".*quality|quality_?detail)$"
 )
 #: A version of a format or of a program.
@@ -85,8 +85,11 @@ MIN_ROWS_COUNTED = 100
 #: Most units of a field; identifiers such as 12ab have more endings.
 MAX_UNITS = 5
 _HEXADECIMAL = re.compile(r"[\da-f]{3,}")
+#: Footnote of a number: 20.1*, 20.1 (est.), 20.1 [r].
+_MARK = re.compile(r".|[(\[][^)\]]*[)\]]")
 _THREE_DIGITS = re.compile(r"[+-]?\d{1,3}(\.\d{3})*")
 _PLACE = re.compile(r"(^|[._])(lat|lon|lng|long|latitude|longitude|coordinates\.\d|elevation|altitude)$")
+MAX_WORDS = 8  # for no reading in one field
 MIN_NUMBERS_SHARE = 0.5  # of the rows in which a value must be a number
 MAX_MISSING_SHARE = 0.3  # of the rows in which a text can stand for no reading
 
@@ -111,7 +114,7 @@ def guess_number(found: Guess, name: str, values: Sequence[Any], kind: str) -> b
     if len(plain) < least:
         plain += _spelled(found, name, texts, plain, least)
     if len(plain) >= least:
-        marks = Counter(unit for text in set(texts) - set(plain) if len(unit := _unit_of(text)) == 1)
+        marks = Counter(unit for text in set(texts) - set(plain) if _MARK.fullmatch(unit := _unit_of(text)))
         if marks:  # as in 20.1*
             _add_units(found, name, marks, next(text for text in texts if _unit_of(text) in marks))
             plain += [text for text in texts if _unit_of(text) in marks]
@@ -240,7 +243,7 @@ def _guess_missing(found: Guess, name: str, texts: list[str], plain: list[str], 
     odd = Counter({text: count for text, count in odd.items() if number_of(text) is None})
     missing: list[float | str] = []
     if kind == "csv" and sum(odd.values()) <= MAX_MISSING_SHARE * len(texts):
-        missing += list(odd)[:5]
+        missing += [text for text in odd if "#" in text or not _unit_of(text)][:MAX_WORDS]
     elif kind != "csv":
         missing += [text for text in odd if text.lower().replace(" ", "_") in _NO_READING]
     numbers = [n for text in plain if (n := number_of(text)) is not None]

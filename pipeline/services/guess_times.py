@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.core.durations import SECOND_NS
+from pipeline.core.durations import DAY_NS, SECOND_NS
 from pipeline.core.time_origins import DAYS_AT_EPOCH
 from pipeline.core.time_spellings import why_ambiguous
 from pipeline.core.timestamps import parse_times
@@ -103,8 +103,14 @@ def is_time(name: str, values: Sequence[Any]) -> bool:
     return share_of_times(values) >= MIN_SHARE
 
 
+def holds_dates(values: Sequence[Any]) -> bool:
+    """Return whether all contents are dates without a clock."""
+    texts = texts_of(values)
+    return bool(texts) and all(map(_WHOLE_DAY.fullmatch, texts))
+
+
 def repeats_time(values: Sequence[Any], times: Sequence[Sequence[Any]]) -> bool:
-    """Return whether numbers are the epochs of the event times, which one field holds."""
+    """Return whether numbers are epochs of the event times, which one field holds, or of their ends."""
     if len(times) != 1:
         return False
     pairs = [(number_of(str(one)), at) for one, at in zip(values, times[0], strict=True) if at is not None]
@@ -112,7 +118,8 @@ def repeats_time(values: Sequence[Any], times: Sequence[Sequence[Any]]) -> bool:
         return False
     epochs = parse_times([one for one, _ in pairs], "auto", "UTC")
     moments = parse_times([at for _, at in pairs], "auto", "UTC")
-    return bool((epochs >= 0).all() and (np.abs(epochs - moments) < SECOND_NS).all())
+    later = epochs - moments
+    return bool((epochs >= 0).all() and np.ptp(later) < SECOND_NS and abs(int(later[0])) <= DAY_NS)
 
 
 def _parts_of_dates(found: Guess, columns: Fields) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ _OF_LINE = re.compile(
 )
 #: Fewest different lines of a field of log lines; one of a few remarks is none.
 MIN_LINES = 3
+#: Three letters with accents, or signs, on end: words of other languages that are read as Windows-1252.
+_NOT_WESTERN = re.compile(r"[^\x00-\x7f]{3,}")
 _NAME = re.compile(
     r"(^|[._@])(message|msg|log|line|log_?line|log_message|(short|full)_message|original|body|text)$"
 )
@@ -103,10 +106,11 @@ def decoded_text(raw: bytes, given: str | None, path: Path) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         if error.start > len(raw) - 4:  # only cut off
             return raw[: error.start].decode("utf-8-sig"), "utf-8"
-    try:
-        return raw.decode("cp1252"), "cp1252"
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path} is neither UTF-8 nor Windows-1252: name its encoding with --set encoding=NAME, such as "
-            "cp932, gb18030, euc_kr, cp1251 or mac_roman"
-        ) from None
+    with suppress(UnicodeDecodeError):
+        text = raw.decode("cp1252")
+        if not any(len(set(run)) > 1 for run in _NOT_WESTERN.findall(text)):
+            return text, "cp1252"
+    raise InputError(
+        f"{path} is neither UTF-8 nor, by its letters, Windows-1252: name its encoding with --set encoding=NAME, "
+        "such as cp932, gb18030, euc_kr, cp1251, mac_roman or cp1252"
+    )

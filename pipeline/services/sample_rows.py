@@ -80,7 +80,7 @@ def samples_of_file(path: Path, encoding: str | None = None) -> Samples:
     except (*UNPACKING_ERRORS, ValueError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if kind := binary_kind(raw):
-        raise InputError(f"{path} is no text: {kind}")
+        raise InputError(f"{path} is no table of text: {kind}")
     text, encoding = decoded_text(raw, encoding, path)
     _check_ending(path)
     if path.name.endswith(JSON_ENDINGS) and not has_lines(text.encode()):

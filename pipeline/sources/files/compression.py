@@ -16,7 +16,7 @@ import pyarrow as pa
 
 #: Errors of a compressed file that is cut off or damaged.
 UNPACKING_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
-#: First bytes of files that are no text: what they are, and what to do.
+#: First bytes of files that are no table of text: what they are, and what to do.
 _BINARY = {
     b"\x1f\x8b": "it is compressed by gzip: add .gz to its name",
     b"\x28\xb5\x2f\xfd": "it is compressed by zstd: add .zst to its name",
@@ -30,11 +30,17 @@ _BINARY = {
     b"SQLite format 3": "it is a database of SQLite: give its URL, sqlite:///PATH",
     b"\x89HDF": "it is HDF5: write its table as CSV or Parquet",
     b"ARROW1": "it is an Arrow file: write its table as Parquet",
+    b"ORC": "it is ORC: write its table as Parquet",
+    b"%PDF": "it is a PDF: write its table as CSV",
+    b"<?xml": "it is XML: write its records as CSV or as lines of JSON",
+    b"<!DOCTYPE": "it is a page of HTML, perhaps with an error of a server: fetch the data itself",
+    b"<html": "it is a page of HTML, perhaps with an error of a server: fetch the data itself",
 }
 
 
 def binary_kind(beginning: bytes) -> str:
     """Return the kind of a file that is no text and what to do, empty for text."""
+    beginning = beginning.removeprefix(codecs.BOM_UTF8)
     return next((kind for begin, kind in _BINARY.items() if beginning.startswith(begin)), "")
 
 

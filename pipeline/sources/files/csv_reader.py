@@ -201,7 +201,7 @@ class CsvFile:
         A configured header stands for a header line; one that is there all the same is passed over.
         """
         if kind := binary_kind(head):
-            raise InputError(f"{self._path} is no text: {kind}")
+            raise InputError(f"{self._path} is no table of text: {kind}")
         try:
             names, start, self._delimiter, line = find_header(head, self._form)
             self._header_line = line.decode(self._encoding or "utf-8").encode()

@@ -179,6 +179,32 @@ def test_further_spellings(text):
     assert parse_times([text], "auto", "UTC").tolist() == [NOW * 10**9]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026M07",
+        "07/2026",
+        "07-2026",
+        "Jul 2026",
+        "2026 Jul",
+        "July 2026",
+        "Juil. 2026",
+        "Q3 2026",
+        "2026-Q3",
+        "2026Q3",
+    ],
+)
+def test_months_and_quarters(text):
+    assert parse_times([text], "auto", "UTC").tolist() == [ns_of(datetime(2026, 7, 1, tzinfo=UTC))]
+
+
+@pytest.mark.parametrize(
+    "text", ["Jul-26", "13/2026", "Marketing 2026", "Juniper 2026", "2026M13", "Q5 2026", "2026"]
+)
+def test_no_months(text):
+    assert parse_times([text], "auto", "UTC")[0] < 0
+
+
 AT = datetime(2026, 3, 14, 13, 5, tzinfo=UTC)
 
 

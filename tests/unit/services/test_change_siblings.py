@@ -56,6 +56,12 @@ SIBLINGS = {
         table("Date,Hour Ending,MW", lambda i: f"{at(60 * i):%m/%d/%Y},{at(60 * i).hour + 1},{value(i)}"),
         1, 3600,
     ),
+    "ends of intervals and parts of a second": Sibling(
+        "a.json",
+        json.dumps(
+            [{"open": 1000 * epoch(i), "ns": 0, "v": value(i), "close": 1000 * epoch(i) + 59_999} for i in range(ROWS)]
+        ),
+    ),
     "9999.9 for none": Sibling(
         "a.csv", table("t,v", lambda i: f"{iso(i)},{9999.9 if i % 9 == 4 else value(i)}"), 1, 60, MISSING_MEAN
     ),

@@ -48,6 +48,14 @@ NUMBERS: dict[str, tuple[Callable[[int], object], float]] = {
     ),
     "'20.1 of a spreadsheet": (lambda i: f"'{value(i)}", MEAN),
     "formula of a spreadsheet": (lambda i: f'"=""{value(i)}"""', MEAN),
+    "20.1 (est.)": (lambda i: f"{value(i)} (est.)" if i % 5 == 0 else value(i), MEAN),
+    "2_000_000": (lambda i: f"{round(100_000 * value(i)):_}", 100_000 * MEAN),
+    "eight words for none": (
+        lambda i: (
+            ["k.A.", ":", "#N/A N/A", "***", "Err", "..", "N/V", "x"][i // 9] if i % 9 == 4 else value(i)
+        ),
+        MISSING_MEAN,
+    ),
     "~20.1": (lambda i: f"~{value(i)}" if i % 7 == 0 else value(i), MEAN),
     "beyond the range: >25": (
         lambda i: ">25" if i in (3, 9) else value(i),
@@ -67,6 +75,11 @@ TIMES: dict[str, Callable[[int], str]] = {
     "Sa 14.03.2026": lambda i: f"Sa 14.03.2026 {at(i):%H:%M}",
     "Sat 03/14/2026": lambda i: f"Sat 03/14/2026 {at(i):%H:%M}",
     "March 14 2026 at 1:05 PM": lambda i: f"March 14 2026 at {at(i):%I:%M %p}",
+    "14MAR2026:13:05:00 of SAS": lambda i: f"{at(i):%d%b%Y:%H:%M:%S}".upper(),
+    "formula of a spreadsheet": lambda i: f'="{at(i):%Y-%m-%d %H:%M}"',
+    "offset with a minus sign": lambda i: f"{at(i - 300):%Y-%m-%dT%H:%M:%S}−05:00",
+    "13時05分": lambda i: f"{at(i):%Y年%m月%d日 %H時%M分}",
+    "오후 1:05": lambda i: f"{at(i):%Y-%m-%d} {'오전' if at(i).hour < 12 else '오후'} {at(i):%I:%M}",
     "13h05": lambda i: f"14/03/2026 {at(i):%H}h{at(i):%M}",
     "(UTC)": lambda i: f"{at(i):%Y-%m-%d %H:%M:%S} (UTC)",
     "a date of JavaScript": lambda i: (

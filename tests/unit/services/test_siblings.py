@@ -306,6 +306,32 @@ REFUSED = {
     "a spreadsheet": ("book.csv", b"PK\x03\x04" + bytes(99), "save the sheet as CSV"),
     "gzip by another name": ("a.csv", b"\x1f\x8b\x08" + bytes(99), "add .gz to its name"),
     "a database": ("a.csv", b"SQLite format 3\0" + bytes(99), "sqlite:///PATH"),
+    "XML": ("a.csv", b"\xef\xbb\xbf<?xml version='1.0'?>\n<r/>\n", "it is XML"),
+    "a page of an error": ("a.json", b"<!DOCTYPE html><html>502</html>", "fetch the data itself"),
+    "a PDF": ("a.csv", b"%PDF-1.7\n", "it is a PDF"),
+    "ORC": ("a.orc", b"ORC" + bytes(99), "it is ORC"),
+    "Chinese": ("a.csv", table("时间,温度", lambda i: f"{iso(i)},{value(i)}").encode("gbk"), "encoding=NAME"),
+    "Russian": (
+        "a.csv",
+        table("Время,Вес", lambda i: f"{iso(i)},{value(i)}").encode("cp1251"),
+        "encoding=NAME",
+    ),
+    "hours as columns": (
+        "a.csv",
+        table(
+            "Date," + ",".join(f"{h:02}:00" for h in range(24)),
+            lambda i: f"{at(1440 * i):%Y-%m-%d}" + ",1" * 24,
+        ).encode(),
+        "a row is one point",
+    ),
+    "H1 to H24 as columns": (
+        "a.csv",
+        table(
+            "Datum," + ",".join(f"H{h}" for h in range(1, 25)),
+            lambda i: f"{at(1440 * i):%d.%m.%Y}" + ",1" * 24,
+        ).encode(),
+        "a row is one point",
+    ),
     "minutes since 1970": (
         "minutes.csv",
         table("time,v", lambda i: f"{epoch(i) // 60},{value(i)}").encode(),
