@@ -182,8 +182,11 @@ class CompositeDetector:
             return {(): ()}
         if USUAL_VOLUME not in self.market.initial(0):
             return {(SPLITS,): (), (): (start_splits,)}
-        former = {(USUAL_VOLUME,): (start_splits,), (): (start_usual_volume, start_splits)}
-        return {(USUAL_VOLUME, SPLITS): ()} | former
+        return {
+            (USUAL_VOLUME, SPLITS): (),
+            (USUAL_VOLUME,): (start_splits,),
+            (): (start_usual_volume, start_splits),
+        }
 
     def _state_version(self) -> str:
         shape = (self.usual_range.shape,) if self.usual_range else ()
