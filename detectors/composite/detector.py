@@ -1,6 +1,6 @@
 """The detector of a tier: all stages, one batch at a time.
 
-    working units → without splits → scale → seasonality → forecast → scorers → calibration → fusion → threshold
+    working units → splits → scale → seasonality → forecast → scorers → calibration → fusion → threshold
 
 Each stage runs once over all rows of a batch, in a compiled kernel, and keeps its state under its own array
 names. The cost per point is therefore the same for one series of a million rows and for a million series of
@@ -177,7 +177,7 @@ class CompositeDetector:
 
     @property
     def _market_forms(self) -> dict[tuple[str, ...], tuple[Conversion, ...]]:
-        """What shapes the state of a market, with the conversions of former shapes; today's is the first."""
+        """Forms of the state of a market with their conversions, today's first."""
         if self.market is None:
             return {(): ()}
         if USUAL_VOLUME not in self.market.initial(0):

@@ -74,7 +74,10 @@ class Volatility:
         return state | ({USUAL_VOLUME: np.zeros(slots, np.float32)} if self._volume >= 0 else {})
 
     def run(self, state: State, batch: ChannelBatch, out: Floats) -> None:
-        """Take splits from ``batch.x``, fill ``batch.split`` and ``out`` (M, 2), advance the state in place."""
+        """Fill ``out`` (M, 2) and ``batch.split``, take the splits from ``batch.x``.
+
+        The state advances in place.
+        """
         rows = batch.slot, batch.x, batch.missed, out, batch.split
         moments = state["market.moments"]
         usual = state.get(USUAL_VOLUME, _NO_VOLUMES)
@@ -131,18 +134,16 @@ def _volatility(moments, usual, splits, kinds, rows):  # type: ignore[no-untyped
     prices, volume = kinds
     slot, x, missed, out, split = rows
     channels = len(prices)
-    traded, limits, found = np.nan, (MAX_BEYOND_SPLIT, 0.0), 0.0
+    traded, limits = np.nan, (MAX_BEYOND_SPLIT, 0.0)
     for i in range(len(slot)):
         c = i % channels
-        if c == 0:
-            found = 0.0
         if c == 0 and volume >= 0:
             at = slot[i + volume]
             traded, limits = _volume_of(moments[at], usual[at], x[i + volume] - moments[at, COL_SPLIT])
         s = moments[slot[i]]
         out[i, :] = np.nan
         if c == volume:
-            s[COL_SPLIT] -= found  # the split of the first channel, which is a price
+            s[COL_SPLIT] = -moments[slot[i - c], COL_SPLIT]  # the first channel is a price
         split[i] = s[COL_SPLIT]
         x[i] -= split[i]
         if np.isnan(x[i]):
@@ -158,7 +159,6 @@ def _volatility(moments, usual, splits, kinds, rows):  # type: ignore[no-untyped
                 split[i] = s[COL_SPLIT]
                 x[i] -= ratio
                 move -= ratio
-                found = ratio if c == 0 else found
             if s[COL_ROWS] > MIN_ROWS_BEFORE_ERROR:
                 out[i, 0] = min(abs(move) / volatility, MAX_RETURN_VOLATILITIES)
                 move = min(abs(move), CLIP_VOLATILITIES * volatility)

@@ -190,7 +190,7 @@ def _date_first(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text with the signs of a date between its numbers, and AM or PM behind its clock."""
+    """Return a text with plain signs, and AM or PM behind its clock."""
     if formula := _FORMULA.fullmatch(text):
         text = formula[1]
     if not text.isascii():

@@ -112,8 +112,8 @@ def _ask_about_hours(found: Guess, columns: Fields, values: list[str]) -> None:
     hours = [name for name in values if _HOUR_OF_DAY.fullmatch(name)]
     if len(hours) >= MIN_HOURS and isinstance(time, str) and holds_dates(columns.get(time, ())):
         question = (
-            f"{hours[0]} to {hours[-1]} look like hours of the day in {time}, and a row is one point: write a row an "
-            f'hour (pandas: frame.melt("{time}")), or name the columns that are values of the day'
+            f"{hours[0]} to {hours[-1]} look like hours of the day in {time}, and a row is one point: "
+            f'write a row an hour (pandas: frame.melt("{time}")), or name the values of the day'
         )
         found.ask("values", question, [])
 

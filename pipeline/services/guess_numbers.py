@@ -41,7 +41,8 @@ _NO_READING = frozenset(
 #: Whole numbers that count or point at something.
 _NO_VALUE = re.compile(
     r"(^|[._])(id|xid|lsn|seq|seqno|sequence|offset|row|rownum|index|idx|no|nr|line|port|f_?cnt|f_?port|version|pid|"
-    r"ns|nanos|nanoseconds|offset_in_nanos|openint|.*_id|fcnt|fport|schema_version|qn_\d+|table|record|register|mmsi|imo|.*sequence_?number|"
+    r"ns|(offset_in_)?nano(s|seconds)|"
+    r"openint|.*_id|fcnt|fport|schema_version|qn_\d+|table|record|register|mmsi|imo|.*sequence_?number|"
     r".*quality|quality_?detail)$"
 )
 #: A version of a format or of a program.

@@ -110,7 +110,7 @@ def holds_dates(values: Sequence[Any]) -> bool:
 
 
 def repeats_time(values: Sequence[Any], times: Sequence[Sequence[Any]]) -> bool:
-    """Return whether numbers are epochs of the event times, which one field holds, or of their ends."""
+    """Return whether numbers are epochs of the event times or of their ends."""
     if len(times) != 1:
         return False
     pairs = [(number_of(str(one)), at) for one, at in zip(values, times[0], strict=True) if at is not None]

@@ -111,6 +111,6 @@ def decoded_text(raw: bytes, given: str | None, path: Path) -> tuple[str, str]:
         if not any(len(set(run)) > 1 for run in _NOT_WESTERN.findall(text)):
             return text, "cp1252"
     raise InputError(
-        f"{path} is neither UTF-8 nor, by its letters, Windows-1252: name its encoding with --set encoding=NAME, "
-        "such as cp932, gb18030, euc_kr, cp1251, mac_roman or cp1252"
+        f"{path} is neither UTF-8 nor, by its letters, Windows-1252: name its encoding with "
+        "--set encoding=NAME, such as cp932, gb18030, euc_kr, cp1251, mac_roman or cp1252"
     )

@@ -59,7 +59,10 @@ SIBLINGS = {
     "ends of intervals and parts of a second": Sibling(
         "a.json",
         json.dumps(
-            [{"open": 1000 * epoch(i), "ns": 0, "v": value(i), "close": 1000 * epoch(i) + 59_999} for i in range(ROWS)]
+            [
+                {"open": 1000 * epoch(i), "ns": 0, "v": value(i), "close": 1000 * epoch(i) + 59_999}
+                for i in range(ROWS)
+            ]
         ),
     ),
     "9999.9 for none": Sibling(
