@@ -63,25 +63,28 @@ def check(stage: Stage) -> None:
     assert (figures.lost, figures.twice) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "outages",
+    [("kill", "freeze"), pytest.param(("down", "kill", "freeze"), marks=pytest.mark.long)],
+    ids="-".join,
+)
 def test_the_broker_stops_dies_freezes_and_comes_back(
-    make, faulty_broker: FaultyBroker, schema_url: str, logs
+    make, faulty_broker: FaultyBroker, schema_url: str, logs, outages: tuple[str, ...]
 ):
+    """For a daemon, a broker that stops is gone as one that dies: the short run leaves it out."""
     topics = Topics(faulty_broker.address)
     stage = make(topics, schema_url, logs)
     member = stage.member()
-    for share, gone, back in (
-        (0.2, faulty_broker.down, faulty_broker.up),
-        (0.4, faulty_broker.kill, faulty_broker.up),
-        (0.6, faulty_broker.freeze, faulty_broker.thaw),
-    ):
-        until_some_read(stage, share)
-        gone()
-        if gone != faulty_broker.freeze:
+    for number, outage in enumerate(outages):
+        until_some_read(stage, 0.2 * (number + 1))
+        getattr(faulty_broker, outage)()
+        if outage != "freeze":
             ended = len([f for f in found(stage, FaultKind.SOURCE_DOWN) if f.ended_ns])
             member.until(lambda n=ended: len(found(stage, FaultKind.SOURCE_DOWN)) > n, "the fault", 120)
         else:
             time.sleep(SESSION_S + 1)
-        back()
+            faulty_broker.thaw()
+        faulty_broker.up()
         assert member.exitcode is None
     check(stage)
     assert all(fault.ended_ns for fault in found(stage, FaultKind.SOURCE_DOWN)), "it is over"

@@ -1,4 +1,8 @@
-"""Members with a wrong password of the broker or the database beside a healthy one: real processes."""
+"""Members with a wrong password of the broker or the database beside a healthy one: real processes.
+
+In the short run, ``test_wrong_broker`` has a broken member beside a healthy one, and the refusals of
+passwords are in ``tests/integration/kafka/test_source`` and ``tests/deploy/test_postgres_tls``.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ from tests.support.receiver import Receiver
 from tests.support.secure_kafka import PASSWORD, USER, secure_broker
 
 __all__ = ["receiver", "run"]
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.fixture
