@@ -181,7 +181,12 @@ def train_events(
         ValueError: there are too few sessions.
     """
     if len(sessions) < MIN_SESSIONS:
-        raise ValueError(f"a training needs {MIN_SESSIONS} sessions, the history has {len(sessions)}")
+        events = sum(len(one.codes) for one in sessions)
+        raise ValueError(
+            f"a training needs {MIN_SESSIONS} sessions, the history has {len(sessions)}"
+            if rule.ended
+            else f"a training needs {MIN_SESSIONS * PIECE_EVENTS:,} events, the history has {events:,}"
+        )
     kept = len(sessions) - max(1, round(HELD_BACK * len(sessions)))
     learned, held_out = sessions[:kept], sessions[kept:]
     size = DEFAULT_SIZE if champion is None else champion.size

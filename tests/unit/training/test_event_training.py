@@ -26,7 +26,7 @@ from pipeline.jobs.task_types import Task, TaskResult, VersionFiles
 from pipeline.jobs.tasks import run_task
 from pipeline.models import registry
 from pipeline.training.dataset import TrainingData
-from pipeline.training.event_training import EventCard, EventJudgement, sessions_of
+from pipeline.training.event_training import AlarmRule, EventCard, EventJudgement, sessions_of, train_events
 from storage.model_store.jobs import JobState, TaskKind
 from storage.model_store.models import ModelVersion
 from tests.support.events import CYCLE, PARTITION, START, cycles, saved_door_model, stream_tree
@@ -69,6 +69,11 @@ def test_parts_of_a_series_know_the_events_before_up_to_a_quarantined_one():
         ("#401", 50, 100),
     ]
     assert found[2].before == found[1].codes
+
+
+def test_too_few_events_without_sessions_are_counted_as_events():
+    with pytest.raises(ValueError, match="needs 5,000 events, the history has 300"):
+        train_events([Piece(["a"] * 100)] * 3, None, AlarmRule(ended=False, rate=1e-4), seed=0)
 
 
 def test_a_number_is_its_own_code():
