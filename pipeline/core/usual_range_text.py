@@ -18,8 +18,9 @@ from pipeline.core.types import Anomaly, AnomalyState, DeviationContext
 #: Readings over which a level and a noise are averaged, and those of a relation; hours of the window of an
 #: absence. They describe the quantities of ``detectors.stages.usual_range``.
 MEAN_READINGS, RELATION_READINGS, EXTREME_HOURS = 8, 4, 3
-#: Share of the points seen from which a rarity is that of a record.
-RECORD_SHARE = 0.501
+#: Share of the points seen from which a rarity is that of a record, and from which it only says that
+#: something as unusual was there before: it is half of the points seen at most, some points before the text.
+RECORD_SHARE, BOUND_SHARE = 0.501, 0.45
 #: Decades from which a rarity is stated. Next to an alarm, one in ten says nothing.
 MIN_STATED_RARITY = 2.0
 #: Mean changes between a value and the mean of the last ones from which the value moves in one direction.
@@ -124,8 +125,11 @@ def rarity_text(surprise: float, points_seen: int, every_ns: int = 0, channels: 
     if not (math.isfinite(surprise) and surprise >= MIN_STATED_RARITY):
         return ""
     times = 10.0 ** min(surprise, 15.0)
+    seen = _spanned(points_seen, every_ns, "readings seen")
     if points_seen > 0 and times * channels > RECORD_SHARE * points_seen:
-        return f"nothing as unusual in the {_spanned(points_seen, every_ns, 'readings seen')}"
+        return f"nothing as unusual in the {seen}"
+    if points_seen > 0 and times * channels > BOUND_SHARE * points_seen:
+        return f"among the most unusual of the {seen}"
     return f"a reading as unusual comes about once in {_spanned(_rounded(times), every_ns)}"
 
 

@@ -32,4 +32,8 @@ def test_the_rarity_of_one_of_three_channels_is_bounded_by_the_readings_seen():
     assert (
         rarity_text(math.log10(2_200), 6_600, channels=3) == "nothing as unusual in the 6,600 readings seen"
     )
-    assert rarity_text(3.0, 6_600, channels=3) == "a reading as unusual comes about once in 1,000 readings"
+    assert (
+        rarity_text(math.log10(1_100), 6_620, channels=3)
+        == "among the most unusual of the 6,620 readings seen"
+    )
+    assert rarity_text(2.9, 6_600, channels=3) == "a reading as unusual comes about once in 790 readings"
