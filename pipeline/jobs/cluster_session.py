@@ -86,15 +86,26 @@ class ClusterSession:
         return [self._done[task.shard.number] for task in self.tasks]
 
     def _connect(self) -> None:
-        """Connect, check the workers once, and submit the parts that are not done."""
+        """Connect, check the workers once, and submit parts."""
         client = self.cluster.client()
         if not self.workers:
             self.workers = _check_workers(client, self.tasks)
-        order = sorted(self.tasks, key=lambda task: -self.plan.cost.seconds(task.shard))
-        for task in order:
-            number = task.shard.number
-            if number not in self._done and number not in self._futures:
-                self._submit(client, task)
+        self._fill(client)
+
+    def _fill(self, client: Client) -> None:
+        """Submit a part for each idle thread of the workers, the longest first.
+
+        A part that waits at a worker would count as lost when another one ends its process.
+        """
+        open_tasks = [
+            task
+            for task in self.tasks
+            if task.shard.number not in self._done and task.shard.number not in self._futures
+        ]
+        room = max(sum(client.nthreads().values()), 1) - len(self._futures) if open_tasks else 0
+        order = sorted(open_tasks, key=lambda task: -self.plan.cost.seconds(task.shard))
+        for task in order[: max(room, 0)]:
+            self._submit(client, task)
 
     def _submit(self, client: Client, task: ShardTask) -> None:
         number = task.shard.number
@@ -113,16 +124,19 @@ class ClusterSession:
         """
         while self._futures:
             time.sleep(0.1)
-            for number, future in list(self._futures.items()):
-                if future.done():
-                    self._take(number, future)
+            ended = [(number, future) for number, future in self._futures.items() if future.done()]
+            for number, future in ended:
+                self._take(number, future)
             if not self.cluster.alive():
                 raise ClusterUnavailable("the connection to the Dask scheduler is lost")
-            if time.monotonic() - self._shown >= LOOK_SECONDS:
+            shown = time.monotonic() - self._shown >= LOOK_SECONDS
+            if shown:
                 self._show()
+            if ended or shown:
+                self._fill(self.cluster.client())
 
     def _take(self, number: int, future: Future) -> None:
-        """Take the result of a part, or submit it again where its process ended."""
+        """Take the result of a part; one whose process ended is submitted again."""
         del self._futures[number]
         if future.status == "finished":
             self._done[number] = future.result()
@@ -146,7 +160,6 @@ class ClusterSession:
             "a part of the backfill is started again", part=number, reason=str(error or "lost worker")
         )
         self.restarts += 1
-        self._submit(self.cluster.client(), self.tasks[number])
 
     def _lose_scheduler(self, error: Exception, lost_at: float) -> None:
         """Wait for the scheduler.
