@@ -36,7 +36,7 @@ from pipeline.demo.simulate import WORLDS, World
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.sources.base import Records
-from pipeline.training.event_training import train_events
+from pipeline.training.event_training import AlarmRule, train_events
 
 #: Kind of fault → channel and direction of a right message; "mixed" has no direction.
 SIGNS: dict[str, set[tuple[str, str]]] = {
@@ -168,7 +168,7 @@ def event_detector(world: World, stream: Stream) -> EventStreamDetector:
                 sessions.append(Piece(one.copy()))
                 one.clear()
     rate = stream.target_alarm_rate
-    model, _ = train_events(sessions, None, ended=True, alarm_rate=rate, seed=0)
+    model, _ = train_events(sessions, None, AlarmRule(ended=True, rate=rate), seed=0)
     return EventStreamDetector(detector_spec(stream), model)
 
 

@@ -80,7 +80,7 @@ lint() {
 # The slowest ones are listed, to see where the time goes.
 run_tests() {
     code=0
-    "$BIN/pytest" -q -m "not long" -n 2 --dist loadfile --durations=40 --durations-min=5 "$@" </dev/null || code=$?
+    "$BIN/pytest" -q -m "not long" -n 3 --dist loadfile --durations=40 --durations-min=5 "$@" </dev/null || code=$?
     failed=.pytest_cache/v/cache/lastfailed
     if [ $code -ne 1 ] || [ "$("$BIN/python" -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' $failed)" -gt 2 ]; then
         exit $code
