@@ -10,7 +10,6 @@ Rebalance callbacks run on the only IO thread of the client, so that they must n
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,7 +41,6 @@ from pipeline.sources.kafka.consumer_group import (
     GroupSource,
 )
 from pipeline.sources.kafka.group_assignor import GroupAssignor, patch_reset_generation
-from pipeline.sources.kafka.newer_records import Fetched, NewerRecords
 from pipeline.sources.kafka.record_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 
 CONNECT_SECONDS = 3.0  # for connecting, however short the poll
@@ -67,10 +65,8 @@ class KafkaSource(GroupSource):
         self._topic_ids: dict[str, Any] = {}
         self._corrupt_place: tuple[TopicPartition, int] | None = None
         self._last_contact = time.monotonic()
-        self._newer = NewerRecords(self._fetch)
 
     def poll(self, max_records: int, timeout: float) -> Poll:
-        self._newer.begin()
         deadline = time.monotonic() + timeout
         consumer = self._connected(timeout)
         while True:
@@ -78,14 +74,12 @@ class KafkaSource(GroupSource):
                 consumer, max_records, min(max(deadline - time.monotonic(), 0.0), POLL_SLICE_SECONDS)
             )
             poll = self._apply_changes()
-            self._newer.add(consumer, fetched, max_records)
             poll.records.extend(self._records(fetched))
             if poll.records or poll.assigned or poll.revoked or time.monotonic() >= deadline:
                 break
         self._publisher.flush()
         self._check_alive(poll)
         poll.waits_for = self._waits_for()
-        self._newer.end()
         return poll
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, OffsetBounds]:
@@ -180,14 +174,13 @@ class KafkaSource(GroupSource):
 
     # --------------------------------------------------------------------------------------------------------- polling
 
-    def _fetch(self, consumer: Any, max_records: int, timeout: float) -> Fetched:
+    def _fetch(self, consumer: Any, max_records: int, timeout: float) -> Mapping[TopicPartition, list[Chunk]]:
         if consumer._coordinator.rejoining:
             # kafka-python 3.0.12 forgets a rejoin that lasts longer than one poll if new partitions caused
             # it, and is never assigned any again.
             consumer._coordinator.request_rejoin()
         try:
-            fetched: Fetched = consumer.poll(timeout_ms=math.ceil(timeout * 1000), max_records=max_records)
-            return fetched
+            return consumer.poll(timeout_ms=int(timeout * 1000), max_records=max_records)
         except CorruptBatchError as error:
             self._corrupt(error)
         except OffsetOutOfRangeError as error:

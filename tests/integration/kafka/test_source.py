@@ -15,7 +15,6 @@ from kafka.admin import KafkaAdminClient
 from pipeline.config.schema import Secret
 from pipeline.core.errors import ConfigError, OffsetOutOfRange, SourceError, SourceUnavailable
 from pipeline.core.types import Partition
-from pipeline.sources.kafka import newer_records
 from pipeline.sources.kafka.client import connect
 from pipeline.sources.kafka.consumer import KafkaSource
 from tests.integration.kafka.clients import CLIENTS, confluent
@@ -77,32 +76,6 @@ def test_a_partition_that_the_group_revokes_between_two_polls(topics, join):
     with pytest.raises(SourceError, match="not assigned"):
         source.seek(one, 0)
     source.seek(other, 0)
-
-
-def test_a_poll_returns_what_came_while_the_batch_before_was_scored(topics, join, monkeypatch):
-    """kafka-python alone returns only what the broker had at the poll before."""
-    topic = topics.create()
-    reader = Reader(join(KafkaSource, topics.broker, topic)).until_owned(1)
-    here = reader.source._consumer._fetcher._completed_fetches
-    for _ in range(20):
-        topics.produce(topic, numbered(10))
-        reader.until_read(reader.count() + 10)
-        topics.produce(topic, numbered(20))
-        deadline = time.monotonic() + 1.0
-        while not here and time.monotonic() < deadline:
-            time.sleep(0.01)
-        topics.produce(topic, numbered(30))
-        if here:
-            break
-        reader.until_read(reader.count() + 50)
-    else:
-        pytest.fail("the client never had records before a poll")
-    monkeypatch.setattr(newer_records, "WAIT_SECONDS", 10.0)
-    monkeypatch.setattr(newer_records, "WAIT_SHARE", 1000.0)
-    reader.source._newer._polls_without_wait = 0
-    before = reader.count()
-    reader.once()
-    assert reader.count() - before == 50
 
 
 @CLIENTS
