@@ -127,7 +127,7 @@ def main() -> None:
             admin.close()
             port = free_port()
             ours, theirs = multiprocessing.Pipe()
-            settings = daemon_settings(url, folder, broker.address, port)
+            settings = daemon_settings(url, folder, broker.address, port, True)
             server = multiprocessing.Process(target=run_daemon, args=(settings, theirs), daemon=True)
             server.start()
             feeder = Feeder(broker.address)

@@ -282,7 +282,8 @@ class CompositeDetector:
         surprises, half_width = self.calibration.run(
             flat,
             batch.slot,
-            errors[:, self.columns],
+            # Always in C order, unlike errors[:, columns].
+            np.take(errors, self.columns, axis=1),
             self.band_column,
             self.event_gate.threshold,
         )
@@ -303,7 +304,9 @@ class CompositeDetector:
 
     def _track_errors(self, state: State, batch: ChannelBatch) -> tuple[Floats, SelectedForecasts]:
         """Return the raw error of every track (M, K) and the selected forecasts."""
-        errors = np.empty((len(batch), len(self.tracks)), np.float32)
+        # Without the spare row, columns of a batch of one row would be contiguous, and each kernel that
+        # gets some would be compiled again at the first such batch.
+        errors = np.empty((len(batch) + 1, len(self.tracks)), np.float32)
         at = 0
         if self.market:
             at = len(self.market.tracks)
@@ -317,7 +320,7 @@ class CompositeDetector:
         selected = self.selection.run(state, batch, readout, errors[:, at : at + 1])
         if self.network_form:
             selected.forecaster[selected.forecaster == FORECASTER_LSTM] = FORECASTER_NETWORK
-        return errors, selected
+        return errors[:-1], selected
 
 
 def _source(net: Network, own: GroupNetworks | None, tier: Tier) -> HiddenSource:
