@@ -109,18 +109,15 @@ def evaluate(task: EvaluationTask) -> Run:
     run = Run(task)
     halves = {entry.name: entry.half for entry in entries}
     store = Store.open(task.scores, task.detector, task.key, task.layout == "nab") if task.scores else None
-    with progress(f"{task.detector} on {task.dataset.name}", "points") as bar:
-        todo = []
-        for series in _read(entries, run.errors):
-            if store is not None and (seconds := store.finished(series)) is not None:
-                _take(run, [(series, store.get(series))], seconds)
-            else:
-                todo.append(series)
-        bar.expect(sum(map(len, todo)))
-        batches = _batches(todo, max(task.jobs, 1))
-        network = (
-            train_on([*todo, *run.series], task.forecaster, task.detector, task.preset) if todo else None
-        )
+    todo = []
+    for series in _read(entries, run.errors):
+        if store is not None and (seconds := store.finished(series)) is not None:
+            _take(run, [(series, store.get(series))], seconds)
+        else:
+            todo.append(series)
+    batches = _batches(todo, max(task.jobs, 1))
+    network = train_on([*todo, *run.series], task.forecaster, task.detector, task.preset) if todo else None
+    with progress(f"{task.detector} on {task.dataset.name}", "points", sum(map(len, todo))) as bar:
         for batch, done in _score(task, batches, bar, network):
             pairs = [(batch[i], scores) for i, scores in done.scores]
             run.errors |= done.errors

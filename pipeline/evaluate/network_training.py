@@ -16,6 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.extras import require_training
 from pipeline.evaluate.layouts import Labelled
 from pipeline.evaluate.stream_comparison import NETWORKS, network_named
+from pipeline.observability.progress_bar import progress
 
 EPOCHS: Final = 20
 #: Rows of a series that are trained on at most, the newest before the measured ones.
@@ -70,7 +71,8 @@ def train_on(
     network = network_named(forecaster)
     assert network is not None  # ``check_names`` looked
     module = stream_network(network, None)
-    result = finetune(module, stacked(parts, times), tuning)
+    with progress(f"training {forecaster}", "epochs", EPOCHS) as bar:
+        result = finetune(module, stacked(parts, times), tuning, progress=lambda _: bar.advance(1))
     if not result.weights:
         raise InputError(f"--forecaster {forecaster}: the rows before the measured ones: {result.reason}")
     return module.tensors()
