@@ -73,7 +73,7 @@ class ModelReporter:
                 f"(trigger: {job.trigger})"
             )
         epoch = job.progress.get("epoch", 0)
-        if epoch > epochs:
+        if epoch > epochs and "held_out" in job.progress:  # not the many short passes of a model of events
             self._say(
                 f"[model] job {job.id}: epoch {epoch} of {job.progress['epochs']}, validation loss "
                 f"{job.progress['held_out']:.3f}"
