@@ -5,8 +5,6 @@ Requests then take no time of the interpreter that scores records.
 
 from __future__ import annotations
 
-import logging
-import os
 import subprocess
 import sys
 import threading
@@ -15,7 +13,7 @@ from contextlib import suppress
 import structlog
 
 from pipeline.config.schema import Config
-from pipeline.core.service_manager import SERVICE_MANAGER_VARIABLES
+from pipeline.core.child_environment import child_environment
 
 log = structlog.get_logger(__name__)
 
@@ -104,12 +102,10 @@ class DashboardService:
 
 
 def _started(config: Config) -> subprocess.Popen[bytes]:
-    level = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
-    environment = {k: v for k, v in os.environ.items() if k not in SERVICE_MANAGER_VARIABLES}
     process = subprocess.Popen(
         # -P: a folder of the working directory must not hide a package.
         [sys.executable, "-P", "-m", MODULE],
-        env=environment | {"FOREWATCH_LOG_LEVEL": level},
+        env=child_environment(),
         stdin=subprocess.PIPE,
         # Ctrl-C on the terminal reaches only the daemon, which ends the process in order.
         start_new_session=True,

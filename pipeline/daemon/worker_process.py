@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.core.service_manager import SERVICE_MANAGER_VARIABLES
+from pipeline.core.child_environment import child_environment
 from pipeline.core.stop_signals import reloads_held
 from pipeline.daemon.worker_channel import SupervisorEnd, WorkerStatus
 
@@ -35,14 +34,12 @@ class WorkerProcess:
         self._channel = SupervisorEnd()
         inherited = self._channel.inherited
         options = [f"--worker={number}", f"--supervisor={os.getpid()}", "--descriptors", *map(str, inherited)]
-        environment = {k: v for k, v in os.environ.items() if k not in SERVICE_MANAGER_VARIABLES}
-        level = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
         # The worker inherits that SIGHUP is held, and releases it when it can reload.
         with reloads_held():
             # -P: a folder of the working directory must not hide a package.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", MODULE, str(config), *options],
-                env=environment | {"FOREWATCH_LOG_LEVEL": level},
+                env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 pass_fds=inherited,
             )

@@ -6,7 +6,6 @@ child whose parent was killed finishes its running jobs and ends.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipeline.config.schema import Config
+from pipeline.core.child_environment import log_level
 from pipeline.jobs.worker_environment import forget_database_variables, runner_environment
 
 if TYPE_CHECKING:
@@ -54,13 +54,12 @@ class RunnerProcess:
             # A runner that is killed at the end of its time would leave a warning on the terminal.
             "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
         }
-        quiet["FOREWATCH_LOG_LEVEL"] = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
         command = [sys.executable, "-m", "pipeline.jobs.runner_process"]
         # A new session: Ctrl-C on the terminal reaches only the parent, which stops its child in order.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
-            env=runner_environment(config, os.environ) | quiet,
+            env=runner_environment(config, os.environ) | quiet | log_level(),
             start_new_session=True,
         )
         assert self._process.stdin is not None
