@@ -131,11 +131,7 @@ class CompositeDetector:
         self.forecast = None if net is None else LstmForecast(_source(net, own, tier), tier)
         groups = self.preset.track_groups or tier.track_groups
         #: Takes splits from the values, so it runs before all other stages.
-        self.market = (
-            Volatility(price_channels(spec.channels), volume_channel(spec.channels))
-            if spec.preset == "stock"
-            else None
-        )
+        self.market = _market(spec)
         self.scorers = select_scorers(tier, groups)
         tracks = self.market.tracks if self.market else ()
         tracks += tuple(name for part in self.scorers for name in part.tracks) + self.selection.tracks
@@ -321,6 +317,12 @@ class CompositeDetector:
         if self.network_form:
             selected.forecaster[selected.forecaster == FORECASTER_LSTM] = FORECASTER_NETWORK
         return errors[:-1], selected
+
+
+def _market(spec: DetectorSpec) -> Volatility | None:
+    if spec.preset != "stock":
+        return None
+    return Volatility(price_channels(spec.channels), volume_channel(spec.channels))
 
 
 def _source(net: Network, own: GroupNetworks | None, tier: Tier) -> HiddenSource:

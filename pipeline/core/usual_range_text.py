@@ -125,11 +125,10 @@ def rarity_text(surprise: float, points_seen: int, every_ns: int = 0, channels: 
     if not (math.isfinite(surprise) and surprise >= MIN_STATED_RARITY):
         return ""
     times = 10.0 ** min(surprise, 15.0)
-    seen = _spanned(points_seen, every_ns, "readings seen")
-    if points_seen > 0 and times * channels > RECORD_SHARE * points_seen:
-        return f"nothing as unusual in the {seen}"
-    if points_seen > 0 and times * channels > BOUND_SHARE * points_seen:
-        return f"among the most unusual of the {seen}"
+    share = times * channels / points_seen if points_seen > 0 else 0.0
+    if share > BOUND_SHARE:
+        begin = "nothing as unusual in" if share > RECORD_SHARE else "among the most unusual of"
+        return f"{begin} the {_spanned(points_seen, every_ns, 'readings seen')}"
     return f"a reading as unusual comes about once in {_spanned(_rounded(times), every_ns)}"
 
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-from detectors import DetectorSpec, build
+from detectors import DetectorSpec, build, contract
 from detectors.base import Points
 
-MINUTE_NS = 60_000_000_000
 ROWS = 3000
 
 
@@ -23,8 +22,7 @@ def compiled() -> dict[str, int]:
 
 def points_of(values: np.ndarray, first: int) -> Points:
     rows = np.arange(first, first + len(values), dtype=np.int64)
-    none, every = np.zeros(len(rows), np.int32), np.full(len(rows), MINUTE_NS, np.int64)
-    return Points(none, rows * MINUTE_NS, values, none.copy(), every)
+    return contract.make_points(np.zeros(len(rows), np.int32), values, rows)
 
 
 @pytest.mark.parametrize("decision", ["usual_range", "surprise"])
