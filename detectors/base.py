@@ -51,6 +51,7 @@ CAUSES = (
     "missing_event",
     "new_event",
     "unusual_sequence",
+    "trend",
 )
 
 #: Rows from which a usual range was learned, by the number in ``Verdicts.basis``. The numbers are stored:

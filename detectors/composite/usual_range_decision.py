@@ -23,7 +23,6 @@ from detectors.composite.presets import Preset
 from detectors.composite.stated_ranges import MAX_FLOAT32, Numbers, Statements, lead_channels, state_channels
 from detectors.jit import kernel
 from detectors.stages.robust_scale import anchors
-from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
 from detectors.stages.usual_range.limits import CONFIRMED_RATIO, MIN_FACTOR
 from detectors.stages.usual_range.stage import ChannelRatios, UsualRange, UsualRangeSizes
@@ -54,7 +53,7 @@ class UsualRangeDecision:
         """Configure the decision for ``spec``, its preset and the sizes of its tier."""
         self.spec, self.preset = spec, preset
         self.stage = UsualRange(spec, sizes)
-        self.prices = price_channels(spec.channels) if spec.preset == "stock" else np.zeros(1, np.bool_)
+        self.prices = self.stage.prices
         self.limits = np.array([(one.low, one.high) for one in spec.limits]).reshape(-1, 2)
         first: tuple[Any, ...] = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins)
         first += (spec.preset == "stock",)
@@ -110,7 +109,7 @@ class UsualRangeDecision:
         _separate(verdicts, side)
         quantity = of_channel(found.quantity, lead)
         sure = quantity == q.Q_FORECAST  # a limit by rows has no error of extremes
-        lasts = (quantity != q.Q_HIGHEST) & (quantity != q.Q_LOWEST)
+        lasts = ~np.isin(quantity, (q.Q_HIGHEST, q.Q_LOWEST, q.Q_TREND))
         run = state["decision.run"]
         flag, verdicts.run_outside = _confirm(
             run, points.slot, verdicts.ratio, (sure, lasts), self.spec.min_points
@@ -246,7 +245,7 @@ def _confirm(state, slot, ratio, kinds, least):  # type: ignore[no-untyped-def] 
 
     ``state`` holds the run of rows outside, and in its lowest bits the rows for which a marginal row still
     belongs to the alarm before it. ``kinds`` marks the rows whose ratio is not that of a range of extremes, and
-    those that rows on end confirm: an extreme of hours repeats itself.
+    those that rows on end confirm: an extreme of hours, or a trend, repeats itself.
     """
     sure, lasts = kinds
     flag, runs = np.zeros(len(slot), np.bool_), np.zeros(len(slot), np.int32)

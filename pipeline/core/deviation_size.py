@@ -16,6 +16,7 @@ NOUNS_OF_CHANGES = {
     "unusual_step": "largest usual step",
     "unusual_noise": "largest usual mean change",
     "relation": "largest usual difference",
+    "trend": "largest usual drift",
     "flatline": "longest usual standstill",
 }
 #: Widths of the range in its lower end from which a value below it is compared with the end.

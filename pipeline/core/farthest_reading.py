@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.core.iso_times import show_clock_time
 from pipeline.core.types import Anomaly
-from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS, RELATION_READINGS
+from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS, RELATION_READINGS, TREND_READINGS
 
 HOUR_NS = 3_600_000_000_000
 #: Cause of a mean → the readings that it covers.
@@ -16,8 +16,9 @@ _WINDOW_READINGS = {
     "unusual_level": MEAN_READINGS,
     "unusual_noise": MEAN_READINGS,
     "relation": RELATION_READINGS,
+    "trend": TREND_READINGS,
 }
-_CAUSES_OF_CHANGES = ("unusual_step", "unusual_noise", "relation")
+_CAUSES_OF_CHANGES = ("unusual_step", "unusual_noise", "relation", "trend")
 
 
 def at_farthest(anomaly: Anomaly) -> Anomaly:

@@ -13,6 +13,8 @@ from pipeline.core.shown_numbers import shown_texts
 from pipeline.core.types import Anomaly, AnomalyState
 from pipeline.core.usual_range_text import MEAN_READINGS, MIN_CHANGES_OF_MOVEMENT
 
+_SECOND_SOURCE = "Compare {name} with a second source"
+_NEWS = f"{_SECOND_SOURCE}, then look for news since {{began}}."
 _MEAN_MOVED = "Look for what changed {when} and stayed: load, configuration or calibration."
 _ONLY_THE_MEAN = " The mean has moved, single values may still look normal."
 _ONE_STEP = "Look for what happened {when}: a restart, a deployment, a lost unit or a wrong quote."
@@ -63,6 +65,7 @@ FIRST_STEPS = {
     "was due and did not come.",
     "new_event": "Find out what writes this event since {began}: the model never saw it. After a change or "
     "a release it is expected.",
+    "trend": _NEWS,
     "unusual_sequence": "Compare the last events with those of an ordinary run: no single step is wrong, but "
     "the order drifts.",
 }
@@ -78,10 +81,8 @@ _ENDED_READING = (
 HOUR_NS = 3_600_000_000_000
 _DEFAULT = "Look for what happened {when}."
 _MOVES = "{name} is {moving}: look for what drives it since {began}, and how long it may go on."
-_SECOND_SOURCE = "Compare {name} with a second source"
 _QUOTE = f"{_SECOND_SOURCE}: a wrong quote, or news {{when}}."
 _HALT = "Check whether trading was halted at {began}; if it was not, the feed of {name} hangs."
-_NEWS = f"{_SECOND_SOURCE}, then look for news since {{began}}."
 #: Cause → advice about a price, where that differs.
 _FIRST_STEPS_OF_PRICES = {
     "flatline": _HALT,
@@ -91,6 +92,7 @@ _FIRST_STEPS_OF_PRICES = {
     "unusual_level": _NEWS,
     "unusual_noise": _NEWS,
     "relation": _NEWS,
+    "trend": _NEWS,
 }
 #: Cause → advice about a count or a share of one, where that differs.
 _FIRST_STEPS_OF_COUNTS = {

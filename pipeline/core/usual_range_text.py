@@ -15,9 +15,9 @@ from pipeline.core.durations import duration_text
 from pipeline.core.shown_numbers import shown_texts
 from pipeline.core.types import Anomaly, AnomalyState, DeviationContext
 
-#: Readings over which a level and a noise are averaged, and those of a relation; hours of the window of an
-#: absence. They describe the quantities of ``detectors.stages.usual_range``.
-MEAN_READINGS, RELATION_READINGS, EXTREME_HOURS = 8, 4, 3
+#: Readings over which a level and a noise are averaged, those of a trend and of a relation; hours of the
+#: window of an absence. They describe the quantities of ``detectors.stages.usual_range``.
+MEAN_READINGS, TREND_READINGS, RELATION_READINGS, EXTREME_HOURS = 8, 40, 4, 3
 #: Share of the points seen from which a rarity is that of a record, and from which it only says that
 #: something as unusual was there before: it is half of the points seen at most, some points before the text.
 RECORD_SHARE, BOUND_SHARE = 0.501, 0.45
@@ -56,7 +56,7 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
     match anomaly.cause:
         case "flatline":
             return _standstill(told, anomaly.every_ns)
-        case "unusual_step" | "unusual_noise" | "relation":
+        case "unusual_step" | "unusual_noise" | "relation" | "trend":
             return _change(told, anomaly.cause, relative=anomaly.relative)
         case "forecast":
             # Anomalies of version 0.2 and earlier state the error of the forecast.
@@ -267,6 +267,14 @@ def _change(told: _Told, cause: str, *, relative: bool) -> str:
         verb, to = "rose" if observed >= 0 else "fell", f" to {told.value}" if told.value else ""
         change = f"{to}, {size} times the value before" if times else f" by {size}{unit}{to} in one step"
         return f"{told.name} {verb}{change}, {usual}"
+    if cause == "trend":
+        verb = told.verb("has ", "had ") + ("risen" if observed >= 0 else "fallen")
+        mean = f"the mean of its last {TREND_READINGS} readings, single jumps left out"
+        far = f"to {size} times" if times else f"by {size}{unit} against"
+        now = (
+            f"; it {told.verb('is', 'was')} {told.value}{' then' if told.ended else ''}" if told.value else ""
+        )
+        return f"{told.name} {verb} {far} {mean}, {usual}{now}"
     if cause == "unusual_noise":
         factor = f"a factor of {size}" if times else f"{size}{unit}"
         usual = f"usual{_basis(told)} at most {limit}" if times else usual

@@ -34,6 +34,8 @@ CAUSE_TEXTS = {
     "missing_event": "missing event: the session ended where another event was expected",
     "new_event": "new event: the model has never seen this code",
     "unusual_sequence": "unusual sequence: many of the last events were each a little unusual",
+    "trend": "trend: the price has moved farther than usual from the mean of its last rows, single jumps "
+    "left out",
 }
 
 #: Causes whose usual range can be drawn beside the values: a range of values, not of changes or runs.

@@ -27,9 +27,11 @@ VALUE_TAKEOVER_ROWS = 4
 
 VALUE = "unusual_value"
 #: Causes that the value itself replaces: they describe the same deviation less directly.
-INDIRECT_CAUSES = frozenset({"unusual_step", "unusual_level", "unusual_noise", "relation", "absence"})
+INDIRECT_CAUSES = frozenset(
+    {"unusual_step", "unusual_level", "unusual_noise", "relation", "absence", "trend"}
+)
 #: Causes whose quantity is a change or a difference.
-CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation"})
+CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation", "trend"})
 
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 

@@ -18,6 +18,7 @@ from detectors.stages.usual_range.quantities import MODELS, QUANTITIES
     COL_MINIMUM, COL_CHANGE, COL_CHANGE_EVIDENCE, COL_CHANGE_DONE, COL_MAXIMUM,
 ) = range(21)  # of "usual.head"  # fmt: skip
 HEAD_COLUMNS = 21
+COL_TREND = COL_RELATION  # prices have no relation, and other channels have no trend
 (
     WHOLE_VISIT_OUTSIDE, WHOLE_BLOCK_OUTSIDE, WHOLE_OUTSIDE_BLOCKS, WHOLE_REACH, WHOLE_SHIFT,
     WHOLE_ALTERNATIVE, WHOLE_DAY_VISITS, WHOLE_GROUP, WHOLE_FOUND, WHOLE_EVIDENCE,

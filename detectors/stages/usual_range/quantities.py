@@ -9,6 +9,8 @@
     LOWEST    lowest value of the last hours; too high is the absence of a trough
     STILL     log2 of 1 + the rows for which the value has been repeated
     FORECAST  residual of the forecast
+    TREND     of a price, in the place of LEVEL: sum of the steps, each ``TREND_ROWS`` rows later by a factor
+              of e smaller, which is the distance of a price without jumps from the mean of those rows
 
 A range has three models: all phases pooled, the time of day, and the time of day on this kind of day (Monday
 to Friday, or weekend).
@@ -25,6 +27,7 @@ from detectors.base import CAUSES
 
 Q_VALUE, Q_LEVEL, Q_STEP, Q_NOISE, Q_RELATION, Q_HIGHEST, Q_LOWEST, Q_STILL, Q_FORECAST = range(9)
 QUANTITIES = 9
+Q_TREND = 9  # in results; it has no place of its own
 MODEL_POOLED, MODEL_DAILY, MODEL_WEEKLY = range(3)
 MODELS = 3
 SIDE_DOWN, SIDE_UP = range(2)
@@ -41,13 +44,13 @@ CAUSE_OF_QUANTITY = np.array(
         CAUSES.index(word)
         for word in (
             "unusual_value", "unusual_level", "unusual_step", "unusual_noise", "relation",
-            "absence", "absence", "flatline", "forecast",
+            "absence", "absence", "flatline", "forecast", "trend",
         )
     ],
     np.uint8,
 )  # fmt: skip
 #: Whether the direction of the deviation is that of the value. Noise and standstills have none.
-HAS_DIRECTION = np.array([1, 1, 1, 0, 1, 1, 1, 0, 1], np.bool_)
+HAS_DIRECTION = np.array([1, 1, 1, 0, 1, 1, 1, 0, 1, 1], np.bool_)
 
 
 class Layout(NamedTuple):

@@ -28,6 +28,7 @@ from detectors.stages.usual_range.lane import (
     COL_ROWS,
     COL_SLOW_STEP,
     COL_STILL,
+    COL_TREND,
     MAX_WHOLE,
     MINUTE_NS,
     TIME_LAST,
@@ -54,6 +55,13 @@ from detectors.stages.usual_range.limits import (
     limit_factors,
     moved_factor,
 )
+from detectors.stages.usual_range.ordinary import (
+    LEVEL_ROWS,
+    MAX_TREND_CADENCE_NS,
+    TREND_ROWS,
+    is_ordinary,
+    moved_trend,
+)
 from detectors.stages.usual_range.phase_profile import model_of
 from detectors.stages.usual_range.quantities import (
     MODEL_WEEKLY,
@@ -71,15 +79,13 @@ from detectors.stages.usual_range.quantities import (
     SIDE_UP,
 )
 from detectors.stages.usual_range.visits import DAY_NS, fill_floor, load_ranges, next_visit, widen
-from detectors.stages.usual_range.young import fewest_blocks, moves_slowly
+from detectors.stages.usual_range.young import fewest_blocks
 
 #: A step over a gap of more cadences is not judged; daily bars have weekends and holidays between them.
 GAP_CADENCES, GAP_DAILY_CADENCES = 2.5, 5.5
-LEVEL_ROWS, SLOW_STEP_ROWS, RELATION_ROWS = 8.0, 40.0, 4.0
-MIN_STILL_ROWS = 8  # repeated values before a standstill can be unusual
+SLOW_STEP_ROWS, RELATION_ROWS = 40.0, 4.0
 CUT_MARGIN = np.float32(0.25)  # in half widths beyond the limit, at which a value counts in the mean
 DECADES_PER_E_FOLD = np.float32(math.log10(math.e))
-JUMP_STEPS = 6.0  # mean steps: of a young series that moves slowly, only a value that jumps is judged
 MAX_WIDTH_SHARE = np.float32(3)  # widest interval, in widths of the usual range of all phases
 MAX_CLOCK_MISFIT = 4.0  # half widths that one row counts at most
 NAN = np.float32(np.nan)
@@ -128,6 +134,10 @@ def _measure(lane, layout, work, rows, i, gap, base, enabled):  # type: ignore[n
         h[COL_SLOW_STEP] += (size - h[COL_SLOW_STEP]) / min(earlier, np.float32(SLOW_STEP_ROWS))
         if earlier >= LEVEL_ROWS:
             now[Q_NOISE] = log2(max(h[COL_NOISE], np.float32(0.25) * max(work.floor[Q_VALUE], base)))
+    if not enabled[Q_VALUE]:
+        h[COL_TREND] = moved_trend(h[COL_TREND], now[Q_STEP], size)
+        judged = earlier >= TREND_ROWS and rows.every[i] <= MAX_TREND_CADENCE_NS
+        now[Q_LEVEL] = h[COL_TREND] if judged else NAN
     if not np.isnan(rows.relation[i]):
         h[COL_RELATION] += (rows.relation[i] - h[COL_RELATION]) / np.float32(RELATION_ROWS)
         now[Q_RELATION] = h[COL_RELATION]
@@ -186,7 +196,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     """
     h, now = lane.head, work.now
     best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
-    found.level[i], found.step[i] = now[Q_LEVEL], now[Q_STEP]
+    found.level[i], found.step[i] = h[COL_LEVEL] if h[COL_ROWS] >= LEVEL_ROWS else NAN, now[Q_STEP]
     fewest, shift, usual_low, usual_high = fewest_blocks(lane, layout), rows.shift[i], NAN, NAN
     of_residual, moved_limit = NAN, np.float32(1)
     if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
@@ -208,7 +218,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         low, high = work.ranges[j, m, 0], work.ranges[j, m, 1]
         middle, half = np.float32(0.5) * (low + high), max(np.float32(0.5) * (high - low), work.floor[k])
         side = SIDE_UP if value > middle else SIDE_DOWN
-        ratio, least, most, known, inside = np.float32(0), NAN, NAN, np.float32(0), False
+        ratio, least, most, known, inside, flat = np.float32(0), NAN, NAN, np.float32(0), False, True
         if layout.entry[j, m, side] >= 0 and lane.blocks[layout.track[j, m]] >= fewest and not np.isnan(low):
             least = middle - half * work.factors[j, m, SIDE_DOWN]
             most = middle + half * work.factors[j, m, SIDE_UP]
@@ -221,15 +231,10 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
                 h[COL_OLD_DISTANCE] = distance
                 if ratio <= 1:
                     usual_low, usual_high = least, most
-            jump = abs(now[Q_STEP]) > JUMP_STEPS * h[COL_SLOW_STEP]
-            # A step towards the middle of the value's range is a way back. A few repeated values are no
-            # standstill.
-            inside = (k == Q_LEVEL or (k == Q_VALUE and not jump)) and moves_slowly(
-                lane, lane.pool[j], work.floor[k], every
-            )
-            inside |= (k == Q_STEP and back) or (k == Q_STILL and h[COL_STILL] < MIN_STILL_ROWS)
-            if absence and ratio > 1:
-                inside |= not is_flat(lane, layout, work, settings.logarithmic)
+            inside = is_ordinary(lane, work, every, (j, k), not enabled[Q_VALUE], back)
+            if absence and (ratio > 1 or shift != 0):
+                flat = is_flat(lane, layout, work, settings.logarithmic)
+                inside |= ratio > 1 and not flat
             outside = bool(outside or (ratio > 1 and not inside))
             inside |= habitual and k != Q_STILL
             ratio = min(ratio, np.float32(1)) if inside else ratio
@@ -239,8 +244,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         if k in (Q_VALUE, Q_LEVEL):
             found.own[i] = max(found.own[i], ratio)
         if shift != 0 and ratio > 0:
-            if absence:  # judged at this sensitivity, and learned and stated at the reference
-                inside |= not is_flat(lane, layout, work, settings.logarithmic)
+            inside |= not flat  # judged at this sensitivity, and learned and stated at the reference
             down = moved_factor(work.factors, work.spreads, (j, m), SIDE_DOWN, shift)
             up = moved_factor(work.factors, work.spreads, (j, m), SIDE_UP, shift)
             least, most = middle - half * down, middle + half * up
@@ -334,7 +338,7 @@ def _one_row(lane, layout, settings, work, rows, i, enabled, found):  # type: ig
     allowed = GAP_CADENCES if every < DAY_NS // 2 else GAP_DAILY_CADENCES
     gap = h[COL_ROWS] > 0 and rows.time[i] - lane.time[TIME_LAST] > allowed * every
     lane.time[TIME_LAST] = rows.time[i]
-    base = fill_floor(lane, layout, rows.anchor[i], work.floor)
+    base = fill_floor(lane, layout, rows.anchor[i], not enabled[Q_VALUE], work.floor)
     next_visit(lane, layout, settings, work, rows, i, every)
     v, clock = rows.v[i], work.clock
     if clock[1] > clock[0] and clock[3] > clock[2]:

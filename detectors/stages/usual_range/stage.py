@@ -52,7 +52,7 @@ RESIDUAL_DECADES = 0.5
 #: level by this ratio.
 BLAME_MARGIN = np.float32(0.15)
 #: Quantities that have no meaning for prices, which are random walks.
-NOT_OF_PRICES = (q.Q_VALUE, q.Q_LEVEL, q.Q_HIGHEST, q.Q_LOWEST)
+NOT_OF_PRICES = (q.Q_VALUE, q.Q_HIGHEST, q.Q_LOWEST)
 LOGARITHM_OF_PRESET = {"sensor": 0, "network": 1, "stock": 2}
 
 
@@ -140,9 +140,10 @@ class UsualRange:
             sizes.bins,
         )
         enabled = np.ones((channels, q.QUANTITIES), np.bool_)
-        if spec.preset == "stock":
-            for k in NOT_OF_PRICES:
-                enabled[price_channels(spec.channels), k] = False
+        self.prices = (
+            price_channels(spec.channels) if spec.preset == "stock" else np.zeros(channels, np.bool_)
+        )
+        enabled[np.ix_(self.prices, np.array(NOT_OF_PRICES))] = False
         self.settings = Settings(
             enabled,
             *possible_clock_changes(spec.timezone),
@@ -217,6 +218,8 @@ class UsualRange:
             judge_rows(self._arrays(state), self.layout, self.settings, order, rows, output)
         if self.relation is not None:
             _blame(found, shape)
+        quantity = found.quantity.reshape(shape)
+        quantity[(quantity == q.Q_LEVEL) & self.prices] = q.Q_TREND
         known = {
             name: one.reshape(shape) for name, one in found._asdict().items() if name not in ("own", "step")
         }

@@ -38,6 +38,7 @@ from detectors.stages.usual_range.quantities import (
     MODELS,
     OCTAVES_NOISE,
     OCTAVES_STILL,
+    Q_LEVEL,
     Q_NOISE,
     Q_RELATION,
     Q_STEP,
@@ -111,7 +112,7 @@ def _pooled_width(lane, layout):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @inlined_kernel
-def fill_floor(lane, layout, anchor, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def fill_floor(lane, layout, anchor, is_price, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Fill the least half width of each quantity; return the resolution of the values."""
     h, width = lane.head, _pooled_width(lane, layout)
     resolution = h[COL_RESOLUTION] * h[COL_GRID]
@@ -120,6 +121,8 @@ def fill_floor(lane, layout, anchor, floor):  # type: ignore[no-untyped-def]  # 
     wide = max(base, np.float32(POOL_FLOOR) * width) if known else base
     floor[:] = wide
     floor[Q_STEP] = max(base, np.float32(SLOW_STEP_FLOOR) * h[COL_SLOW_STEP])
+    if is_price:
+        floor[Q_LEVEL] = floor[Q_STEP]
     floor[Q_RELATION] = max(base, np.float32(RELATION_FLOOR) * width) if known else base
     floor[Q_NOISE], floor[Q_STILL] = OCTAVES_NOISE, OCTAVES_STILL
     return base

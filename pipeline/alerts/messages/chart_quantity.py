@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.alerts.messages.payload import AnomalyView, Channel
-from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS
+from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS, TREND_READINGS
 
 HOUR_NS = 3_600_000_000_000
 Values = NDArray[np.float64]
@@ -59,6 +59,13 @@ def quantity_of(
         case "unusual_step":
             steps = share * _steps(values, relative=anomaly.relative)
             return ChartQuantity(f"change{unit}", steps, [share * end for end in ends], False)
+        case "trend":
+            trend = share * np.expm1(running_sum(_log_steps(values)))
+            label, limits = (
+                f"against the mean of the last {TREND_READINGS}{unit}",
+                [share * end for end in ends],
+            )
+            return ChartQuantity(label, trend, limits, False)
         case "unusual_noise":
             mean = running_mean(np.abs(_log_steps(values) if anomaly.relative else _steps(values)))
             mean = np.expm1(mean) if anomaly.relative else mean
@@ -81,6 +88,15 @@ def running_mean(values: Values) -> Values:
             seen += 1
             mean = value if seen == 1 else mean + (value - mean) / min(seen, MEAN_READINGS)
         out[i] = mean
+    return out
+
+
+def running_sum(steps: Values) -> Values:
+    """Return the sum of the last steps (N,), each forgotten over ``TREND_READINGS``."""
+    out, total = np.zeros(len(steps)), 0.0
+    for i, step in enumerate(steps.tolist()):
+        total = total * (1 - 1 / TREND_READINGS) + (step if math.isfinite(step) else 0.0)
+        out[i] = total
     return out
 
 

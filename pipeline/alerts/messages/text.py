@@ -20,6 +20,7 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u206
 #: Cause → what the message of the end adds, where a value can stay at its new level or an event stands.
 _OVER = dict.fromkeys(CAUSES_OF_EVENTS, "nothing unusual since; the event stands as it was") | {
     "unusual_step": "nothing unusual since; the value can be at a new level",
+    "trend": "nothing unusual since; the price can stay where it is",
     "missing_event": "nothing unusual since; the missing step was not made up",
 }
 MAX_DECIMALS = 6

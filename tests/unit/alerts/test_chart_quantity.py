@@ -18,9 +18,10 @@ from pipeline.alerts.messages.chart_quantity import (
     running_extreme,
     running_mean,
     running_repeats,
+    running_sum,
 )
 from pipeline.alerts.messages.text import leading
-from pipeline.core.usual_range_text import MEAN_READINGS
+from pipeline.core.usual_range_text import MEAN_READINGS, TREND_READINGS
 from tests.unit.alerts.test_message_of_the_end import alert_about
 from tests.unit.alerts.test_usual_range_text import MINUTE_NS, anomaly
 
@@ -32,6 +33,12 @@ def test_a_mean_follows_as_slowly_as_that_of_the_detector():
     assert steps[19] == 0
     assert steps[20] == pytest.approx(1 / MEAN_READINGS)
     assert running_mean(np.array([np.nan, 4.0, np.nan]))[1:].tolist() == [4.0, 4.0]
+
+
+def test_a_sum_forgets_as_slowly_as_the_trend_of_the_detector():
+    sums = running_sum(np.r_[np.full(400, 0.01), np.nan])
+    assert sums[399] == pytest.approx(0.01 * TREND_READINGS, rel=0.01)
+    assert sums[400] == pytest.approx(sums[399] * (1 - 1 / TREND_READINGS))
 
 
 def test_repeats_and_extremes():
@@ -48,6 +55,7 @@ def test_repeats_and_extremes():
         ("absence", "highest of the last 3 hours", True),
         ("unusual_step", "change (1/min)", False),
         ("unusual_noise", "mean change (1/min)", False),
+        ("trend", "against the mean of the last 40 (1/min)", False),
         ("flatline", "repeated readings", False),
     ],
 )
@@ -90,7 +98,7 @@ def test_only_readings_outside_are_filled_dots(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize(
-    "cause", ["unusual_value", "unusual_level", "unusual_noise", "flatline", "unusual_step"]
+    "cause", ["unusual_value", "unusual_level", "unusual_noise", "flatline", "unusual_step", "trend"]
 )
 def test_each_picture_is_a_png(cause: str, relative: bool):
     rng = np.random.default_rng(1)

@@ -228,6 +228,38 @@ def test_a_price_that_rises_steadily_is_stated_with_its_movement() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("observed", "ended", "sentence"),
+    [
+        (
+            0.063,
+            False,
+            "rpm has risen by 6.30 % against the mean of its last 40 readings, single jumps left out, usual "
+            "at this time of day at most 2.10 %; it is 86.6 EUR",
+        ),
+        (
+            -0.05,
+            True,
+            "rpm had fallen by 5 % against the mean of its last 40 readings, single jumps left out, usual "
+            "at that time of day at most 1.80 %; it was 86.6 EUR then",
+        ),
+        (
+            1.5,
+            False,
+            "rpm has risen to 2.50 times the mean of its last 40 readings, single jumps left out, usual at "
+            "this time of day at most 1.02 times; it is 86.6 EUR",
+        ),
+    ],
+)
+def test_a_trend_of_a_price_is_stated_with_the_price(observed: float, ended: bool, sentence: str) -> None:
+    one = replace(
+        anomaly("trend", observed, -0.018, 0.021),
+        relative=True,
+        context=DeviationContext("time_of_day", 86.6, 85.35),
+    )
+    assert usual_range_text(one, "EUR", ended=ended) == sentence
+
+
 def test_a_rule_compares_a_share_as_it_is() -> None:
     one = anomaly("unusual_step", 0.034, -0.01, 0.01)
     assert relative_deviation(replace(one, relative=True)) == pytest.approx(0.034)
