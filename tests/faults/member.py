@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -20,10 +19,7 @@ from typing import Any
 import psutil
 
 from tests.faults.traps import Diary, Trap, arm
-
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.faults.skewed_clock", "tests.faults.warm"])
-
+from tests.support.forked_commands import SERVER
 
 #: Constants of the product that a member changes: (module, name) → value.
 Constants = Mapping[tuple[str, str], float]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,12 +16,12 @@ from tests.faults.feed import make_log
 from tests.faults.ledger import check_alerts, unfinished
 from tests.faults.member import wait_for
 from tests.faults.stage import Stage
+from tests.support.forked_commands import ForkedCommand
 from tests.support.kafka_server import Topics
 from tests.support.receiver import Receiver
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
-FOREWATCH = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 UNLIMITED_ALERTS = {"max_age": None, "storm": None, "budget": None}
 
 
@@ -42,14 +40,12 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[[str, Path], subprocess.Popen]]:
+def run(tmp_path: Path) -> Iterator[Callable[[str, Path], ForkedCommand]]:
     """Start ``forewatch run`` with a config."""
-    started: list[subprocess.Popen] = []
+    started: list[ForkedCommand] = []
 
-    def start(name: str, config: Path) -> subprocess.Popen:
-        with (tmp_path / f"{name}.log").open("w") as log:
-            command = [*FOREWATCH, "run", str(config)]
-            started.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env=os.environ))
+    def start(name: str, config: Path) -> ForkedCommand:
+        started.append(ForkedCommand(["run", config], tmp_path, os.environ, tmp_path / f"{name}.log"))
         return started[-1]
 
     yield start

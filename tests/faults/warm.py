@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from importlib import import_module
+
 import alembic.runtime.migration  # noqa: F401
 import numpy as np
 import psycopg  # noqa: F401
@@ -10,9 +13,11 @@ import sqlalchemy.dialects.postgresql  # noqa: F401
 
 import pipeline.daemon.daemon
 import pipeline.sources.kafka.consumer  # noqa: F401
-import tests.faults.member  # noqa: F401
+import tests.faults.member
+import tests.support.forked_commands  # noqa: F401
 from detectors import build
 from detectors.composite.warmup import compile_kernels as compiled
+from pipeline.cli.command_table import COMMANDS
 from pipeline.config.schema import Config
 from pipeline.core.types import Partition
 from pipeline.models.champion import detector_spec
@@ -36,3 +41,8 @@ def warm() -> None:
 
 
 warm()
+for _module, _ in COMMANDS.values():
+    import_module(f"pipeline.cli.commands.{_module}")
+# Collections of the children leave these objects alone, and so the memory that they share.
+gc.collect()
+gc.freeze()

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from tests.integration.test_cli_process import FOREWATCH, Shell
+from tests.support.forked_commands import ForkedCommand
 from tests.support.postgres_server import free_port
 
 pytestmark = pytest.mark.kafka
@@ -151,7 +152,7 @@ START_SECONDS = 600.0
 class Running:
     """A daemon in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, log: Path) -> None:
+    def __init__(self, process: ForkedCommand, url: str, log: Path) -> None:
         self.process = process
         self.url = url
         self.log = log
@@ -184,10 +185,8 @@ def daemon(shell: Shell, *options: str) -> Iterator[Running]:
     # The second daemon of a test has a port of its own, too.
     path.write_text(re.sub(r"http: (null|\{port: \d+\})", f"http: {{port: {port}}}", path.read_text()))
     log = shell.folder / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [*FOREWATCH, "run", *options], cwd=shell.folder, env=shell.env, stdout=out, stderr=out, text=True
-        )
+    log.unlink(missing_ok=True)
+    process = ForkedCommand(["run", *options], shell.folder, shell.env, log)
     running = Running(process, f"http://127.0.0.1:{port}", log)
     try:
         running.until(lambda: running.get("/readyz").status_code == 200, "ready", START_SECONDS)

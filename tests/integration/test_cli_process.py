@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,9 @@ from sqlalchemy import make_url
 from pipeline.core.types import Anomaly, AnomalyState, DeadLetter, Fault, FaultKind, Partition, Severity
 from storage.results import anomalies, dead_letters, faults
 from storage.sql.database import Database
+from tests.support.forked_commands import run_command
 
 FOREWATCH = [sys.executable, "-c", "from pipeline.cli import main; main()"]
-MANY = """
-import contextlib, io, json, sys, traceback
-from pipeline.cli import main
-for arguments in json.loads(sys.argv[1]):
-    sys.argv = ["forewatch", *arguments]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-    print(json.dumps([code, out.getvalue(), err.getvalue()]))
-"""
 HOUR = 3_600_000_000_000
 
 CONFIG = """\
@@ -52,47 +39,40 @@ streams:
 class Shell:
     """Runs forewatch in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, new_interpreters: bool = False) -> None:
+        """Without ``new_interpreters``, commands are forked from a process that has imported their modules."""
         self.folder = folder
         self.env = {**os.environ, "NO_COLOR": "1"}
+        self._new_interpreters = new_interpreters
 
     def run(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        run = self._run_new if self._new_interpreters else run_command
+        done = run(arguments, self.folder, self.env)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == code, done.stderr or done.stdout
+        return done
+
+    @staticmethod
+    def _run_new(
+        arguments: Sequence[object], folder: Path, env: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [*FOREWATCH, *map(str, arguments)],
-            cwd=self.folder,
-            env=self.env,
+            cwd=folder,
+            env=env,
             capture_output=True,
             text=True,
             timeout=240,
             stdin=subprocess.DEVNULL,
+            check=False,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert done.returncode == code, done.stderr or done.stdout
-        return done
 
     def json(self, *arguments: object, code: int = 0) -> Any:
         return json.loads(self.run(*arguments, "--json", code=code).stdout)
 
     def each(self, *commands: tuple[object, ...], code: int = 0) -> list[subprocess.CompletedProcess[str]]:
-        """Several commands in one process, because starting one takes a second."""
-        lines = json.dumps([[str(word) for word in command] for command in commands])
-        done = subprocess.run(
-            [sys.executable, "-c", MANY, lines],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=True,
-        )
-        ends = [
-            subprocess.CompletedProcess(command, *json.loads(line))
-            for command, line in zip(commands, done.stdout.splitlines(), strict=True)
-        ]
-        for one in ends:
-            assert "Traceback" not in one.stderr, one.stderr
-            assert one.returncode == code, one
-        return ends
+        """Several commands, one after the other."""
+        return [self.run(*command, code=code) for command in commands]
 
     def json_of_each(self, commands: list[tuple[object, ...]]) -> list[Any]:
         return [json.loads(one.stdout) for one in self.each(*((*command, "--json") for command in commands))]

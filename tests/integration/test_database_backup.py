@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ import pytest
 from storage.results import anomalies
 from storage.sql.database import Database
 from storage.stream_state import positions
+from tests.support.forked_commands import ForkedCommand, run_command
 from tests.support.postgres_server import tools_path
 from tests.support.receiver import Receiver
 
-FOREWATCH = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 PARTITIONS = 2
 #: Records of each partition: before the backup, until the loss, and after the restore.
 BEFORE, UNTIL_LOSS, AFTER = 600, 300, 300
@@ -69,17 +69,14 @@ class Installation:
         (folder / "forewatch.yaml").write_text(json.dumps(config))
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            [*FOREWATCH, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
-        )
+        done = run_command(arguments, self.folder, os.environ)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done
 
     @contextmanager
     def daemon(self) -> Iterator[None]:
-        with (self.folder / "daemon.log").open("a") as log:
-            process = subprocess.Popen([*FOREWATCH, "run"], cwd=self.folder, stderr=log)
+        process = ForkedCommand(["run"], self.folder, os.environ, self.folder / "daemon.log")
         try:
             yield
             process.send_signal(signal.SIGTERM)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -29,6 +27,7 @@ from storage.model_store import jobs, models
 from storage.sql.database import Database
 from storage.stream_state import positions
 from tests.integration.test_retraining_jobs import ThreadWorkers, queue, stored, turn_until, write_config
+from tests.support.forked_commands import ForkedCommand
 from tests.support.trainings import BEGIN, MINUTE, config_of, henon, write_history
 
 SERIES, LEARNT, ALL = 4, 1100, 1400
@@ -88,8 +87,7 @@ def run_in_thread(config: Config, database: Database, rows: int) -> None:
 
 def run_and_kill(file: Path, database: Database, feed: Any, rows: int) -> None:
     """Run a daemon process, and kill it once ``rows`` are scored."""
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "run", str(file)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    process = ForkedCommand(["run", file], file.parent, os.environ, Path(os.devnull))
     try:
         feed()
         until(lambda: committed(database) >= rows, "the process scores")

@@ -46,7 +46,7 @@ print(bool(found["flag"].iloc[500]))
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    made = Shell(tmp_path)
+    made = Shell(tmp_path, new_interpreters=True)
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
     paths = [
