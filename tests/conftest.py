@@ -20,6 +20,8 @@ from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default as httpx_transport
 from hypothesis import HealthCheck, settings
 
+from pipeline.core.interpreter import collect_garbage_rarely
+
 if TYPE_CHECKING:
     from storage.sql.database import Database
     from tests.support.kafka_server import FaultyBroker, Topics
@@ -56,6 +58,10 @@ def _ssl_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -
 
 
 httpx_transport.create_ssl_context = _ssl_context  # type: ignore[attr-defined]
+
+
+# Imports and the collection of tests make millions of objects that stay. Processes that tests start do the same.
+collect_garbage_rarely()
 
 
 def pytest_collection_finish() -> None:

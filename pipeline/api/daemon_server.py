@@ -10,13 +10,16 @@ import os
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.api.starting_site import StartingSite
-from pipeline.config.schema import Config
 from pipeline.core.errors import ForewatchError
-from pipeline.observability.log_setup import configure_logs
+from pipeline.core.interpreter import collect_garbage_rarely
+
+if TYPE_CHECKING:
+    from pipeline.api.starting_site import StartingSite
+    from pipeline.config.schema import Config
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +32,11 @@ def main() -> None:
     # A service manager may send these to all processes of the daemon, which ends this one in order.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
+    collect_garbage_rarely()
+    # These imports make many objects, here and in the functions below.
+    from pipeline.config.schema import Config
+    from pipeline.observability.log_setup import configure_logs
+
     configure_logs(os.environ.get("FOREWATCH_LOG_LEVEL", "info"))
     lines = sys.stdin.buffer
     if not (line := lines.readline()):
@@ -53,6 +61,8 @@ def _serve(config: Config, database_is_open: threading.Event, stopping: threadin
         database_is_open: Set when the API may open the database.
         stopping: Set at the end.
     """
+    from pipeline.api.starting_site import StartingSite
+
     site: StartingSite | None = None
     wait = MIN_RETRY_SECONDS
     try:

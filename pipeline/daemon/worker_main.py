@@ -37,9 +37,11 @@ def main() -> None:
     options = parser.parse_args()
     # Before the imports, which take a second or two.
     end_with_parent(options.supervisor)
+    from pipeline.core.interpreter import collect_garbage_rarely
     from pipeline.core.stop_signals import catch_early_signals
 
     catch_early_signals()
+    collect_garbage_rarely()
     from pipeline.observability.log_setup import configure_logs
     from pipeline.observability.process_exit import log_exit
 
