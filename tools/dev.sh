@@ -77,10 +77,11 @@ lint() {
 
 # Runs the tests. One or two that fail run once more, alone: the machines of CI are loaded, and tests with real
 # servers and browsers can run out of time. Both runs are printed; a test that passes only alone is to be repaired.
-# The slowest ones are listed, to see where the time goes.
+# The slowest ones are listed, to see where the time goes. Files run in the order of their names: the slow ones of
+# faults/ and integration/ begin first, and the many short ones of unit/ fill all workers until the end.
 run_tests() {
     code=0
-    "$BIN/pytest" -q -m "not long" -n 3 --dist loadfile --durations=40 --durations-min=5 "$@" </dev/null || code=$?
+    "$BIN/pytest" -q -m "not long" -n 3 --dist loadfile --no-loadscope-reorder --durations=40 --durations-min=5 "$@" </dev/null || code=$?
     failed=.pytest_cache/v/cache/lastfailed
     if [ $code -ne 1 ] || [ "$("$BIN/python" -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' $failed)" -gt 2 ]; then
         exit $code

@@ -142,3 +142,12 @@ def browser() -> Iterator:
         pytest.skip("the pages are not built: make dashboard")
     with open_browser() as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def closed_pages(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Close the pages of a test: an open page asks its server, and draws, for as long as the browser runs."""
+    opened = request.getfixturevalue("browser") if "browser" in request.fixturenames else None
+    yield
+    for context in opened.contexts if opened else ():
+        context.close()
