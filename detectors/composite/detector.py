@@ -217,7 +217,8 @@ class CompositeDetector:
                 continue
             names = [name for name in state if name.startswith(prefix)]
             if all(name in rows and _alike(rows[name], state[name]) for name in names):
-                state |= {name: rows[name] for name in names}
+                # Kernels are compiled anew for arrays whose memory has another order.
+                state |= {name: np.ascontiguousarray(rows[name]) for name in names}
         return state
 
     def starts_usual_ranges(self, version: str) -> bool:
