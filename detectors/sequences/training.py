@@ -118,18 +118,9 @@ def frame(tokens: Tokens, sessions: bool, before: Tokens | None = None) -> Frame
     return Framed(np.r_[BOUNDARY, context, tokens, end].astype(np.int32), len(context))
 
 
-def held_out_loss(network: EmbeddingLSTM, sequences: Sequence[Framed], temperature: float = 1.0) -> float:
+def held_out_loss(network: EmbeddingLSTM, sequences: Sequence[Framed]) -> float:
     """Return the mean negative log-likelihood of a token, in nats."""
-    total, count = 0.0, 0
-    network.eval()
-    with torch.no_grad():
-        for start in range(0, len(sequences), BATCH_SEQUENCES):
-            state: LstmState | None = None
-            for inputs, targets in chunks(sequences[start : start + BATCH_SEQUENCES]):
-                logits, state = network(inputs, state)
-                total += float(_loss(logits / temperature, targets, "sum"))
-                count += int((targets != PADDING).sum())
-    return total / max(count, 1)
+    return _held_out_losses(network, sequences, [1.0])[0]
 
 
 def fit_temperature(network: EmbeddingLSTM, sequences: Sequence[Framed]) -> float:
@@ -138,8 +129,26 @@ def fit_temperature(network: EmbeddingLSTM, sequences: Sequence[Framed]) -> floa
     A network that was fitted to few sequences is too sure of itself. (Temperature scaling: Guo et al., "On
     calibration of modern neural networks", ICML 2017.)
     """
-    grid = np.round(np.arange(0.8, 2.55, 0.05), 2)
-    return float(min(grid, key=lambda t: held_out_loss(network, sequences, float(t))))
+    grid = np.round(np.arange(0.8, 2.55, 0.05), 2).tolist()
+    losses = _held_out_losses(network, sequences, grid)
+    return float(grid[int(np.argmin(losses))])
+
+
+def _held_out_losses(
+    network: EmbeddingLSTM, sequences: Sequence[Framed], temperatures: Sequence[float]
+) -> list[float]:
+    """Return the mean negative log-likelihood of a token for each divisor of the logits, in nats."""
+    totals, count = [0.0] * len(temperatures), 0
+    network.eval()
+    with torch.no_grad():
+        for start in range(0, len(sequences), BATCH_SEQUENCES):
+            state: LstmState | None = None
+            for inputs, targets in chunks(sequences[start : start + BATCH_SEQUENCES]):
+                logits, state = network(inputs, state)
+                for number, temperature in enumerate(temperatures):
+                    totals[number] += float(_loss(logits / temperature, targets, "sum"))
+                count += int((targets != PADDING).sum())
+    return [total / max(count, 1) for total in totals]
 
 
 def chunks(sequences: Sequence[Framed]) -> Iterator[tuple[Tensor, Tensor]]:
