@@ -38,8 +38,9 @@ DEFAULT_DIR = Path(".forewatch") / "kafka"
 #: Attempts to start: a free port may be taken before Kafka binds it.
 MAX_START_ATTEMPTS = 3
 
-# The last three keep a one-node broker fast: no wait for other members, small internal topics. Retention by
-# time would delete recorded data with old timestamps while it is read.
+# The last four keep a one-node broker fast: no wait for other members, small internal topics, and no record of the
+# controller that says that nothing has happened, twice a second. Retention by time would delete recorded data
+# with old timestamps while it is read.
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -56,6 +57,7 @@ _SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "offsets.topic.num.partitions": "1",
     "transaction.state.log.num.partitions": "1",
+    "metadata.max.idle.interval.ms": "0",
 }
 
 _LOGGING = """\
