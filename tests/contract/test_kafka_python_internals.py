@@ -150,6 +150,24 @@ OF_THE_CONSUMER: dict[str, tuple[Any, Callable[[Any], bool]]] = {
             takes(c._coordinator.reset_generation) and is_read_from_self(BaseCoordinator, "reset_generation(")
         ),
     ),
+    "coordinator._do_join_and_sync_async(), looked up on the coordinator": (
+        source,
+        lambda c: (
+            takes(c._coordinator._do_join_and_sync_async)
+            and is_read_from_self(BaseCoordinator, "_do_join_and_sync_async)")
+        ),
+    ),
+    "coordinator._on_join_complete_async(…), looked up on the coordinator": (
+        source,
+        lambda c: (
+            takes(c._coordinator._on_join_complete_async, 1, "", "", b"")
+            and is_read_from_self(BaseCoordinator, "_on_join_complete_async(")
+        ),
+    ),
+    "coordinator._join_task, which is forgotten once it is done": (
+        source,
+        lambda c: "self._join_task is None or self._join_task.is_done" in inspect.getsource(BaseCoordinator),
+    ),
     "coordinator._disable_heartbeat()": (
         "tests/integration/kafka",
         lambda c: takes(c._coordinator._disable_heartbeat),

@@ -40,7 +40,11 @@ from pipeline.sources.kafka.consumer_group import (
     AssignedPartitions,
     GroupSource,
 )
-from pipeline.sources.kafka.group_assignor import GroupAssignor, patch_reset_generation
+from pipeline.sources.kafka.group_assignor import (
+    GroupAssignor,
+    patch_finished_join,
+    patch_reset_generation,
+)
 from pipeline.sources.kafka.record_batches import NS_PER_MS, Chunk, ColumnRecords, CorruptBatchError, merge
 
 CONNECT_SECONDS = 3.0  # for connecting, however short the poll
@@ -148,6 +152,7 @@ class KafkaSource(GroupSource):
             # The consumer does not pass its own option of that name on.
             net.cluster.config["allow_auto_create_topics"] = False
             patch_reset_generation(consumer._coordinator)
+            patch_finished_join(consumer._coordinator)
             self._consumer, self._net = consumer, net
             self._last_contact = time.monotonic()
             self._join()

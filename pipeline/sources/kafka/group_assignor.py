@@ -15,7 +15,7 @@ from typing import Any
 
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
-from kafka.structs import TopicPartition
+from kafka.structs import MemberState, TopicPartition
 
 
 class GroupAssignor(CooperativeStickyAssignor):
@@ -112,3 +112,29 @@ def patch_reset_generation(coordinator: Any) -> None:
         coordinator.rejoining = False
 
     coordinator.reset_generation = forgotten
+
+
+def patch_finished_join(coordinator: Any) -> None:
+    """Make the coordinator use a join that was finished between two polls.
+
+    kafka-python 3.0.12 forgets it and joins again, so that all other members have to join again, too. Members
+    whose turns are long, or several in one thread, did so without end.
+    """
+    join, complete = coordinator._do_join_and_sync_async, coordinator._on_join_complete_async
+    finished: list[tuple[Any, bytes]] = []  # generation and assignment; at most one
+
+    async def joined() -> bytes:
+        if finished and coordinator.state is MemberState.REBALANCING:
+            generation, former = finished.pop()
+            if generation == coordinator._generation:
+                return former
+        finished.clear()
+        assignment: bytes = await join()
+        finished.append((coordinator._generation, assignment))
+        return assignment
+
+    async def completed(*args: Any, **kwargs: Any) -> None:
+        finished.clear()
+        await complete(*args, **kwargs)
+
+    coordinator._do_join_and_sync_async, coordinator._on_join_complete_async = joined, completed
