@@ -60,7 +60,7 @@ def _ssl_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -
 httpx_transport.create_ssl_context = _ssl_context  # type: ignore[attr-defined]
 
 
-# Imports and the collection of tests make millions of objects that stay. Processes that tests start do the same.
+# Imports and the collection of tests make millions of objects that stay.
 collect_garbage_rarely()
 
 

@@ -137,7 +137,7 @@ def fit_temperature(network: EmbeddingLSTM, sequences: Sequence[Framed]) -> floa
 def _held_out_losses(
     network: EmbeddingLSTM, sequences: Sequence[Framed], temperatures: Sequence[float]
 ) -> list[float]:
-    """Return the mean negative log-likelihood of a token for each divisor of the logits, in nats."""
+    """Return the mean loss of a token, in nats, for each divisor of the logits."""
     totals, count = [0.0] * len(temperatures), 0
     network.eval()
     with torch.no_grad():

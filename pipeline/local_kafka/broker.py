@@ -38,8 +38,8 @@ DEFAULT_DIR = Path(".forewatch") / "kafka"
 #: Attempts to start: a free port may be taken before Kafka binds it.
 MAX_START_ATTEMPTS = 3
 
-# The last four keep a one-node broker fast: no wait for other members, small internal topics, and no record of the
-# controller that says that nothing has happened, twice a second. Retention by time would delete recorded data
+# The last four keep a one-node broker fast: no wait for other members, small internal topics, and no record
+# of the controller, twice a second, that nothing has happened. Retention by time would delete recorded data
 # with old timestamps while it is read.
 _SETTINGS = {
     "process.roles": "broker,controller",

@@ -40,7 +40,7 @@ class Shell:
     """Runs forewatch in a folder of its own."""
 
     def __init__(self, folder: Path, *, new_interpreters: bool = False) -> None:
-        """Without ``new_interpreters``, commands are forked from a process that has imported their modules."""
+        """Fork commands from a process that has imported them, unless ``new_interpreters``."""
         self.folder = folder
         self.env = {**os.environ, "NO_COLOR": "1"}
         self._new_interpreters = new_interpreters

@@ -1,8 +1,8 @@
 """Commands of forewatch, each in a process forked from a server that has imported and compiled everything.
 
 A new interpreter spends 1 to 4 s of CPU time before a command does anything. Where the start itself is
-tested, a new one is used: ``tests/unit/cli``, ``tests/integration/test_daemon_start.py``, the command blocks of
-the documentation.
+tested, a new one is used: ``tests/unit/cli``, ``tests/integration/test_daemon_start.py``, the command blocks
+of the documentation.
 """
 
 from __future__ import annotations

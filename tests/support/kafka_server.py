@@ -22,8 +22,8 @@ from kafka.admin import KafkaAdminClient, NewPartitions, NewTopic
 from pipeline.local_kafka.broker import LocalBroker
 from pipeline.sources.kafka.client import connect
 
-# Tests wait for compaction and for the end of deleted topics; the defaults take minutes. Every 200 ms, the cleaner
-# took a fifth of the CPU time of a broker that rests.
+# Tests wait for compaction and for the end of deleted topics; the defaults take minutes. Every 200 ms, the
+# cleaner took a fifth of the CPU time of a broker that rests.
 QUICK = {
     "log.cleaner.backoff.ms": "2000",
     "log.retention.check.interval.ms": "5000",
