@@ -18,6 +18,7 @@ import pytest
 from tests.support.images import BuiltImage, build_image, missing_tools
 from tests.support.kafka_server import Topics
 from tests.support.postgres_server import free_port
+from tests.support.trainings import config_of, tide, write_history
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
@@ -165,6 +166,46 @@ class TestBuiltImage:
         assert list((tmp_path / "cache").rglob("*.nbc")), "the compiled functions of the image are used"
         listed = daemon_image.run(tmp_path, "anomalies", "list", "-c", "forewatch.yaml", "--json")
         assert '"static_limit"' in listed.stdout, listed.stderr
+
+
+@pytest.fixture(scope="module")
+def worker_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltImage]:
+    """The image of the worker, built here: torch and CUDA are downloaded and need 12 GB of disk."""
+    if missing := missing_tools():
+        pytest.skip(f"needs root and {', '.join(missing)}")
+    with build_image(ROOT, "worker", tmp_path_factory.mktemp("image")) as image:
+        yield image
+
+
+@pytest.mark.long
+@pytest.mark.timeout(5400)
+def test_the_worker_trains_for_a_scheduler(worker_image: BuiltImage, tmp_path: Path):
+    port, lib = free_port(), tmp_path / "lib"
+    # The folder of the test is the volume of the container; the models and the history lie below it.
+    config = config_of("sqlite:///forewatch.db", lib)
+    write_history(config, {f"press-{i}": tide(700, i) for i in range(3)})
+    tree = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    tree["storage"] = {name: f"/var/lib/forewatch/{name[:-5]}" for name in ("history_path", "models_path")}
+    tree["cluster"] = {"scheduler": f"tcp://127.0.0.1:{port}"}
+    (lib / "forewatch.yaml").write_text(json.dumps(tree))
+    for path in (lib, *lib.rglob("*")):
+        os.chown(path, 10001, 10001)
+    scheduler = ("--no-dashboard", "--host", "127.0.0.1", "--port", str(port))
+    address = f"tcp://127.0.0.1:{port}"
+    with (
+        worker_image.running(tmp_path, tmp_path / "scheduler", *scheduler, entrypoint=["dask", "scheduler"]),
+        worker_image.running(tmp_path, tmp_path / "worker", "worker", "--scheduler", address) as worker,
+    ):
+        migrated = worker_image.run(tmp_path, "db", "upgrade", "-c", "forewatch.yaml")
+        assert migrated.returncode == 0, migrated.stderr
+        done = worker_image.run(tmp_path, "train", "forewatch.yaml", "-s", "plant", "--wait", "--json")
+        assert done.returncode == 0, done.stderr + (tmp_path / "worker").read_text()
+        worker.terminate()
+        assert worker.wait(60) == 0
+    job = json.loads(done.stdout)
+    assert (job["state"], job["ran_on"], job["result"]["series"]) == ("succeeded", "cpu", 3)
+    assert (lib / "models" / "plant").is_dir()
+    assert '"torch"' in (worker_image.root / "opt/forewatch/sbom.cdx.json").read_text()
 
 
 def scored_records(port: int) -> float:

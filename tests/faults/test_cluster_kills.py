@@ -1,6 +1,7 @@
 """A backfill on a cluster whose worker, command or scheduler is killed.
 
-No row is lost, and none is scored twice. The scheduler: pytest -m long tests/faults/test_cluster_kills.py
+No row is lost, and none is scored twice. The scheduler, and a worker in each phase of its part:
+``pytest -m long tests/faults/test_cluster_kills.py``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,19 @@ COMMAND = (
     f"plan.PART_SECONDS = {ROWS_IN_A_PART} * plan.COSTS['light'].row; from pipeline.cli import main; main()"
 )
 PATIENCE_SECONDS = 480.0
+ARMED = Path(__file__).parent / "armed_workers"
+#: Phases of the part of a worker; each of them ends one process.
+WORKER_PHASES = (
+    "before claim",
+    "claimed",
+    "scored",
+    "advanced",
+    "before COMMIT",
+    "in COMMIT",
+    "committed",
+    "snapshot begun",
+    "snapshot written",
+)
 
 
 class Runs:
@@ -43,12 +57,13 @@ class Runs:
     def __init__(self, folder: Path, expected: dict[str, Any], report: dict[str, Any], url: str) -> None:
         self.folder, self.expected, self.report, self.url = folder, expected, report, url
 
-    def command(self, cluster: str) -> subprocess.Popen[str]:
+    def command(self, cluster: str, **environment: str) -> subprocess.Popen[str]:
         files = sorted(str(path) for path in self.folder.glob("*.csv"))
         arguments = ["backfill", "forewatch.yaml", "-s", "plant", "--json", "--cluster", cluster, *files]
         return subprocess.Popen(
             [sys.executable, "-c", COMMAND, *arguments],
             cwd=self.folder,
+            env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=(self.folder / "errors.log").open("a"),
             text=True,
@@ -124,6 +139,18 @@ def test_a_killed_worker_and_a_killed_command_lose_nothing_and_repeat_nothing(ru
     with killed_at_the_end(again):
         done = runs.check(again)
     assert done["parts"] >= 4
+
+
+@pytest.mark.long
+def test_workers_that_die_in_every_phase_lose_nothing_and_repeat_nothing(runs):
+    phases, root = runs.folder / "phases", Path(__file__).parents[2]
+    phases.write_text("\n".join(WORKER_PHASES))
+    environment = {"PYTHONPATH": f"{ARMED}{os.pathsep}{root}", "FOREWATCH_TEST_PHASES": str(phases)}
+    command = runs.command("local:2", **environment)
+    with killed_at_the_end(command):
+        done = runs.check(command)
+    assert phases.read_text() == ""
+    assert done["restarts"] == len(WORKER_PHASES)
 
 
 def free_port() -> int:

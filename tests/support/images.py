@@ -57,10 +57,17 @@ class BuiltImage:
         return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
     @contextmanager
-    def running(self, folder: Path, log: Path, *arguments: str) -> Iterator[subprocess.Popen]:
+    def running(
+        self,
+        folder: Path,
+        log: Path,
+        *arguments: str,
+        entrypoint: Sequence[str] = ("forewatch-entrypoint",),
+    ) -> Iterator[subprocess.Popen]:
         """Run a command in the background; it is killed at the end of the block."""
+        command = self.command(folder, *arguments, entrypoint=entrypoint)
         with log.open("w") as output:
-            process = subprocess.Popen(self.command(folder, *arguments), stdout=output, stderr=output)
+            process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             yield process
         finally:

@@ -1,7 +1,7 @@
-"""Run at the start of each interpreter of a daemon under test: a worker takes the next phase and dies there.
+"""Run at the start of each interpreter under test: a worker takes the next phase and dies there.
 
-The file of ``FOREWATCH_TEST_PHASES`` has one phase a line; each worker removes the first one. Beside it each
-worker keeps a diary (``diary-PID``).
+The file of ``FOREWATCH_TEST_PHASES`` has one phase a line; each worker removes the first one. Workers of a daemon
+also keep a diary beside it (``diary-PID``). Those of a cluster are processes that Dask spawns.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ def _next_phase(path: Path) -> str:
 
 
 _path = os.environ.get("FOREWATCH_TEST_PHASES")
-if _path and "pipeline.daemon.worker_main" in sys.orig_argv:
+_of_daemon = "pipeline.daemon.worker_main" in sys.orig_argv
+if _path and (_of_daemon or "spawn_main" in " ".join(sys.orig_argv)):
     from tests.faults.traps import Diary, Trap, arm
 
-    Diary(Path(_path).with_name(f"diary-{os.getpid()}")).keep()
+    if _of_daemon:
+        Diary(Path(_path).with_name(f"diary-{os.getpid()}")).keep()
     if _phase := _next_phase(Path(_path)):
         arm(Trap(_phase))
