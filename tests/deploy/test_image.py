@@ -73,6 +73,16 @@ def test_every_download_is_checked_by_hash():
             assert "--require-hashes" in command or "--no-deps /dist/" in command
 
 
+def test_a_worker_reads_what_a_daemon_reads():
+    # Parts of a backfill on Dask read topics and files in the worker.
+    daemon, worker = (
+        set(re.findall(r"--extra (\w+)", line))
+        for line in instructions("RUN")
+        if "image_requirements.py" in line
+    )
+    assert {"confluent", "formats", "train"} == daemon == worker
+
+
 @pytest.fixture(scope="module")
 def daemon_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltImage]:
     """The image of the daemon, built here (minutes; FOREWATCH_TEST_IMAGE names one that is there)."""

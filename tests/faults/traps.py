@@ -19,16 +19,23 @@ from typing import Any
 
 @dataclass
 class Trap:
-    """At the ``nth`` time that ``phase`` is reached the process sends itself ``signum`` (SIGKILL or SIGSTOP)."""
+    """At the ``nth`` time that ``phase`` is reached the process sends itself ``signum`` (SIGKILL or SIGSTOP).
+
+    The phase is then a line of the file ``reached``, if there is one.
+    """
 
     phase: str
     nth: int = 1
     signum: int = signal.SIGKILL
+    reached: Path | None = None
     _hits: int = field(default=0, repr=False)
 
     def hit(self) -> None:
         self._hits += 1
         if self._hits == self.nth:
+            if self.reached is not None:
+                with self.reached.open("a") as file:
+                    file.write(f"{self.phase}\n")
             os.kill(os.getpid(), self.signum)
             time.sleep(0.01)  # a signal to a process arrives in any of its threads
 

@@ -30,4 +30,4 @@ if _path and (_of_daemon or "spawn_main" in " ".join(sys.orig_argv)):
     if _of_daemon:
         Diary(Path(_path).with_name(f"diary-{os.getpid()}")).keep()
     if _phase := _next_phase(Path(_path)):
-        arm(Trap(_phase))
+        arm(Trap(_phase, reached=Path(f"{_path}.reached")))
