@@ -29,6 +29,16 @@ def test_the_file_follows_the_specification():
     subprocess.run([*command, str(COMPOSE)], check=True, capture_output=True)
 
 
+def test_compose_accepts_the_file():
+    if shutil.which("docker-compose") is None:
+        pytest.skip("docker-compose is not installed (Debian: apt-get install docker-compose)")
+    command = ["docker-compose", "-f", str(COMPOSE), "--profile", "demo", "config", "--services"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == sorted(SERVICES)
+
+
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_mounted_files_exist(name: str):
     for volume in SERVICES[name].get("volumes", ()):
