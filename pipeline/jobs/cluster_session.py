@@ -40,7 +40,8 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 1.0
 #: Time in which the first worker must be there.
 WORKER_SECONDS = 60.0
-#: Time without a scheduler after which the command ends; it continues where it was when it is run again.
+#: Time without a scheduler, or without a worker, after which the command ends; it continues where it was when it
+#: is run again.
 RECONNECT_SECONDS = 120.0
 #: Attempts at one part whose worker process ends: it may need more memory than there is.
 MAX_ATTEMPTS = 6
@@ -62,6 +63,7 @@ class ClusterSession:
     _futures: dict[int, Future] = field(default_factory=dict)
     _attempts: Counter[int] = field(default_factory=Counter)
     _shown: float = 0.0
+    _manned: float = 0.0
     _reported: float = 0.0
 
     def run(self) -> list[ShardReport]:
@@ -90,6 +92,7 @@ class ClusterSession:
         client = self.cluster.client()
         if not self.workers:
             self.workers = _check_workers(client, self.tasks)
+        self._manned = time.monotonic()
         self._fill(client)
 
     def _fill(self, client: Client) -> None:
@@ -102,10 +105,26 @@ class ClusterSession:
             for task in self.tasks
             if task.shard.number not in self._done and task.shard.number not in self._futures
         ]
-        room = max(sum(client.nthreads().values()), 1) - len(self._futures) if open_tasks else 0
+        room = self._threads(client) - len(self._futures)
         order = sorted(open_tasks, key=lambda task: -self.plan.cost.seconds(task.shard))
         for task in order[: max(room, 0)]:
             self._submit(client, task)
+
+    def _threads(self, client: Client) -> int:
+        """Return the number of threads of all workers, at least 1.
+
+        Raises SourceError when there has been no worker for ``RECONNECT_SECONDS``.
+        """
+        threads = sum(client.nthreads().values())
+        if threads:
+            self._manned = time.monotonic()
+        elif time.monotonic() - self._manned > RECONNECT_SECONDS:
+            raise SourceError(
+                f"the cluster has had no worker for {RECONNECT_SECONDS:.0f} s; {len(self._done)} of "
+                f"{len(self.tasks)} parts are done: look at the logs of the workers, and run the same command "
+                "again to go on"
+            )
+        return max(threads, 1)
 
     def _submit(self, client: Client, task: ShardTask) -> None:
         number = task.shard.number

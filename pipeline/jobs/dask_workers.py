@@ -37,6 +37,8 @@ STOP_SECONDS = 0.5
 
 _LOCAL_SETTINGS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 0,
+    # After this time without its process Dask drops a worker for good. A start takes longer on a busy machine.
+    "distributed.deploy.lost-worker-timeout": "1 hour",
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
