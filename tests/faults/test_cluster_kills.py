@@ -35,8 +35,9 @@ COMMAND = (
     "from pipeline.services import backfill_plan as plan; "
     f"plan.PART_SECONDS = {ROWS_IN_A_PART} * plan.COSTS['light'].row; from pipeline.cli import main; main()"
 )
+IMPATIENT = f"from pipeline.jobs import cluster_session; cluster_session.RECONNECT_SECONDS = 2; {COMMAND}"
 PATIENCE_SECONDS = 480.0
-#: Exit code of a backfill whose part ended too many processes.
+#: Exit code of a backfill without workers, or whose part ended too many processes.
 PART_FAILED = 3
 ARMED = Path(__file__).parent / "armed_workers"
 #: Phases of the part of a worker; each of them ends one process.
@@ -59,11 +60,11 @@ class Runs:
     def __init__(self, folder: Path, expected: dict[str, Any], report: dict[str, Any], url: str) -> None:
         self.folder, self.expected, self.report, self.url = folder, expected, report, url
 
-    def command(self, cluster: str, **environment: str) -> subprocess.Popen[str]:
+    def command(self, cluster: str, code: str = COMMAND, **environment: str) -> subprocess.Popen[str]:
         files = sorted(str(path) for path in self.folder.glob("*.csv"))
         arguments = ["backfill", "forewatch.yaml", "-s", "plant", "--json", "--cluster", cluster, *files]
         return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *arguments],
+            [sys.executable, "-c", code, *arguments],
             cwd=self.folder,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -177,17 +178,20 @@ def scheduler_at(port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*dask, *options], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
+def worker_of(address: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from pipeline.cli import main; main()", "worker", "--scheduler", address],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"DASK_DISTRIBUTED__WORKER__DAEMON": "true"},
+    )
+
+
 @pytest.mark.long
 def test_a_killed_scheduler_loses_nothing_and_repeats_nothing(runs):
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     scheduler = scheduler_at(port)
-    code = "from pipeline.cli import main; main()"
-    worker = subprocess.Popen(
-        [sys.executable, "-c", code, "worker", "--scheduler", address],
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"DASK_DISTRIBUTED__WORKER__DAEMON": "true"},
-    )
+    worker = worker_of(address)
     command = runs.command(address)
     with killed_at_the_end(worker), killed_at_the_end(command):
         with killed_at_the_end(scheduler):
@@ -197,3 +201,19 @@ def test_a_killed_scheduler_loses_nothing_and_repeats_nothing(runs):
         with killed_at_the_end(scheduler_at(port)):
             done = runs.check(command)
     assert done["restarts"] >= 1
+
+
+@pytest.mark.long
+def test_a_command_without_workers_ends_and_goes_on_when_it_is_run_again(runs):
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    with killed_at_the_end(scheduler_at(port)):
+        first = runs.command(address, IMPATIENT)
+        with killed_at_the_end(first):
+            with killed_at_the_end(worker_of(address)):
+                wait_for(lambda: runs.rows_read() > 300, first)
+            assert first.wait(PATIENCE_SECONDS) == PART_FAILED
+        assert "the cluster has had no worker for 2 s" in (runs.folder / "errors.log").read_text()
+        again = runs.command(address)
+        with killed_at_the_end(worker_of(address)), killed_at_the_end(again):
+            runs.check(again)
