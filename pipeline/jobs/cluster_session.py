@@ -40,9 +40,10 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 1.0
 #: Time in which the first worker must be there.
 WORKER_SECONDS = 60.0
-#: Time without a scheduler, or without a worker, after which the command ends; it continues where it was when it
-#: is run again.
+#: Time without a scheduler after which the command ends; it continues where it was when it is run again.
 RECONNECT_SECONDS = 120.0
+#: The same without a worker, whose start takes minutes on a busy machine.
+WORKERLESS_SECONDS = 300.0
 #: Attempts at one part whose worker process ends: it may need more memory than there is.
 MAX_ATTEMPTS = 6
 
@@ -113,14 +114,14 @@ class ClusterSession:
     def _threads(self, client: Client) -> int:
         """Return the number of threads of all workers, at least 1.
 
-        Raises SourceError when there has been no worker for ``RECONNECT_SECONDS``.
+        Raises SourceError when there has been no worker for ``WORKERLESS_SECONDS``.
         """
         threads = sum(client.nthreads().values())
         if threads:
             self._manned = time.monotonic()
-        elif time.monotonic() - self._manned > RECONNECT_SECONDS:
+        elif time.monotonic() - self._manned > WORKERLESS_SECONDS:
             raise SourceError(
-                f"the cluster has had no worker for {RECONNECT_SECONDS:.0f} s; {len(self._done)} of "
+                f"the cluster has had no worker for {WORKERLESS_SECONDS:.0f} s; {len(self._done)} of "
                 f"{len(self.tasks)} parts are done: look at the logs of the workers, and run the same command "
                 "again to go on"
             )

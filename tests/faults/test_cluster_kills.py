@@ -35,7 +35,7 @@ COMMAND = (
     "from pipeline.services import backfill_plan as plan; "
     f"plan.PART_SECONDS = {ROWS_IN_A_PART} * plan.COSTS['light'].row; from pipeline.cli import main; main()"
 )
-IMPATIENT = f"from pipeline.jobs import cluster_session; cluster_session.RECONNECT_SECONDS = 2; {COMMAND}"
+IMPATIENT = f"from pipeline.jobs import cluster_session; cluster_session.WORKERLESS_SECONDS = 2; {COMMAND}"
 PATIENCE_SECONDS = 480.0
 #: Exit code of a backfill without workers, or whose part ended too many processes.
 PART_FAILED = 3
