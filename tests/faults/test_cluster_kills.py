@@ -145,6 +145,7 @@ def test_a_killed_worker_and_a_killed_command_lose_nothing_and_repeat_nothing(ru
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_workers_that_die_in_every_phase_lose_nothing_and_repeat_nothing(runs):
     phases, reached = runs.folder / "phases", runs.folder / "phases.reached"
     reached.touch()
@@ -158,7 +159,7 @@ def test_workers_that_die_in_every_phase_lose_nothing_and_repeat_nothing(runs):
         phases.write_text("\n".join(phase for phase in WORKER_PHASES if phase not in deaths))
         command = runs.command("local:2", **environment)
         with killed_at_the_end(command):
-            if command.wait(PATIENCE_SECONDS) == 0:
+            if command.wait(1500) == 0:
                 break
             # A part that ends six processes ends the command, which asks to be run again.
             assert command.returncode == PART_FAILED
