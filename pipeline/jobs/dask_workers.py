@@ -214,13 +214,20 @@ def run_worker(scheduler: str, tls: Tls | None, gpu: bool, stopping: threading.E
                 log.warning(
                     "cannot reach the Dask scheduler; trying again",
                     scheduler=hide_in_urls(scheduler),
-                    error=str(error or "the connection was closed"),
+                    error=hide_secrets(_first_cause(error)) if error else "the connection was closed",
                 )
                 await asyncio.wait([stop], timeout=RESTART_SECONDS)
         heartbeats.cancel()
         report_stopping()
 
     asyncio.run(restart_until_stopped())
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the error with which a chain of errors began; Dask's own only say that a process did not start."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return f"{type(error).__name__}: {error}"
 
 
 async def _send_heartbeats() -> None:

@@ -93,6 +93,7 @@ class BuiltImage:
             mount -t tmpfs tmpfs {root}/tmp && chmod 1777 {root}/tmp
             mount -t proc proc {root}/proc
             mount --bind /dev {root}/dev
+            mount -t tmpfs tmpfs {root}/dev/shm && chmod 1777 {root}/dev/shm
             mount --bind {shlex.quote(str(folder / "lib"))} {root}/var/lib/forewatch
             mount --bind {shlex.quote(str(folder / "cache"))} {root}/var/cache/forewatch
             cd {root}
