@@ -122,8 +122,8 @@ class ClusterSession:
         elif time.monotonic() - self._manned > WORKERLESS_SECONDS:
             raise SourceError(
                 f"the cluster has had no worker for {WORKERLESS_SECONDS:.0f} s; {len(self._done)} of "
-                f"{len(self.tasks)} parts are done: look at the logs of the workers, and run the same command "
-                "again to go on"
+                f"{len(self.tasks)} parts are done: look at the logs of the workers, and run the same "
+                "command again to go on"
             )
         return max(threads, 1)
 

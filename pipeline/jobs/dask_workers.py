@@ -37,7 +37,7 @@ STOP_SECONDS = 0.5
 
 _LOCAL_SETTINGS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 0,
-    # After this time without its process Dask drops a worker for good. A start takes longer on a busy machine.
+    # After this time without its process Dask drops a worker for good. A start takes long on a busy machine.
     "distributed.deploy.lost-worker-timeout": "1 hour",
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -224,7 +224,10 @@ def run_worker(scheduler: str, tls: Tls | None, gpu: bool, stopping: threading.E
 
 
 def _first_cause(error: BaseException) -> str:
-    """Return the error with which a chain of errors began; Dask's own only say that a process did not start."""
+    """Return the error with which a chain of errors began, as text.
+
+    The last one of Dask only says that a process did not start.
+    """
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return f"{type(error).__name__}: {error}"

@@ -180,7 +180,7 @@ class TestBuiltImage:
 
 @pytest.fixture(scope="module")
 def worker_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltImage]:
-    """The image of the worker, built here: torch and CUDA are downloaded and need 12 GB of disk."""
+    """The image of the worker, built here (torch and CUDA: 30 GB of disk)."""
     if missing := missing_tools():
         pytest.skip(f"needs root and {', '.join(missing)}")
     with build_image(ROOT, "worker", tmp_path_factory.mktemp("image")) as image:

@@ -1,7 +1,7 @@
-"""Run at the start of each interpreter under test: a worker takes the next phase and dies there.
+"""Run at the start of each interpreter: a worker takes the next phase and dies there.
 
-The file of ``FOREWATCH_TEST_PHASES`` has one phase a line; each worker removes the first one. Workers of a daemon
-also keep a diary beside it (``diary-PID``). Those of a cluster are processes that Dask spawns.
+The file of ``FOREWATCH_TEST_PHASES`` has one phase a line; each worker removes the first one. Workers of a
+daemon also keep a diary beside it (``diary-PID``). Those of a cluster are processes that Dask spawns.
 """
 
 from __future__ import annotations
