@@ -18,7 +18,8 @@ from detectors.stages.usual_range.quantities import MODELS, QUANTITIES
     COL_MINIMUM, COL_CHANGE, COL_CHANGE_EVIDENCE, COL_CHANGE_DONE, COL_MAXIMUM,
 ) = range(21)  # of "usual.head"  # fmt: skip
 HEAD_COLUMNS = 21
-COL_TREND = COL_RELATION  # prices have no relation, and other channels have no trend
+#: Of prices, which have neither a relation nor a usual value: their trend and last step.
+COL_TREND, COL_LAST_STEP = COL_RELATION, COL_OLD_DISTANCE
 (
     WHOLE_VISIT_OUTSIDE, WHOLE_BLOCK_OUTSIDE, WHOLE_OUTSIDE_BLOCKS, WHOLE_REACH, WHOLE_SHIFT,
     WHOLE_ALTERNATIVE, WHOLE_DAY_VISITS, WHOLE_GROUP, WHOLE_FOUND, WHOLE_EVIDENCE,

@@ -18,6 +18,7 @@ from detectors.stages.usual_range.young import moves_slowly
 LEVEL_ROWS, TREND_ROWS = 8.0, 40.0
 MAX_TREND_CADENCE_NS = int(DAY_NS / TREND_ROWS)
 MIN_SHARE_AHEAD = np.float32(0.5 * LEVEL_ROWS / TREND_ROWS)  # of a trend
+MAX_SHARE_LEFT = np.float32(0.25)  # of a step that undoes the one before
 MIN_STILL_ROWS = 8  # repeated values before a standstill can be unusual
 JUMP_STEPS = 6.0  # mean steps: of a young series that moves slowly, only a value that jumps is judged
 
@@ -34,6 +35,12 @@ def moved_trend(trend, step, size):  # type: ignore[no-untyped-def]  # noqa: ANN
     if trend * step < 0 and abs(step) >= abs(trend):
         return np.float32(0)  # the price jumped back
     return trend + (size if step > 0 else -size)
+
+
+@inlined_kernel
+def undoes(step, last_step):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return whether a step of a price undoes the one before, as after a wrong tick."""
+    return step * last_step < 0 and abs(step + last_step) <= MAX_SHARE_LEFT * abs(step)
 
 
 @inlined_kernel

@@ -17,6 +17,7 @@ from detectors.stages.usual_range.lane import (
     COL_CELL,
     COL_CHANGE_EVIDENCE,
     COL_LAST,
+    COL_LAST_STEP,
     COL_LEVEL,
     COL_MAXIMUM,
     COL_MINIMUM,
@@ -61,6 +62,7 @@ from detectors.stages.usual_range.ordinary import (
     TREND_ROWS,
     is_ordinary,
     moved_trend,
+    undoes,
 )
 from detectors.stages.usual_range.phase_profile import model_of
 from detectors.stages.usual_range.quantities import (
@@ -197,6 +199,9 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     h, now = lane.head, work.now
     best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
     found.level[i], found.step[i] = h[COL_LEVEL] if h[COL_ROWS] >= LEVEL_ROWS else NAN, now[Q_STEP]
+    if not enabled[Q_VALUE]:
+        back = undoes(now[Q_STEP], h[COL_LAST_STEP])
+        h[COL_LAST_STEP] = now[Q_STEP]
     fewest, shift, usual_low, usual_high = fewest_blocks(lane, layout), rows.shift[i], NAN, NAN
     of_residual, moved_limit = NAN, np.float32(1)
     if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):

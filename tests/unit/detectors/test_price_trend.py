@@ -57,6 +57,7 @@ def test_a_jump_and_a_wrong_tick_leave_no_trend(jumps: tuple[int, ...]):
     values[jumps[0] : jumps[1] if len(jumps) > 1 else None] *= 1.2
     verdicts = verdicts_of(values)
     assert verdicts.flag[FAULT]
+    assert not verdicts.flag[FAULT + 1]  # after a wrong tick the way back
     assert not len(trend_rows(verdicts))
 
 
