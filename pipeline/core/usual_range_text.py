@@ -268,13 +268,12 @@ def _change(told: _Told, cause: str, *, relative: bool) -> str:
         change = f"{to}, {size} times the value before" if times else f" by {size}{unit}{to} in one step"
         return f"{told.name} {verb}{change}, {usual}"
     if cause == "trend":
-        verb = told.verb("has ", "had ") + ("risen" if observed >= 0 else "fallen")
-        mean = f"the mean of its last {TREND_READINGS} readings, single jumps left out"
+        drifted, to = told.verb("has drifted", "had drifted"), f" to {told.value}" if told.value else ""
         far = f"to {size} times" if times else f"by {size}{unit} against"
-        now = (
-            f"; it {told.verb('is', 'was')} {told.value}{' then' if told.ended else ''}" if told.value else ""
+        return (
+            f"{told.name} {drifted} {'up' if observed >= 0 else 'down'}{to}: {far} the mean of its last "
+            f"{TREND_READINGS} readings, {usual}"
         )
-        return f"{told.name} {verb} {far} {mean}, {usual}{now}"
     if cause == "unusual_noise":
         factor = f"a factor of {size}" if times else f"{size}{unit}"
         usual = f"usual{_basis(told)} at most {limit}" if times else usual

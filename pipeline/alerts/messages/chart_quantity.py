@@ -62,7 +62,7 @@ def quantity_of(
         case "trend":
             trend = share * np.expm1(running_sum(_log_steps(values)))
             label, limits = (
-                f"against the mean of the last {TREND_READINGS}{unit}",
+                f"drift over {TREND_READINGS}{unit}",
                 [share * end for end in ends],
             )
             return ChartQuantity(label, trend, limits, False)
@@ -92,10 +92,15 @@ def running_mean(values: Values) -> Values:
 
 
 def running_sum(steps: Values) -> Values:
-    """Return the sum of the last steps (N,), each forgotten over ``TREND_READINGS``."""
+    """Return the sum of the last steps (N,), each forgotten over ``TREND_READINGS``.
+
+    A step back of the whole sum ends it.
+    """
     out, total = np.zeros(len(steps)), 0.0
     for i, step in enumerate(steps.tolist()):
-        total = total * (1 - 1 / TREND_READINGS) + (step if math.isfinite(step) else 0.0)
+        total *= 1 - 1 / TREND_READINGS
+        back = total * step < 0 and abs(step) >= abs(total)
+        total = 0.0 if back else total + (step if math.isfinite(step) else 0.0)
         out[i] = total
     return out
 

@@ -38,6 +38,7 @@ def test_a_mean_follows_as_slowly_as_that_of_the_detector():
 def test_a_sum_forgets_as_slowly_as_the_trend_of_the_detector():
     sums = running_sum(np.r_[np.full(400, 0.01), np.nan])
     assert sums[399] == pytest.approx(0.01 * TREND_READINGS, rel=0.01)
+    assert running_sum(np.array([0.01, 0.01, -0.5])).tolist()[-1] == 0
     assert sums[400] == pytest.approx(sums[399] * (1 - 1 / TREND_READINGS))
 
 
@@ -55,7 +56,7 @@ def test_repeats_and_extremes():
         ("absence", "highest of the last 3 hours", True),
         ("unusual_step", "change (1/min)", False),
         ("unusual_noise", "mean change (1/min)", False),
-        ("trend", "against the mean of the last 40 (1/min)", False),
+        ("trend", "drift over 40 (1/min)", False),
         ("flatline", "repeated readings", False),
     ],
 )

@@ -234,20 +234,20 @@ def test_a_price_that_rises_steadily_is_stated_with_its_movement() -> None:
         (
             0.063,
             False,
-            "rpm has risen by 6.30 % against the mean of its last 40 readings, single jumps left out, usual "
-            "at this time of day at most 2.10 %; it is 86.6 EUR",
+            "rpm has drifted up to 86.6 EUR: by 6.30 % against the mean of its last 40 readings, usual at "
+            "this time of day at most 2.10 %",
         ),
         (
             -0.05,
             True,
-            "rpm had fallen by 5 % against the mean of its last 40 readings, single jumps left out, usual "
-            "at that time of day at most 1.80 %; it was 86.6 EUR then",
+            "rpm had drifted down to 86.6 EUR: by 5 % against the mean of its last 40 readings, usual at "
+            "that time of day at most 1.80 %",
         ),
         (
             1.5,
             False,
-            "rpm has risen to 2.50 times the mean of its last 40 readings, single jumps left out, usual at "
-            "this time of day at most 1.02 times; it is 86.6 EUR",
+            "rpm has drifted up to 86.6 EUR: to 2.50 times the mean of its last 40 readings, usual at "
+            "this time of day at most 1.02 times",
         ),
     ],
 )
