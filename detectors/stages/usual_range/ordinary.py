@@ -24,23 +24,28 @@ JUMP_STEPS = 6.0  # mean steps: of a young series that moves slowly, only a valu
 
 
 @inlined_kernel
-def moved_trend(trend, step, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Return the trend of a price after ``step``, of which it counts ``size``.
+def undoes(step, last_step):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return whether a step of a price undoes the one before, as after a wrong tick."""
+    return step * last_step < 0 and abs(step + last_step) <= MAX_SHARE_LEFT * abs(step)
 
-    Both are NaN where there is no step.
+
+@inlined_kernel
+def moved_trend(trend, step, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the trend of a price after a step.
+
+    A jump back ends it, and only the rest of the jump begins another one.
+
+    Args:
+        trend: Trend before the step.
+        step: The step, NaN: none.
+        size: Size of the step, cut to its usual range.
     """
     trend *= np.float32(1 - 1 / TREND_ROWS)
     if np.isnan(size):
         return trend
     if trend * step < 0 and abs(step) >= abs(trend):
-        return np.float32(0)  # the price jumped back
+        size, trend = min(size, abs(step + trend)), np.float32(0)
     return trend + (size if step > 0 else -size)
-
-
-@inlined_kernel
-def undoes(step, last_step):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Return whether a step of a price undoes the one before, as after a wrong tick."""
-    return step * last_step < 0 and abs(step + last_step) <= MAX_SHARE_LEFT * abs(step)
 
 
 @inlined_kernel

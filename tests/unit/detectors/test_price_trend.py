@@ -74,9 +74,12 @@ def test_a_trend_does_not_depend_on_batches():
 
 
 def test_a_trend_follows_the_mean_of_its_rows():
-    trend = np.float32(0)
+    trend, step, nan = np.float32(0), np.float32(0.01), np.float32(np.nan)
     for _ in range(400):
-        trend = moved_trend(trend, np.float32(0.01), np.float32(0.01))
+        trend = moved_trend(trend, step, step)
     assert trend == pytest.approx(0.01 * TREND_ROWS, rel=0.01)
-    assert moved_trend(trend, np.float32(-0.5), np.float32(0.02)) == 0
-    assert moved_trend(trend, np.float32(np.nan), np.float32(np.nan)) < trend
+    assert moved_trend(trend, np.float32(-0.5), np.float32(0.02)) == pytest.approx(-0.02)
+    assert moved_trend(trend, nan, nan) < trend
+    # A wrong tick and its way back, of the size that is usual, leave nothing.
+    tick = moved_trend(np.float32(-0.001), np.float32(0.05), np.float32(0.05))
+    assert abs(moved_trend(tick, np.float32(-0.05), np.float32(0.05))) < 0.003
