@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
-from pipeline.core.deviation_size import fell_to_zero
+from pipeline.core.deviation_size import fell_to_zero, is_many_times
 from pipeline.core.durations import DAY_NS, duration_text
 from pipeline.core.event_text import frequency_text, rounded_times
 from pipeline.core.iso_times import show_clock_time
+from pipeline.core.shown_numbers import shown_texts
 from pipeline.core.types import Anomaly, Severity
 
 #: Fewest flagged rows of each column of ``SEVERITY_TABLE``.
@@ -37,6 +38,15 @@ def severity_of_deviation(ratio: float, rows: int) -> Severity:
     return SEVERITY_TABLE[_size_of(ratio)][1][max(column, 0)]
 
 
+def severity_of(anomaly: Anomaly) -> Severity:
+    """Return the severity of the numbers of an anomaly.
+
+    A count that is many times as large, or as small, as usual is at least major.
+    """
+    severity = severity_of_deviation(anomaly.ratio, anomaly.points)
+    return max(severity, Severity.MAJOR, key=_RANKS.__getitem__) if is_many_times(anomaly) else severity
+
+
 def severity_text(anomaly: Anomaly, *, ended: bool = False, zone: str = "") -> str:
     """Return why an anomaly has its severity, and when a higher one follows.
 
@@ -53,10 +63,11 @@ def severity_text(anomaly: Anomaly, *, ended: bool = False, zone: str = "") -> s
         return ""
     severity, size, rows = anomaly.severity, _size_of(anomaly.ratio), anomaly.points
     reason = f"{severity}, because {_reason(anomaly, size, ended=ended)}"
-    if severity_of_deviation(anomaly.ratio, rows) is not severity:
+    if severity_of(anomaly) is not severity:
         return f"{severity}, because it {'was' if ended else 'has been'} farther outside before"
     least = max((n for n in SEVERITY_ROWS if rows >= n), default=1)
-    lasts = anomaly.cause != "flatline"  # the reason of a standstill is its length
+    # The reason of a standstill is its length.
+    lasts = anomaly.cause != "flatline" and not is_many_times(anomaly)
     if least > 1 and lasts and severity_of_deviation(anomaly.ratio, 1) is not severity:
         reason += f" for {least} readings or more"
     following = [
@@ -95,9 +106,22 @@ def _reason(anomaly: Anomaly, size: int, *, ended: bool) -> str:
     if anomaly.cause == "flatline":
         return f"the standstill {is_} {_LENGTHS[size]}"
     of = "its limit" if anomaly.cause == "static_limit" else "its usual range"
+    if is_many_times(anomaly):
+        return f"it {is_} {_multiple(anomaly)}"
     if fell_to_zero(anomaly):
         return f"it {is_} zero, {_SIZES[size].removeprefix('just ')} {of}"
     return f"it {is_} {_SIZES[size]} {of}"
+
+
+def _multiple(anomaly: Anomaly) -> str:
+    """Return how far a count is from its usual range."""
+    at = anomaly.leading_channel
+    value, low, high = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
+    if value > high:
+        (times,) = shown_texts(float(f"{value / high:.2g}"))
+        return f"{times} times the largest usual value"
+    (times,) = shown_texts(float(f"{low / max(value, 1.0):.2g}"))
+    return "zero" if fell_to_zero(anomaly) else f"below the least usual value by a factor of {times}"
 
 
 def _when(anomaly: Anomaly, rows: int, zone: str) -> str:
@@ -107,4 +131,4 @@ def _when(anomaly: Anomaly, rows: int, zone: str) -> str:
     ahead = (rows - anomaly.points) * anomaly.every_ns
     if ahead >= DAY_NS:
         return f"in {duration_text(timedelta(microseconds=ahead / 1000))}"
-    return f"at {show_clock_time(anomaly.end_ns + ahead, zone)}"
+    return f"by {show_clock_time(anomaly.end_ns + ahead, zone)}"

@@ -19,8 +19,12 @@ NOUNS_OF_CHANGES = {
     "trend": "largest usual drift",
     "flatline": "longest usual standstill",
 }
+#: Causes whose quantity is a value, its mean, or a value beside its forecast.
+CAUSES_OF_COUNTS = frozenset({"unusual_value", "unusual_level", "forecast"})
 #: Widths of the range in its lower end from which a value below it is compared with the end.
 MIN_WIDTHS_OF_END = 10.0
+#: Multiple of an end of its range from which a count is obvious, however wide its range is in logarithms.
+MIN_OBVIOUS_TIMES = 10.0
 #: Share of the end, or of the width, below which a value is next to the range.
 MAX_NEXT_TO_END = 0.01
 NEXT_TO_RANGE = "just beyond the usual range"
@@ -49,6 +53,20 @@ def fell_to_zero(anomaly: Anomaly) -> bool:
     if anomaly.cause == "unusual_level" and context is not None and context.value is not None:
         value = context.value
     return anomaly.cause not in NOUNS_OF_CHANGES and value == 0 < anomaly.lower[at]
+
+
+def is_many_times(anomaly: Anomaly) -> bool:
+    """Return whether a count is many times as large, or as small, as usual.
+
+    A count of 0 is compared as 1.
+    """
+    context, at = anomaly.context, anomaly.leading_channel
+    if context is None or context.kind not in ("count", "volume") or anomaly.cause not in CAUSES_OF_COUNTS:
+        return False
+    value, low, high = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
+    if value > high:
+        return value >= MIN_OBVIOUS_TIMES * high > 0
+    return low >= MIN_OBVIOUS_TIMES * max(0.0 if fell_to_zero(anomaly) else value, 1.0)
 
 
 def value_is_outside(anomaly: Anomaly) -> bool:

@@ -36,7 +36,7 @@ def at_farthest(anomaly: Anomaly) -> Anomaly:
     beside = replace(
         context, basis=far.basis, value=far.value, recent_mean=None, partner=None, implied=None, farthest=None
     )
-    logarithmic = context.kind in ("count", "price")
+    logarithmic = context.kind in ("count", "price", "volume")
     return replace(
         anomaly,
         observed=_with(anomaly.observed, at, far.observed),

@@ -14,7 +14,7 @@ from pipeline.core.types import Anomaly, AnomalyState
 from pipeline.core.usual_range_text import MEAN_READINGS, MIN_CHANGES_OF_MOVEMENT
 
 _SECOND_SOURCE = "Compare {name} with a second source"
-_NEWS = f"{_SECOND_SOURCE}, then look for news since {{began}}."
+_NEWS = f"{_SECOND_SOURCE}, then look for news {{when}}."
 _MEAN_MOVED = "Look for what changed {when} and stayed: load, configuration or calibration."
 _ONLY_THE_MEAN = " The mean has moved, single values may still look normal."
 _ONE_STEP = "Look for what happened {when}: a restart, a deployment, a lost unit or a wrong quote."
@@ -100,6 +100,11 @@ _FIRST_STEPS_OF_COUNTS = {
     "unusual_noise": "Look at {name} since {began} in the chart: retries, a job that starts and stops, or a "
     "second sender.",
 }
+#: Cause → advice about a traded volume, where that differs.
+_FIRST_STEPS_OF_VOLUMES = dict.fromkeys(
+    ("unusual_value", "unusual_level", "unusual_step", "unusual_noise", "forecast"),
+    "Look for news {when}, or for one large trade; compare {name} with a second source.",
+)
 #: Multiple of the usual value from which a price is more likely a wrong number than a price.
 MIN_SHIFTED_DECIMAL = 5.0
 #: Causes of a value that can be back with the next reading.
@@ -138,7 +143,9 @@ def _template(anomaly: Anomaly) -> str:
     if kind == "price" and anomaly.cause in _FIRST_STEPS_OF_PRICES:
         return _FIRST_STEPS_OF_PRICES[anomaly.cause]
     if _has_stopped(anomaly):
-        return _STOPPED
+        return _HALT if kind == "volume" else _STOPPED
+    if kind == "volume" and anomaly.cause in _FIRST_STEPS_OF_VOLUMES:
+        return _FIRST_STEPS_OF_VOLUMES[anomaly.cause]
     if kind == "count" and anomaly.cause in _FIRST_STEPS_OF_COUNTS:
         return _FIRST_STEPS_OF_COUNTS[anomaly.cause]
     text = FIRST_STEPS.get(anomaly.cause, _DEFAULT)

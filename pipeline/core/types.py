@@ -152,7 +152,8 @@ class DeviationContext:
     is the leading channel itself and ``recent_mean`` the mean of its last values, both in units of the input.
     Where the cause is a relation, ``implied`` is what the other channels imply for the leading one, and
     ``partner`` the channel that says most about it, with its value. ``kind`` says what the leading channel
-    is: measurement, count or price ("": unknown). ``farthest`` is a later reading that is farther outside.
+    is: measurement, count, price or volume ("": unknown). ``farthest`` is a later reading that is farther
+    outside.
     """
 
     basis: str

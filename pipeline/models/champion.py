@@ -79,10 +79,10 @@ def provenance(name: str, stream: Stream, detector: Detector, version: str | Non
 
 
 def _kinds(stream: Stream) -> tuple[str, ...]:
-    """Return what each channel is: measurement, count or price."""
+    """Return what each channel is: measurement, count, price or volume."""
     if stream.preset != "stock":
         return ("measurement" if stream.preset == "sensor" else "count",) * len(stream.channels)
-    return tuple("price" if price else "count" for price in price_channels(stream.channels))
+    return tuple("price" if price else "volume" for price in price_channels(stream.channels))
 
 
 #: Rows after which an anomaly closes where only the end of its session closes it.

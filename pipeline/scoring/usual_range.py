@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from detectors.base import BASES, CAUSES, FORECASTERS, Verdicts
-from pipeline.core.deviation_severity import severity_of_deviation
+from pipeline.core.deviation_severity import severity_of
 from pipeline.core.types import Anomaly, DeviationContext, FarthestReading, Severity
 from pipeline.scoring.deviation_span import extend_span, still_repeats
 from pipeline.scoring.provenance import Provenance, Scored
@@ -71,7 +71,7 @@ def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance:
     if anomaly.context is not None and provenance.kinds:
         anomaly.context.kind = provenance.kinds[anomaly.leading_channel]
     anomaly.relative = provenance.relative_changes and anomaly.cause in CAUSES_OF_CHANGES
-    severity = severity_of_deviation(anomaly.ratio, anomaly.points)
+    severity = severity_of(anomaly)
     anomaly.severity = max(anomaly.severity, severity, key=_RANKS.__getitem__)
 
 

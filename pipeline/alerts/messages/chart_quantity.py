@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.alerts.messages.payload import AnomalyView, Channel
+from pipeline.alerts.messages.payload import AnomalyView, Channel, moment
+from pipeline.core.durations import SECOND_NS
 from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS, TREND_READINGS
 
 HOUR_NS = 3_600_000_000_000
@@ -51,7 +52,8 @@ def quantity_of(
     unit = " (%)" if anomaly.relative else f" ({top.unit})" if top.unit else ""
     match anomaly.cause:
         case "unusual_level":
-            return ChartQuantity(f"mean of the last {MEAN_READINGS}", running_mean(values), ends, True)
+            mean = _mean_as_stated(anomaly, top, time, values)
+            return ChartQuantity(f"mean of the last {MEAN_READINGS}", mean, ends, True)
         case "absence":
             word = "highest" if anomaly.direction == "down" else "lowest"
             extreme = running_extreme(time, values, highest=word == "highest")
@@ -75,6 +77,22 @@ def quantity_of(
             most = [] if top.upper is None else [float(math.floor(top.upper))]
             return ChartQuantity("repeated readings", running_repeats(values), most, False)
     return None
+
+
+def _mean_as_stated(anomaly: AnomalyView, top: Channel, time: NDArray[np.int64], values: Values) -> Values:
+    """Return the mean of the last values, or of their logarithms.
+
+    It is the one that is nearer to the stated mean at the peak: presets of counts average logarithms.
+    """
+    mean = running_mean(values)
+    if top.observed is None or not len(values):
+        return mean
+    of_logarithms = np.sign(values) * np.log1p(np.abs(values))
+    averaged = running_mean(of_logarithms)
+    averaged = np.sign(averaged) * np.expm1(np.abs(averaged))
+    peak = round(moment(anomaly.peak).timestamp() * SECOND_NS)
+    at = min(int(np.searchsorted(time, peak)), len(values) - 1)
+    return averaged if abs(averaged[at] - top.observed) < abs(mean[at] - top.observed) else mean
 
 
 def running_mean(values: Values) -> Values:

@@ -259,8 +259,10 @@ def _observed(channel: Channel) -> str:
     text = value if channel.observed is None else f"{value}{unit}"
     if channel.expected is None:
         return text
-    known = channel.lower is not None and channel.upper is not None
-    return f"{text}, forecast {forecast}{unit}{f' ({low} to {high}{unit})' if known else ''}"
+    if channel.lower is None or channel.upper is None:
+        return f"{text}, forecast {forecast}{unit}"
+    inside = channel.observed is None or channel.lower <= channel.observed <= channel.upper
+    return f"{text}, {'' if inside else 'outside its '}forecast {forecast}{unit} ({low} to {high}{unit})"
 
 
 def _start_text(alert: Alert) -> str:

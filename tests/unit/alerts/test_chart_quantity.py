@@ -42,6 +42,19 @@ def test_a_sum_forgets_as_slowly_as_the_trend_of_the_detector():
     assert sums[400] == pytest.approx(sums[399] * (1 - 1 / TREND_READINGS))
 
 
+def test_the_mean_of_counts_is_drawn_as_the_detector_averages_it():
+    values = np.r_[np.full(190, 4e6), np.zeros(10)]
+    of_logarithms = np.expm1(running_mean(np.log1p(values)))
+    view = alert_about(replace(anomaly("unusual_level", 621, 1_937, 9e6), peak_ns=int(TIMES[196]))).anomalies[
+        0
+    ]
+    for stated, drawn in ((of_logarithms, of_logarithms), (running_mean(values), running_mean(values))):
+        top = msgspec.structs.replace(leading(view), observed=float(stated[196]))
+        found = quantity_of(view, top, TIMES, values)
+        assert found is not None
+        np.testing.assert_allclose(found.values, drawn)
+
+
 def test_repeats_and_extremes():
     assert running_repeats(np.array([5.0, 5, 5, 6, 6])).tolist() == [0, 1, 2, 0, 1]
     hours = np.arange(5) * HOUR_NS

@@ -46,6 +46,12 @@ def alert_about(one: Anomaly, kind: Kind = "opened", zone: str = "Europe/Berlin"
     return compose(record, kind, 1, context, behaviour, AlertsConfig(), 200 * MINUTE_NS).data
 
 
+def test_another_channel_that_is_outside_is_named():
+    one = anomaly("unusual_value", 1510, 1440, 1460)
+    lines = dict(text.lines(alert_about(replace(one, observed=[9.0, *one.observed[1:]]))))
+    assert lines["Other channels"] == "load 9, outside its forecast 2 (0 to 3)"
+
+
 def test_since_is_the_begin_of_the_standstill():
     alert = alert_about(stuck())
     lines = dict(text.lines(alert))
@@ -125,13 +131,13 @@ def test_a_span_over_two_days_has_both():
     [
         (7, 1, "critical", "critical, because it is very far outside its usual range"),
         (3, 1, "major", "major, because it is far outside its usual range; "
-         "becomes critical at 01:32 CET if it goes on"),
+         "becomes critical by 01:32 CET if it goes on"),
         (1.5, 1, "warning", "warning, because it is outside its usual range; "
-         "becomes major at 01:07 CET if it goes on"),
+         "becomes major by 01:07 CET if it goes on"),
         (1.5, 5, "major", "major, because it is outside its usual range for 5 readings or more"),
         (1.1, 5, "warning",
          "warning, because it is just outside its usual range for 5 readings or more; "
-         "becomes major at 01:28 CET if it goes on"),
+         "becomes major by 01:28 CET if it goes on"),
         (3, 40, "critical", "critical, because it is far outside its usual range for 30 readings or more"),
         (1.1, 5, "major", "major, because it has been farther outside before"),
     ],

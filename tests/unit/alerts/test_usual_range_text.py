@@ -18,7 +18,7 @@ from pipeline.alerts.routing.matchers import relative_deviation
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.cli.commands.anomalies import _largest_deviation, as_dict
 from pipeline.config.alerts import AlertsConfig
-from pipeline.core.deviation_severity import severity_text
+from pipeline.core.deviation_severity import severity_of, severity_text
 from pipeline.core.first_steps import first_step
 from pipeline.core.types import Anomaly, AnomalyState, DeviationContext, Partition, Severity
 from pipeline.core.usual_range_text import deviation_text, usual_range_text
@@ -315,6 +315,29 @@ def test_a_change_a_length_and_an_absence_have_sizes_too(
     cause: str, numbers: tuple[float, float, float], size: str
 ) -> None:
     assert deviation_text(anomaly(cause, *numbers)).split("; ")[0] == size
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind", "severity", "reason"),
+    [
+        ((750, 0, 10), "count", "major", "major, because it is 75 times the largest usual value"),
+        ((750, 0, 10), "", "warning", "warning, because it is outside its usual range"),
+        ((99, 0, 10), "count", "warning", "warning, because it is outside its usual range"),
+        ((0, 2_378, 4_130_000), "count", "major", "major, because it is zero"),
+        ((0, 0.5, 40), "count", "warning", "warning, because it is zero, outside its usual range"),
+        ((20, 2_400, 9_000), "count", "major", "major, because it is below the least usual value by a factor of 120"),
+    ],
+)  # fmt: skip
+def test_a_count_of_many_times_the_usual_is_major(
+    numbers: tuple[float, float, float], kind: str, severity: str, reason: str
+) -> None:
+    context = DeviationContext("all_hours", numbers[0], None, kind=kind)
+    one = replace(anomaly("unusual_value", *numbers), ratio=1.2, points=1, context=context)
+    one.severity = severity_of(one)
+    assert one.severity == severity
+    assert severity_text(one).split("; ")[0] == reason
+    changed = replace(one, cause="unusual_step")
+    assert severity_of(changed) == "warning"
 
 
 def test_a_fall_to_zero_has_words_and_a_first_step_of_its_own() -> None:

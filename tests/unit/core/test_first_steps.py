@@ -66,6 +66,12 @@ def about(kind, cause, *numbers, value=None, mean=None):
         (about("price", "unusual_step", 5, -2, 2), "Compare rpm with a second source"),
         (about("measurement", "unusual_value", 90, 82, 83), "Look for what changed at 12:30: a deployment"),
         (about("count", "unusual_noise", 5, 1, 2), "Look at rpm since 12:30 in the chart: retries"),
+        (about("volume", "unusual_value", 90, 10, 40), "Look for news at 12:30, or for one large trade"),
+        (about("volume", "unusual_value", 0, 10, 40, value=0.0), "Check whether trading was halted at 12:30"),
+        (
+            about("price", "trend", 0.06, -0.02, 0.02),
+            "Compare rpm with a second source, then look for news at 12:30",
+        ),
     ],
 )
 def test_a_price_and_a_count_have_advice_of_their_own(one, begin):
