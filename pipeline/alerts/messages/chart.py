@@ -201,7 +201,14 @@ def _finish(figure: Any, shown: list[Any], dates: Any, timezone: str) -> None:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         axes.legend(
-            fontsize=7, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.0
+            fontsize=7,
+            frameon=False,
+            ncols=3,
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            borderaxespad=0.0,
+            columnspacing=1.0,
+            handlelength=1.6,
         )
     _date_axis(shown[-1], dates, timezone)
     for axes in shown:
