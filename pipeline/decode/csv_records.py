@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Sequence
 
@@ -14,8 +15,9 @@ from pipeline.decode.parsed_batch import Reject, shown
 
 #: Above this many bytes a batch is split line by line: Arrow wants it in one block.
 _BLOCK = 1 << 28
-#: Quotes, other line ends, NUL and empty lines, which Arrow takes for a row of empty texts.
-_SPECIAL = (b'"', b"\r", b"\0", b"\n\n")
+#: Quotes, other line ends, NUL, byte order marks, which Arrow drops from the first line only, and empty
+#: lines, which it takes for a row of empty texts.
+_SPECIAL = (b'"', b"\r", b"\0", codecs.BOM_UTF8, b"\n\n")
 
 
 def split(
@@ -89,7 +91,7 @@ def _one_by_one(
 
 def _line(value: bytes, header: Sequence[str], delimiter: str) -> list[str] | Reject:
     try:
-        text = value.decode().rstrip("\r\n")
+        text = value.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         return Reject("bad_bytes", f"not UTF-8: {error.reason} at byte {error.start}: {shown(value)}")
     try:

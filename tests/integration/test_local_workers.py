@@ -17,6 +17,7 @@ from pipeline.jobs.dask_workers import STOP_SECONDS, DaskWorkers
 from pipeline.jobs.runner_process import RunnerProcess
 from pipeline.jobs.worker_environment import runner_environment, worker_environment
 from storage.sql.database import Database
+from tests.support.verdict_topics import wait_until
 
 STREAM = {
     "source": {"memory": {}},
@@ -124,6 +125,7 @@ def test_the_processes_of_trainings_lack_the_secrets_of_the_daemon(tmp_path, mon
     runner.ensure(config)
     try:
         process = psutil.Process(runner.pid)
+        wait_until(lambda: bool(process.environ()), "the kernel to show the new program's environment")
         assert "hunter2" not in process.environ().values()
         assert process.environ()["STORE_PROFILE"] == "wanted"
         assert process.environ()["PATH"] == os.environ["PATH"]

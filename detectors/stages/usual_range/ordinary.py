@@ -24,9 +24,10 @@ JUMP_STEPS = 6.0  # mean steps: of a young series that moves slowly, only a valu
 
 
 @inlined_kernel
-def undoes(step, last_step):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Return whether a step of a price undoes the one before, as after a wrong tick."""
-    return step * last_step < 0 and abs(step + last_step) <= MAX_SHARE_LEFT * abs(step)
+def undoes(step, last_step, mean_step):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return whether a jump of a price undoes the one before, as after a wrong tick."""
+    large = abs(step) > JUMP_STEPS * mean_step
+    return large and step * last_step < 0 and abs(step + last_step) <= MAX_SHARE_LEFT * abs(step)
 
 
 @inlined_kernel

@@ -137,9 +137,10 @@ def _measure(lane, layout, work, rows, i, gap, base, enabled):  # type: ignore[n
         if earlier >= LEVEL_ROWS:
             now[Q_NOISE] = log2(max(h[COL_NOISE], np.float32(0.25) * max(work.floor[Q_VALUE], base)))
     if not enabled[Q_VALUE]:
-        h[COL_TREND] = moved_trend(h[COL_TREND], now[Q_STEP], size)
-        judged = earlier >= TREND_ROWS and rows.every[i] <= MAX_TREND_CADENCE_NS
-        now[Q_LEVEL] = h[COL_TREND] if judged else NAN
+        now[Q_LEVEL] = NAN
+        if rows.every[i] <= MAX_TREND_CADENCE_NS:
+            h[COL_TREND] = moved_trend(h[COL_TREND], now[Q_STEP], size)
+            now[Q_LEVEL] = h[COL_TREND] if earlier >= TREND_ROWS else NAN
     if not np.isnan(rows.relation[i]):
         h[COL_RELATION] += (rows.relation[i] - h[COL_RELATION]) / np.float32(RELATION_ROWS)
         now[Q_RELATION] = h[COL_RELATION]
@@ -200,7 +201,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
     best, evidence, told, outside, back = np.float32(0), np.float32(0), np.float32(0), False, False
     found.level[i], found.step[i] = h[COL_LEVEL] if h[COL_ROWS] >= LEVEL_ROWS else NAN, now[Q_STEP]
     if not enabled[Q_VALUE]:
-        back = undoes(now[Q_STEP], h[COL_LAST_STEP])
+        back = undoes(now[Q_STEP], h[COL_LAST_STEP], h[COL_SLOW_STEP])
         h[COL_LAST_STEP] = now[Q_STEP]
     fewest, shift, usual_low, usual_high = fewest_blocks(lane, layout), rows.shift[i], NAN, NAN
     of_residual, moved_limit = NAN, np.float32(1)

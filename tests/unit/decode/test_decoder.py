@@ -4,6 +4,7 @@ ways agree.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 
@@ -385,6 +386,17 @@ VALUES = st.one_of(
     ),
     st.just(b""),
 )
+
+
+def test_a_csv_record_with_a_byte_order_mark_is_the_record_without_it():
+    decoder, marked = make_decoder("plant", stream(FORMATS["csv"])), codecs.BOM_UTF8 + good("csv", 1)
+    for values in ([marked], [good("csv", 0), marked], [marked, good("csv", 2)], [None, marked]):
+        columns, dead = decoder.decode(records(values))
+        assert not dead
+        assert columns.records == len(values) - (None in values)
+    for values in ([codecs.BOM_UTF8], [None, codecs.BOM_UTF8], [codecs.BOM_UTF8, good("csv", 0)]):
+        (letter,) = decoder.decode(records(values)).dead
+        assert letter.reason == "malformed"
 
 
 @pytest.mark.parametrize("form", FORMATS)
