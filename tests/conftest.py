@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import structlog
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default as httpx_transport
 from hypothesis import HealthCheck, settings
@@ -32,6 +33,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # How long an example takes depends on the machine, and the first one compiles: no test may fail for it.
 settings.register_profile("forewatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("forewatch")
+
+_configure_logs = structlog.configure
+
+
+def _configure_without_cache(**options: Any) -> None:
+    """Configure loggers that ``capture_logs`` of a later test can replace."""
+    _configure_logs(**options | {"cache_logger_on_first_use": False})
+
+
+structlog.configure = _configure_without_cache
 
 # A broker of a test lives for seconds, too short for the optimizing compiler of Java: with these options a
 # start takes 5 s of CPU time instead of 11 s.
