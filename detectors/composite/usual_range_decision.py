@@ -53,7 +53,6 @@ class UsualRangeDecision:
         """Configure the decision for ``spec``, its preset and the sizes of its tier."""
         self.spec, self.preset = spec, preset
         self.stage = UsualRange(spec, sizes)
-        self.prices = self.stage.prices
         self.limits = np.array([(one.low, one.high) for one in spec.limits]).reshape(-1, 2)
         first: tuple[Any, ...] = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins)
         first += (spec.preset == "stock",)
@@ -93,7 +92,7 @@ class UsualRangeDecision:
         logarithmic = self.stage.settings.logarithmic
         settings = (logarithmic, self.limits)
         stated = state_channels(found, points.values, anchor, expected.reshape(shape), settings)
-        if self.prices.any():
+        if self.stage.prices.any():
             self._state_prices(found, batch, stated)
         ratio = found.ratio.copy()
         if self.spec.direction != "both" or self.spec.min_deviation > 0:
@@ -155,7 +154,7 @@ class UsualRangeDecision:
         """
         shape = found.ratio.shape
         prices = (found.quantity == q.Q_STEP) & (np.abs(found.observed) >= MIN_STATED_LOG_STEP)
-        prices &= self.prices
+        prices &= self.stage.prices
         if prices.any():
             given = (batch.x + batch.split).reshape(shape)[prices]
             before = given - found.observed[prices]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pipeline.core.iso_times import show_clock_time
 from pipeline.core.types import Anomaly
 from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS, RELATION_READINGS, TREND_READINGS
+from pipeline.core.verdict_words import CAUSES_OF_CHANGES
 
 HOUR_NS = 3_600_000_000_000
 #: Cause of a mean → the readings that it covers.
@@ -18,7 +19,6 @@ _WINDOW_READINGS = {
     "relation": RELATION_READINGS,
     "trend": TREND_READINGS,
 }
-_CAUSES_OF_CHANGES = ("unusual_step", "unusual_noise", "relation", "trend")
 
 
 def at_farthest(anomaly: Anomaly) -> Anomaly:
@@ -46,7 +46,7 @@ def at_farthest(anomaly: Anomaly) -> Anomaly:
         cause=far.cause,
         ratio=far.ratio,
         context=beside,
-        relative=logarithmic and far.cause in _CAUSES_OF_CHANGES,
+        relative=logarithmic and far.cause in CAUSES_OF_CHANGES,
     )
 
 

@@ -41,6 +41,9 @@ CAUSE_TEXTS = {
 #: Causes whose usual range can be drawn beside the values: a range of values, not of changes or runs.
 CAUSES_OF_VALUES = frozenset({"static_limit", "unusual_value", "unusual_level", "absence"})
 
+#: Causes whose quantity is a change or a difference.
+CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation", "trend"})
+
 #: Causes of anomalies in sequences of events, which have no curve.
 CAUSES_OF_EVENTS = frozenset({"unexpected_event", "missing_event", "new_event", "unusual_sequence"})
 

@@ -15,6 +15,7 @@ import numpy as np
 from detectors.base import BASES, CAUSES, FORECASTERS, Verdicts
 from pipeline.core.deviation_severity import severity_of
 from pipeline.core.types import Anomaly, DeviationContext, FarthestReading, Severity
+from pipeline.core.verdict_words import CAUSES_OF_CHANGES
 from pipeline.scoring.deviation_span import extend_span, still_repeats
 from pipeline.scoring.provenance import Provenance, Scored
 
@@ -30,8 +31,6 @@ VALUE = "unusual_value"
 INDIRECT_CAUSES = frozenset(
     {"unusual_step", "unusual_level", "unusual_noise", "relation", "absence", "trend"}
 )
-#: Causes whose quantity is a change or a difference.
-CAUSES_OF_CHANGES = frozenset({"unusual_step", "unusual_noise", "relation", "trend"})
 
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 

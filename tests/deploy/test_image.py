@@ -83,13 +83,18 @@ def test_a_worker_reads_what_a_daemon_reads():
     assert {"confluent", "formats", "train"} == daemon == worker
 
 
+def built(target: str, factory: pytest.TempPathFactory) -> Iterator[BuiltImage]:
+    """Yield the image of a target; skip where it cannot be built."""
+    if missing := missing_tools():
+        pytest.skip(f"needs root and {', '.join(missing)}")
+    with build_image(ROOT, target, factory.mktemp("image")) as image:
+        yield image
+
+
 @pytest.fixture(scope="module")
 def daemon_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltImage]:
     """The image of the daemon, built here (minutes; FOREWATCH_TEST_IMAGE names one that is there)."""
-    if missing := missing_tools():
-        pytest.skip(f"needs root and {', '.join(missing)}")
-    with build_image(ROOT, "daemon", tmp_path_factory.mktemp("image")) as image:
-        yield image
+    yield from built("daemon", tmp_path_factory)
 
 
 @pytest.mark.long
@@ -181,10 +186,7 @@ class TestBuiltImage:
 @pytest.fixture(scope="module")
 def worker_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltImage]:
     """The image of the worker, built here (torch and CUDA: 30 GB of disk)."""
-    if missing := missing_tools():
-        pytest.skip(f"needs root and {', '.join(missing)}")
-    with build_image(ROOT, "worker", tmp_path_factory.mktemp("image")) as image:
-        yield image
+    yield from built("worker", tmp_path_factory)
 
 
 @pytest.mark.long

@@ -63,11 +63,8 @@ def quantity_of(
             return ChartQuantity(f"change{unit}", steps, [share * end for end in ends], False)
         case "trend":
             trend = share * np.expm1(running_sum(_log_steps(values)))
-            label, limits = (
-                f"drift over {TREND_READINGS}{unit}",
-                [share * end for end in ends],
-            )
-            return ChartQuantity(label, trend, limits, False)
+            limits = [share * end for end in ends]
+            return ChartQuantity(f"drift over {TREND_READINGS}{unit}", trend, limits, False)
         case "unusual_noise":
             mean = running_mean(np.abs(_log_steps(values) if anomaly.relative else _steps(values)))
             mean = np.expm1(mean) if anomaly.relative else mean
