@@ -116,6 +116,8 @@ class Verdicts:
     partner       (N,)   int16    channel that says most about the leading one, where that differs from what
                                   the other channels imply (−1: another quantity leads)
     implied       (N,)   float32  what they imply, in units of the input (NaN: another quantity leads)
+    relation      (N, C) float32  difference of each channel from what the others imply, in units of the
+                                  input, or of their logarithms (NaN: none); (N, 0) without relations
 
     probability  (N,)   float32  of an event, given the events before it (NaN: not an event)
     likely       (N, K) float64  numbers of the codes that were most probable, the most probable first
@@ -155,6 +157,7 @@ class Verdicts:
     alone: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     partner: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     implied: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    relation: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def __post_init__(self) -> None:
         """Give columns that were left out their neutral values."""
@@ -174,6 +177,8 @@ class Verdicts:
             self.run_outside, self.alone = np.zeros(n, np.int32), np.ones(n, np.bool_)
         if len(self.partner) != n:
             self.partner, self.implied = np.full(n, -1, np.int16), np.full(n, np.nan, np.float32)
+        if len(self.relation) != n:
+            self.relation = np.zeros((n, 0), np.float32)
         if len(self.ratio) == n:
             return
         self.ratio = np.zeros(n, np.float32)

@@ -117,6 +117,8 @@ class UsualRangeDecision:
         _share_contribution(ratio, verdicts)
         self._state_relation(found, batch, anchor, lead, verdicts)
         verdicts.channel_rarity, verdicts.lower, verdicts.upper = found.rarity, stated.lower, stated.upper
+        if self.stage.relation is not None:
+            verdicts.relation = found.relation
 
     def _state_relation(
         self,

@@ -94,6 +94,8 @@ class HistorySink:
             "lower": verdicts.lower,
             "upper": verdicts.upper,
         }
+        if verdicts.relation.shape[1]:
+            per_channel["relation"] = parquet.coarse(verdicts.relation)
         channels = self._scorer.provenance.channels
         table = parquet.rows(
             scored.offset, points.time, points.slot, self._series_names(), channels, per_point, per_channel

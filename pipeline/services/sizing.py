@@ -28,7 +28,7 @@ SUPERVISOR_BYTES = 110_000_000
 #: Names, event time and open anomalies of a series, beside the state of its detector.
 SERIES_BYTES = 510
 #: Row of recorded history with one channel, and of each further channel.
-HISTORY_ROW_BYTES, HISTORY_CHANNEL_BYTES = 21, 8
+HISTORY_ROW_BYTES, HISTORY_CHANNEL_BYTES = 21, 14
 #: Share of the request by which a limit of memory exceeds it.
 LIMIT_FACTOR = 1.5
 #: PostgreSQL keeps the previous version of a row until vacuum.

@@ -3,7 +3,8 @@
 A row is a point with its verdict: ``offset``, ``series``, ``time`` (ns), the ``model`` that gave the verdict,
 one column per value that a point has
 once (``score``, ``flag``, …; ``rarity`` under the decision "usual_range") and one column ``name:channel`` per value that it has per channel
-(``value:temperature``, …).
+(``value:temperature``, …; ``relation`` where channels imply each other, as in ``detectors.base.Verdicts``).
+A file of an earlier version lacks columns that came later.
 """
 
 from __future__ import annotations
@@ -71,6 +72,15 @@ def column(values: NDArray[Any]) -> pa.Array:
         np.packbits(values, bitorder="little") if values.dtype == np.bool_ else np.ascontiguousarray(values)
     )
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(bits)])
+
+
+def coarse(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return numbers rounded to 8 bits.
+
+    Half of their bytes are then 0, and cost nothing when compressed.
+    """
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + np.uint32(1 << 15)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def constant(value: str, rows: int) -> pa.Array:

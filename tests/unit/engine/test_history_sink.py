@@ -19,6 +19,7 @@ import pytest
 from pipeline.core.types import Partition
 from storage.history import parquet
 from storage.history import writer as history
+from storage.history.compaction import compact
 from storage.history.reader import HistoryReader
 from storage.history.segments import SegmentStore
 from storage.history.writer import HistoryWriter
@@ -106,6 +107,25 @@ def test_a_channel_that_is_added_is_null_before(path, writer):
     writer.append(P, 10, 20, batch(10, 20).append_column("value:humidity", pa.array(np.ones(10))))
     writer.barrier(P, 20)
     assert HistoryReader(path).read("plant").column("value:humidity").null_count == 10
+
+
+def test_files_of_an_earlier_version_are_read_and_merged_with_those_that_have_relations(path, writer):
+    writer.open(P, "", 1, 0)
+    for first in range(0, 60, 10):
+        rows = batch(first, first + 10)
+        if first >= 30:
+            rows = rows.append_column("relation:temperature", pa.array(np.full(10, 0.5, np.float32)))
+        writer.append(P, first, first + 10, rows)
+        writer.barrier(P, first + 10)
+    store = SegmentStore(path)
+    (folder,) = {segment.folder for segment in store.list()}
+    assert compact(store, folder, 60) == 5
+    rows = HistoryReader(path).read("plant", columns=["offset", "value:temperature", "relation:temperature"])
+    known = rows.column("relation:temperature").to_numpy()
+    offset = rows.column("offset").to_numpy()
+    assert np.isnan(known[offset < 30]).all()
+    assert (known[offset >= 30] == 0.5).all()
+    assert (rows.column("value:temperature").to_numpy() == offset * 0.5).all()
 
 
 def test_batches_without_a_point_count_as_read(path, writer):

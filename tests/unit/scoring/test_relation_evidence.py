@@ -22,12 +22,15 @@ from pipeline.config.alerts import AlertsConfig
 from pipeline.config.schema import Config, Stream
 from pipeline.core.types import Anomaly, Partition
 from pipeline.core.usual_range_text import relation_text
+from pipeline.engine.history_sink import HistorySink
 from pipeline.models.champion import detector_spec, provenance
+from pipeline.scoring.batch_result import BatchResult
 from pipeline.scoring.stream_scorer import StreamScorer
 from pipeline.services.explain import describe_anomaly
 from pipeline.sources.base import TableRecords
 from storage.alerting.alerts import AlertMember, AlertRecord
 from storage.alerting.states import AlertKind, MemberState
+from storage.history import parquet
 from storage.results import anomalies
 from storage.tables.stream import Base
 
@@ -51,8 +54,8 @@ def stream_of(channels: tuple[str, ...], preset: str) -> dict[str, Any]:
 
 
 @cache
-def found(channels: tuple[str, ...], preset: str = "sensor") -> Anomaly:
-    """Return the anomaly of a temperature that leaves its relation to the pressure."""
+def scored(channels: tuple[str, ...], preset: str = "sensor") -> tuple[BatchResult, StreamScorer]:
+    """Score a temperature that leaves its relation to the pressure."""
     rng = np.random.default_rng(4)
     load = np.zeros(ROWS)
     for i in range(1, ROWS):
@@ -71,8 +74,14 @@ def found(channels: tuple[str, ...], preset: str = "sensor") -> Anomaly:
     table = pa.table({"s": ["k1"] * ROWS, "t": time} | {name: values[name] for name in channels})
     offsets = np.arange(ROWS, dtype=np.int64)
     records = TableRecords(P, 0, ROWS, offsets, np.full(ROWS, -1, np.int64), table)
-    last = {one.id: one for one in scorer.process([records]).anomalies}
-    broken = [one for one in last.values() if one.cause == "relation" and one.peak_ns >= time[FAULT.start]]
+    return scorer.process([records]), scorer
+
+
+def found(channels: tuple[str, ...], preset: str = "sensor") -> Anomaly:
+    """Return the anomaly of ``scored``."""
+    last = {one.id: one for one in scored(channels, preset)[0].anomalies}
+    fault_ns = 1_772_409_600 * 10**9 + FAULT.start * EVERY_NS
+    broken = [one for one in last.values() if one.cause == "relation" and one.peak_ns >= fault_ns]
     assert len(broken) == 1, [(one.cause, one.points) for one in last.values()]
     return broken[0]
 
@@ -98,6 +107,48 @@ def test_a_relation_of_logarithms_implies_a_value_in_units_of_the_input() -> Non
     assert context.partner == "temperature"
     assert context.implied == pytest.approx(10 + (context.partner_value - 40) / 6, rel=0.02)
     assert context.value == pytest.approx(context.implied - 4 / 6, rel=0.02)
+
+
+class Tables(list):
+    """Tables in place of a writer."""
+
+    def append(self, *batch: Any) -> None:
+        super().append(batch[-1])
+
+    def hasten(self) -> None:
+        """Do nothing: nothing is written."""
+
+
+def recorded(channels: tuple[str, ...], preset: str = "sensor") -> pa.Table:
+    """Return the rows of ``scored`` as a file of the recorded history has them."""
+    tables = Tables()
+    result, scorer = scored(channels, preset)
+    HistorySink(tables, scorer, None).append(result)
+    return parquet.decode(pa.BufferReader(parquet.encode(tables[0])))
+
+
+@pytest.mark.parametrize("preset", ["sensor", "network"])
+def test_the_difference_from_the_implied_value_is_recorded_of_each_row(preset: str) -> None:
+    rows = recorded(("temperature", "pressure"), preset)
+    one = found(("temperature", "pressure"), preset)
+    name = one.channels[one.leading_channel]
+    value, off = (rows.column(f"{kind}:{name}").to_numpy() for kind in ("value", "relation"))
+    at = int(np.searchsorted(rows.column("time").to_numpy(), one.peak_ns))
+    assert one.context is not None
+    implied = value - off if preset == "sensor" else np.expm1(np.log1p(value) - off)
+    assert implied[at] == pytest.approx(one.context.implied, abs=0.004 * abs(value[at] - implied[at]))
+    assert np.isnan(off[: 2 * DAY_ROWS]).all()  # the relation is not known yet
+    assert np.isfinite(off[4 * DAY_ROWS :]).mean() > 0.7
+    exact = scored(("temperature", "pressure"), preset)[0].scored.verdicts.relation
+    np.testing.assert_allclose(off, exact[:, one.leading_channel], rtol=2**-8)
+    assert not (off.view(np.uint32) & 0xFFFF).any()  # half of the bytes are 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "preset"), [(("pressure",), "sensor"), (("temperature", "pressure"), "stock")]
+)
+def test_nothing_is_recorded_where_channels_imply_nothing(channels: tuple[str, ...], preset: str) -> None:
+    assert not [one for one in recorded(channels, preset).column_names if one.startswith("relation:")]
 
 
 def test_every_face_shows_the_partner() -> None:
