@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,12 @@ SHOWN_FAULTS = {
 PAGE_HEAD = """# Examples of alerts
 
 Messages about plain faults in simulated series, as they are sent at the first reading of at least severity
-*warning*, without their commands. The pictures were drawn at the end of each anomaly.
+*warning*, without their commands. The first picture of each is that of this message, the second one that of
+the message about the end.
 `python -m benchmarks.alert_examples --page` makes this page; with a folder it writes the alerts of all
 faults. What each line means stands in [How alerts work](alerts.md#what-a-message-says).
 """
+NEVER_NS = (1 << 63) - 2
 SHOWN = (Severity.WARNING, Severity.MAJOR, Severity.CRITICAL)
 
 
@@ -93,12 +96,21 @@ class Recorder:
         verdicts = scored.verdicts
         for i, slot in enumerate(scored.points.slot.tolist()):
             if scored.offset[i] >= 0:
-                numbers = (scored.points.values, verdicts.expected, verdicts.lower, verdicts.upper)
+                relation = verdicts.relation if verdicts.relation.shape[1] else verdicts.expected * np.nan
+                numbers = (scored.points.values, verdicts.expected, verdicts.lower, verdicts.upper, relation)
                 self._rows[names[slot] or ""].append(
                     (int(scored.points.time[i]), bool(verdicts.flag[i]), *(x[i].tolist() for x in numbers))
                 )
 
-    def read(self, stream: str, series: str, since_ns: int, until_ns: int, columns: list[str]) -> pa.Table:
+    def read(
+        self,
+        stream: str,
+        series: str,
+        since_ns: int,
+        until_ns: int,
+        columns: list[str],
+        known_until_ns: int = NEVER_NS,
+    ) -> pa.Table:
         """Return a table as ``HistoryReader.read`` does.
 
         Args:
@@ -107,11 +119,13 @@ class Recorder:
             since_ns: First time.
             until_ns: Time before which rows are returned.
             columns: Columns beside the time.
+            known_until_ns: Last time of which a point was known.
         """
+        until_ns = min(until_ns, known_until_ns + 1)
         rows = [one for one in self._rows[series] if since_ns <= one[0] < until_ns]
         known: dict[str, list[Any]] = {"time": [one[0] for one in rows], "flag": [one[1] for one in rows]}
         for c, channel in enumerate(self._channels):
-            for k, kind in enumerate(("value", "expected", "lower", "upper")):
+            for k, kind in enumerate(("value", "expected", "lower", "upper", "relation")):
                 known[f"{kind}:{channel}"] = [one[2 + k][c] for one in rows]
         return pa.table({name: known[name] for name in ("time", *columns)})
 
@@ -222,6 +236,23 @@ def message(name: str, stream: Stream, anomaly: Anomaly, kind: Kind) -> Payload:
     return compose(record, kind, 1, context, rules.behaviour("default"), stream.alerts, anomaly.end_ns)
 
 
+def pictures(one: Example, recorder: Recorder, first: Payload, last: Payload, stem: str) -> dict[str, bytes]:
+    """Return the pictures of the first message and of the end by the names of their files.
+
+    There are none of events.
+
+    Args:
+        one: The example.
+        recorder: Points of its stream.
+        first: Its first message, when no later point was known.
+        last: The message about its end.
+        stem: Begin of the names.
+    """
+    known = ChartRenderer(partial(recorder.read, known_until_ns=one.opened.end_ns))
+    drawn = {f"{stem}.png": known(first), f"{stem}-end.png": ChartRenderer(recorder.read)(last)}
+    return {file: picture for file, picture in drawn.items() if picture is not None}
+
+
 def write_all(folder: Path) -> None:
     """Write every alert as text, mail and picture to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,8 +262,8 @@ def write_all(folder: Path) -> None:
             first, last = messages(name, stream, one)
             stem = folder / f"{name}-{n:02d}-{one.fault.replace(' ', '-')}"
             texts += [f"### {one.fault}", *(f"{m.data.title}\n\n{m.data.text}\n" for m in (first, last))]
-            if (picture := ChartRenderer(recorder.read)(last)) is not None:
-                stem.with_suffix(".png").write_bytes(picture)
+            for file, picture in pictures(one, recorder, first, last, stem.name).items():
+                (folder / file).write_bytes(picture)
             stem.with_suffix(".html").write_text(html_of(first.data, stem.with_suffix(".png").name))
         (folder / f"{name}.txt").write_text("\n".join(texts))
         print(f"{name}: {len(found)} alerts")
@@ -247,13 +278,13 @@ def write_page() -> None:
             if one is None:
                 raise SystemExit(f"{name}: {fault} raises no alert")
             first, last = messages(name, stream, one)
-            parts.append(f"## {name}: {fault}\n")
-            if (picture := ChartRenderer(recorder.read)(last)) is not None:
-                file = f"alert-{name}-{fault.replace(' ', '-')}.png"
+            drawn = pictures(one, recorder, first, last, f"alert-{name}-{fault.replace(' ', '-')}")
+            links = [f"![{name}: {fault}](pictures/{file})\n" for file in drawn]
+            for file, picture in drawn.items():
                 (PICTURES / file).write_bytes(picture)
-                parts.append(f"![{name}: {fault}](pictures/{file})\n")
+            parts += [f"## {name}: {fault}\n", *links[:1]]
             parts.append(f"```text\n{first.data.title}\n\n{_without_commands(first)}\n```\n")
-            parts.append(f"At its end: *{last.data.title}*\n")
+            parts += [f"At its end: *{last.data.title}*\n", *links[1:]]
     PAGE.write_text("\n".join(parts))
 
 

@@ -75,6 +75,18 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
     return f"{told.is_(told.amount)}{_range(told)}"
 
 
+def stated_ends(observed: float, low: float, high: float) -> tuple[float, float]:
+    """Return the ends of a range, NaN for one that says nothing.
+
+    An end that is far beyond all other numbers, as in the first days of a series, says nothing.
+    """
+    left = low if observed < low else high
+    near = MAX_STATED_END * max(abs(observed), abs(left))
+    low_end, high_end = (end if math.isfinite(end) else math.nan for end in (low, high))
+    low_end = math.nan if observed > high and abs(low) > near else low_end
+    return low_end, math.nan if observed < low and abs(high) > near else high_end
+
+
 def deviation_text(anomaly: Anomaly) -> str:
     """Return size, readings and rarity of a deviation from a usual range."""
     rows = "1 reading" if anomaly.readings == 1 else f"{anomaly.readings:,} readings"
@@ -177,15 +189,8 @@ class _Told:
 
     @property
     def stated_ends(self) -> tuple[float, float]:
-        """Ends of the range, NaN for one that says nothing.
-
-        An end that is far beyond all other numbers, as in the first days of a series, says nothing.
-        """
-        left = self.low if self.observed < self.low else self.high
-        near = MAX_STATED_END * max(abs(self.observed), abs(left))
-        low, high = (end if math.isfinite(end) else math.nan for end in (self.low, self.high))
-        low = math.nan if self.observed > self.high and abs(self.low) > near else low
-        return low, math.nan if self.observed < self.low and abs(self.high) > near else high
+        """Ends of the range, NaN for one that says nothing."""
+        return stated_ends(self.observed, self.low, self.high)
 
     @property
     def amount(self) -> str:

@@ -24,7 +24,8 @@ def html_of(alert: Alert, picture: str | None) -> str:
     commands = "\n".join(_escape(line.text) for line in text.commands(alert))
     alt = "Chart of the series with its expected band"
     image = (
-        f'<img src="{_escape(picture)}" alt="{alt}" width="600" style="margin:14px 0">'
+        f'<img src="{_escape(picture)}" alt="{alt}" width="600" '
+        'style="max-width:100%;height:auto;margin:14px 0">'
         if picture is not None
         else ""
     )

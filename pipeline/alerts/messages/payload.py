@@ -130,6 +130,9 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
             "or of the hours that the statement is about"
         ),
     ] = None
+    first_alarm: Annotated[
+        str, Meta(description="time of the first reading that raised the alarm, where that is after start")
+    ] = ""
     end_reason: Annotated[
         str,
         Meta(

@@ -215,6 +215,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         end=stamp(anomaly.lasted_until_ns),
         points=anomaly.points,
         readings=anomaly.readings,
+        first_alarm=stamp(anomaly.start_ns) if anomaly.start_ns > anomaly.began_ns else "",
         start_uncertainty_s=begin_window_ns(anomaly) / SECOND_NS or None,
         score=number(anomaly.score) or 0.0,
         surprise=number(anomaly.surprise) or 0.0,

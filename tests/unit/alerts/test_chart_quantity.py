@@ -7,18 +7,16 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
-from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
-from pipeline.alerts.messages.chart import ChartRenderer
 from pipeline.alerts.messages.chart_quantity import (
     HOUR_NS,
     quantity_of,
     running_extreme,
     running_mean,
     running_repeats,
-    running_sum,
+    running_trend,
 )
 from pipeline.alerts.messages.text import leading
 from pipeline.core.usual_range_text import MEAN_READINGS, TREND_READINGS
@@ -28,18 +26,45 @@ from tests.unit.alerts.test_usual_range_text import MINUTE_NS, anomaly
 TIMES = (np.arange(200) + 1) * MINUTE_NS
 
 
+def columns(values: NDArray[Any], **others: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return the columns of a picture."""
+    same = dict.fromkeys(("value", "expected", "lower", "upper"), values)
+    return {"time": TIMES, "flag": np.arange(200) >= 190} | same | others
+
+
 def test_a_mean_follows_as_slowly_as_that_of_the_detector():
     steps = running_mean(np.r_[np.zeros(20), np.ones(8)])
     assert steps[19] == 0
     assert steps[20] == pytest.approx(1 / MEAN_READINGS)
-    assert running_mean(np.array([np.nan, 4.0, np.nan]))[1:].tolist() == [4.0, 4.0]
+    with_gaps = np.r_[np.nan, np.full(MEAN_READINGS, 4.0), np.nan]
+    assert running_mean(with_gaps)[-2:].tolist() == [4.0, 4.0]
+    assert np.isnan(running_mean(with_gaps)[:-2]).all()  # one reading is no mean
 
 
-def test_a_sum_forgets_as_slowly_as_the_trend_of_the_detector():
-    sums = running_sum(np.r_[np.full(400, 0.01), np.nan])
+def test_a_trend_is_summed_as_by_the_detector():
+    sums = running_trend(np.r_[np.full(400, 0.01), np.nan])
     assert sums[399] == pytest.approx(0.01 * TREND_READINGS, rel=0.01)
-    assert running_sum(np.array([0.01, 0.01, -0.5])).tolist()[-1] == 0
     assert sums[400] == pytest.approx(sums[399] * (1 - 1 / TREND_READINGS))
+    # A jump back ends a trend, and its rest begins another one, as far as it is cut.
+    steps = np.array([0.01, 0.01, -0.5])
+    left = 0.5 - (0.01 * (1 - 1 / TREND_READINGS) + 0.01) * (1 - 1 / TREND_READINGS)
+    assert running_trend(steps)[-1] == pytest.approx(-left)
+    assert running_trend(steps, 0.02)[-1] == pytest.approx(-0.02)
+
+
+def test_the_trend_is_cut_so_that_it_meets_the_stated_number():
+    steps = np.random.default_rng(2).normal(0, 0.001, 200)
+    steps[170:190] = 0.004
+    steps[190] = -0.3  # a jump back, which the detector counts as far as it is usual
+    detector = np.expm1(running_trend(steps, 0.0045))
+    one = replace(anomaly("trend", float(detector[189]), -0.02, 0.01), relative=True, peak_ns=int(TIMES[189]))
+    view = alert_about(replace(one, start_ns=int(TIMES[175]), end_ns=int(TIMES[189]))).anomalies[0]
+    points = columns(80 * np.exp(np.cumsum(steps)))
+    points["value"][0] = 80
+    found = quantity_of(view, leading(view), points)
+    assert found is not None
+    assert found.values[189] / 100 == pytest.approx(detector[189], rel=0.02)
+    assert found.values[199] / 100 == pytest.approx(detector[199], abs=0.01)
 
 
 def test_the_mean_of_counts_is_drawn_as_the_detector_averages_it():
@@ -50,7 +75,7 @@ def test_the_mean_of_counts_is_drawn_as_the_detector_averages_it():
     ]
     for stated, drawn in ((of_logarithms, of_logarithms), (running_mean(values), running_mean(values))):
         top = msgspec.structs.replace(leading(view), observed=float(stated[196]))
-        found = quantity_of(view, top, TIMES, values)
+        found = quantity_of(view, top, columns(values))
         assert found is not None
         np.testing.assert_allclose(found.values, drawn)
 
@@ -69,7 +94,7 @@ def test_repeats_and_extremes():
         ("absence", "highest of the last 3 hours", True),
         ("unusual_step", "change (1/min)", False),
         ("unusual_noise", "mean change (1/min)", False),
-        ("trend", "drift over 40 (1/min)", False),
+        ("trend", "against mean of 40 (1/min)", False),
         ("flatline", "repeated readings", False),
     ],
 )
@@ -77,53 +102,72 @@ def test_each_quantity_is_named_and_drawn(cause: str, label: str, of_values: boo
     one = replace(anomaly(cause, 50, -12, 38), direction="down" if cause == "absence" else "up")
     view = alert_about(one).anomalies[0]
     top = msgspec.structs.replace(leading(view), unit="1/min")
-    found = quantity_of(view, top, TIMES, np.sin(np.arange(200.0)))
+    found = quantity_of(view, top, columns(np.sin(np.arange(200.0))))
     assert found is not None
     assert (found.label, found.of_values) == (label, of_values)
     assert len(found.values) == 200
-    assert 38 in found.ends
+    assert (-12 if cause == "absence" else 38) in found.ends
 
 
-@pytest.mark.parametrize("cause", ["unusual_value", "relation", "forecast", "static_limit"])
-def test_a_value_needs_no_further_curve(cause: str):
-    view = alert_about(anomaly(cause, 50, -12, 38)).anomalies[0]
-    assert quantity_of(view, leading(view), TIMES, np.ones(200)) is None
+def test_the_value_itself_needs_no_further_curve():
+    for cause, usual in (("unusual_value", "usual range of the value"), ("static_limit", "limit")):
+        view = alert_about(anomaly(cause, 50, -12, 38)).anomalies[0]
+        found = quantity_of(view, leading(view), columns(np.ones(200)))
+        assert found is not None
+        assert (found.label, found.usual, found.low, found.high) == ("", usual, -12, 38)
 
 
-def test_only_readings_outside_are_filled_dots(monkeypatch: pytest.MonkeyPatch):
-    drawn: dict[str, int] = {}
-    plot = Axes.plot
+def test_only_the_end_that_is_told_is_drawn_of_an_absence():
+    one = replace(anomaly("absence", 200, 900, 1460), direction="down")
+    view = alert_about(one).anomalies[0]
+    found = quantity_of(view, leading(view), columns(np.ones(200)))
+    assert found is not None
+    assert (found.low, found.high) == (900, None)
 
-    def recorded(self: Axes, *args: Any, **named: Any) -> Any:
-        drawn[str(named.get("label"))] = len(args[0])
-        return plot(self, *args, **named)
 
-    monkeypatch.setattr(Axes, "plot", recorded)
-    values = np.full(200, 10.0)
-    values[190:193] = 50
-    table = pa.table(
-        {"time": TIMES, "flag": np.arange(200) >= 190}
-        | {f"{kind}:rpm": values for kind in ("value", "expected", "lower", "upper")}
-    )
-    one = replace(anomaly("unusual_value", 50, -12, 38), start_ns=191 * MINUTE_NS, end_ns=199 * MINUTE_NS)
-    ChartRenderer(lambda *_: table).draw("plant", alert_about(one).anomalies[0])
-    assert (drawn["outside"], drawn["alarm kept open"]) == (3, 7)
+def test_an_end_that_the_sentence_leaves_out_is_not_drawn():
+    view = alert_about(anomaly("unusual_value", 40, 500, 25e6)).anomalies[0]
+    found = quantity_of(view, leading(view), columns(np.ones(200)))
+    assert found is not None
+    assert (found.low, found.high) == (500, None)
+
+
+@pytest.mark.parametrize("logarithms", [False, True])
+def test_the_range_of_a_forecast_lies_beside_the_forecast(logarithms: bool):
+    forward, back = (np.log1p, np.expm1) if logarithms else (np.asarray, np.asarray)
+    expected = np.linspace(50, 90, 200)
+    low, high = (float(back(forward(np.array(70.0)) + one)) for one in (-0.6, 0.6))
+    one = anomaly("forecast", 5, low, high)
+    view = alert_about(replace(one, expected=[2.0, 70.0])).anomalies[0]
+    found = quantity_of(view, leading(view), columns(np.full(200, 60.0), expected=expected))
+    assert found is not None
+    np.testing.assert_allclose(found.low, back(forward(expected) - 0.6), rtol=1e-9)
+    np.testing.assert_allclose(found.high, back(forward(expected) + 0.6), rtol=1e-9)
 
 
 @pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize(
-    "cause", ["unusual_value", "unusual_level", "unusual_noise", "flatline", "unusual_step", "trend"]
-)
-def test_each_picture_is_a_png(cause: str, relative: bool):
-    rng = np.random.default_rng(1)
-    one = replace(
-        anomaly(cause, 50, -12, 38), relative=relative, start_ns=190 * MINUTE_NS, end_ns=195 * MINUTE_NS
-    )
-    values = np.abs(rng.normal(10, 2, 200))
-    table = pa.table(
-        {"time": TIMES, "flag": np.arange(200) > 190}
-        | {f"{kind}:rpm": values for kind in ("value", "expected", "lower", "upper")}
-    )
-    png = ChartRenderer(lambda *_: table).draw("plant", alert_about(one).anomalies[0])
-    assert png is not None
-    assert png.startswith(b"\x89PNG")
+def test_a_relation_shows_what_is_implied_and_the_mean_difference(relative: bool):
+    rng = np.random.default_rng(3)
+    values, off = 10 + rng.random(200), rng.normal(0, 0.1, 200).astype(np.float32)
+    off[180:] = 1.5
+    view = alert_about(replace(anomaly("relation", 1.4, -0.7, 0.733), relative=relative)).anomalies[0]
+    found = quantity_of(view, leading(view), columns(values, relation=off))
+    assert found is not None
+    mean = running_mean(off.astype(np.float64), 4)
+    assert (found.label, found.of_values) == (f"mean difference{' (%)' if relative else ''}", False)
+    if relative:
+        np.testing.assert_allclose(found.values, 100 * np.expm1(mean))
+        np.testing.assert_allclose(found.implied, np.expm1(np.log1p(values) - off))
+        assert found.high == pytest.approx(73.3)
+    else:
+        np.testing.assert_allclose(found.values, mean)
+        np.testing.assert_allclose(found.implied, values - off)
+        assert found.high == 0.733
+    assert found.is_outside[185:].all()
+    assert not found.is_outside[:180].any()
+
+
+def test_rows_of_an_earlier_version_have_no_curve_of_a_relation():
+    view = alert_about(anomaly("relation", 1.4, -0.7, 0.733)).anomalies[0]
+    for points in (columns(np.ones(200)), columns(np.ones(200), relation=np.full(200, np.nan, np.float32))):
+        assert quantity_of(view, leading(view), points) is None
