@@ -92,7 +92,7 @@ def clock() -> tuple[Values, Values]:
     return row % PER_DAY / PER_DAY * 24, row // PER_DAY
 
 
-def plant() -> Source:
+def plant(seed: int = 0) -> Source:
     """Machines in two shifts with temperature, pressure and speed."""
     units = {"temperature": "°C", "pressure": "bar", "speed": "1/min"}
     source = Source("plant", config("sensor", units, limits={"pressure": {"max": 9}}))
@@ -112,7 +112,7 @@ def plant() -> Source:
             "speed": 880 + 560 * works + (2 + 5 * works) * rng.normal(size=n),
         }
 
-    one = iter(range(100))
+    one = iter(range(100 * seed, 100 * seed + 100))
     source.fault("spike", machine(next(one)), 2, temperature=lambda x, rng: x + 12)
     source.fault("level shift", machine(next(one)), 90, speed=lambda x, rng: x - 120)
     source.fault("drift", machine(next(one)), 60, temperature=lambda x, rng: x + 0.4 * np.arange(len(x)))
@@ -142,7 +142,7 @@ def plant() -> Source:
     return source  # fmt: skip
 
 
-def edge() -> Source:
+def edge(seed: int = 0) -> Source:
     """Traffic of offices with a nightly backup."""
     source = Source("edge", config("network", {"bytes": "B", "flows": "", "peers": ""}))
     hour, day = clock()
@@ -158,7 +158,7 @@ def edge() -> Source:
             "peers": np.minimum(flows, rng.poisson(6 + 8 * busy)),
         }
 
-    one = iter(range(100))
+    one = iter(range(100 * seed, 100 * seed + 100))
     source.fault("flood", office(next(one)), 8, flows=lambda x, rng: x + 400, bytes=lambda x, rng: x * 9)
     source.fault(
         "port scan", office(next(one)), 8, peers=lambda x, rng: x + 300, flows=lambda x, rng: x + 300
@@ -196,7 +196,7 @@ def _add_link_faults(source: Source, offices: list[dict[str, Values]]) -> None:
     source.fault("flows without bytes", offices[2], 24, bytes=lambda x, rng: 40.0 + 0 * x)
 
 
-def market() -> Source:
+def market(seed: int = 0) -> Source:
     """Bars of stocks that trade round the clock."""
     source = Source("market", config("stock", {"close": "EUR", "volume": ""}))
     hour, _ = clock()
@@ -207,7 +207,7 @@ def market() -> Source:
         close = 80 * np.exp(np.cumsum(4e-4 * lively * rng.normal(size=len(hour))))
         return {"close": close, "volume": np.ceil(np.exp(8 + 0.3 * rng.normal(size=len(hour))) * lively)}
 
-    one = iter(range(100))
+    one = iter(range(100 * seed, 100 * seed + 100))
     source.fault("price jump", stock(next(one)), 500, close=lambda x, rng: x * 1.02)
     source.fault("bad tick", stock(next(one)), 1, close=lambda x, rng: x * 100)
     source.fault("flash crash", stock(next(one)), 3, close=lambda x, rng: x * 0.93)

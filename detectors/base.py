@@ -246,6 +246,14 @@ def states_usual_ranges(detector: Detector) -> bool:
     return bool(getattr(detector, "states_usual_ranges", False))
 
 
+def states_relations(detector: Detector) -> bool:
+    """Return True if the verdicts of ``detector`` have the column ``relation``.
+
+    A registered detector that fills it sets ``states_relations = True``.
+    """
+    return bool(getattr(detector, "states_relations", False))
+
+
 class Detector(Protocol):
     """One configured detector of one stream.
 

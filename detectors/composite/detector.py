@@ -156,6 +156,7 @@ class CompositeDetector:
         self.usual_range = (
             UsualRangeDecision(spec, self.preset, USUAL_RANGE_SIZES[spec.tier]) if usual else None
         )
+        self.states_relations = self.usual_range is not None and self.usual_range.stage.relation is not None
         self.multivariate = (
             Multivariate(
                 len(spec.channels),

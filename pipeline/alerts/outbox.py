@@ -130,7 +130,7 @@ def encode_anomaly(anomaly: Anomaly) -> str:
         del values[name]
     if anomaly.end_reason not in END_REASON_TEXTS:
         del values["end_reason"]  # 0.1.0 refuses unknown keys, and the others are rare
-    for name in ("event", "context"):
+    for name in ("event", "context", "course"):
         if values[name] is None:
             del values[name]
     # Rules of 0.1.0 match the former words, so a body keeps them.

@@ -13,7 +13,7 @@ from pipeline.core.verdict_words import CAUSES_OF_CHANGES
 
 HOUR_NS = 3_600_000_000_000
 #: Cause of a mean → the readings that it covers.
-_WINDOW_READINGS = {
+READINGS_OF_MEANS = {
     "unusual_level": MEAN_READINGS,
     "unusual_noise": MEAN_READINGS,
     "relation": RELATION_READINGS,
@@ -56,13 +56,23 @@ def _with(numbers: Sequence[float], at: int, number: float) -> list[float]:
 
 
 def begin_window_ns(anomaly: Anomaly) -> int:
-    """Return by how much a deviation can have begun earlier than stated.
+    """Return by how much a deviation can have begun earlier than stated."""
+    if anomaly.course is not None:
+        return anomaly.course.uncertain_ns
+    # Anomalies of version 0.2 and earlier have no estimate of the begin.
+    return window_ns(anomaly.cause, anomaly.every_ns) if anomaly.ratio else 0
 
-    It is the window of a mean, else 0.
+
+def window_ns(cause: str, every_ns: int) -> int:
+    """Return the window of the mean, or of the extreme, that a cause is about, else 0.
+
+    Args:
+        cause: the cause.
+        every_ns: cadence of the series, 0 for unknown.
     """
-    if anomaly.cause == "absence":
+    if cause == "absence":
         return EXTREME_HOURS * HOUR_NS
-    return _WINDOW_READINGS.get(anomaly.cause, 0) * max(anomaly.every_ns, 0) if anomaly.ratio else 0
+    return READINGS_OF_MEANS.get(cause, 0) * max(every_ns, 0)
 
 
 def begin_texts(anomaly: Anomaly, zone: str) -> tuple[str, str]:

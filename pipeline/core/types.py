@@ -7,6 +7,7 @@ Times are int64 nanoseconds since the Unix epoch, UTC, wherever a name ends in `
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -172,6 +173,24 @@ class DeviationContext:
 
 
 @dataclass(slots=True)
+class DeviationCourse:
+    """Course of a deviation, beside its peak.
+
+    ``uncertain_ns`` is by how much it can have begun before the stated begin.
+    """
+
+    uncertain_ns: int = 0
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> DeviationCourse:
+        """Return the course of a database row.
+
+        What only a later version knows is left out.
+        """
+        return cls(**{name: stored[name] for name in (f.name for f in fields(cls)) if name in stored})
+
+
+@dataclass(slots=True)
 class Anomaly:
     """An interval of a series with flagged points, and the provenance that ``explain`` needs.
 
@@ -233,6 +252,7 @@ class Anomaly:
     outside_until_ns: int = 0  # last row outside of its usual range so far (0: unknown)
     span_readings: int = 0  # rows from the first to the last of the deviation (0: unknown)
     revised_ns: int = 0  # when late points made or changed it last, by the wall clock (0: never)
+    course: DeviationCourse | None = None  # under the decision "usual_range"
 
     @property
     def began_ns(self) -> int:

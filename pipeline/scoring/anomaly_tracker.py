@@ -17,6 +17,7 @@ from detectors.base import CAUSES, FORECASTERS
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Partition, Severity
 from pipeline.scoring.deviation_span import begin_span
 from pipeline.scoring.provenance import Provenance, Scored
+from pipeline.scoring.recent_readings import ReadingsBefore
 from pipeline.scoring.usual_range import rows_until_closed, update_deviation
 
 #: Share of the threshold above which the surprisal extends an open anomaly: a detector flags an event once,
@@ -89,10 +90,20 @@ class AnomalyTracker:
         """Close the anomaly of a slot, and return it; the list is empty if none is open."""
         return [self._close(slot, reason)] if slot in self._open else []
 
-    def advance(self, scored: Scored, provenance: Provenance, seq_now: NDArray[np.int64]) -> list[Anomaly]:
+    def advance(
+        self,
+        scored: Scored,
+        provenance: Provenance,
+        seq_now: NDArray[np.int64],
+        before: ReadingsBefore | None = None,
+    ) -> list[Anomaly]:
         """Apply the verdicts of a batch, and return the anomalies that changed.
 
-        ``seq_now`` is the point counter of each slot after the batch.
+        Args:
+            scored: The batch.
+            provenance: What the anomalies have in common.
+            seq_now: Point counter of each slot after the batch.
+            before: The last readings before the batch, None: they are not kept.
         """
         changed: dict[int, Anomaly] = {}
         closed: list[Anomaly] = []
@@ -116,7 +127,7 @@ class AnomalyTracker:
                 changed.pop(slot, None)
                 current = None
             if current is None:
-                current = self._open[slot] = self._begin(scored, row, provenance)
+                current = self._open[slot] = self._begin(scored, row, provenance, before)
             self._extend(current, scored, row, provenance)
             changed[slot] = current
             if ends[row]:
@@ -143,7 +154,9 @@ class AnomalyTracker:
         anomaly.revision += 1
         return anomaly
 
-    def _begin(self, scored: Scored, row: np.intp, provenance: Provenance) -> Anomaly:
+    def _begin(
+        self, scored: Scored, row: np.intp, provenance: Provenance, before: ReadingsBefore | None
+    ) -> Anomaly:
         partition, series, labels = self._name_of(int(scored.points.slot[row]))
         time, offset = int(scored.points.time[row]), int(scored.offset[row])
         nothing = [float("nan")] * len(provenance.channels)
@@ -178,7 +191,7 @@ class AnomalyTracker:
             first_flag_seq=int(scored.seq[row]),
         )
         if provenance.decision == "usual_range":
-            begin_span(anomaly, scored, row)
+            begin_span(anomaly, scored, row, provenance, before)
         return anomaly
 
     def _extend(self, anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance) -> None:

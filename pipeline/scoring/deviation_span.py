@@ -12,8 +12,10 @@ import math
 import numpy as np
 
 from detectors.base import CAUSES
-from pipeline.core.types import Anomaly
-from pipeline.scoring.provenance import Scored
+from pipeline.core.farthest_reading import window_ns
+from pipeline.core.types import Anomaly, DeviationCourse
+from pipeline.scoring.provenance import Provenance, Scored
+from pipeline.scoring.recent_readings import ReadingsBefore
 
 #: Causes of rows whose change is unusual, as the way back of a deviation is.
 CHANGES = frozenset({"unusual_step", "unusual_noise"})
@@ -21,25 +23,35 @@ CHANGES = frozenset({"unusual_step", "unusual_noise"})
 BACK_SHARE = 0.1
 
 
-def begin_span(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
+def begin_span(
+    anomaly: Anomaly, scored: Scored, row: np.intp, provenance: Provenance, before: ReadingsBefore | None
+) -> None:
     """State when the deviation of a new anomaly began.
 
     A standstill began with the first of its equal values, any other deviation with the first of the
-    consecutive rows outside that end with the flagged one. The time follows from the cadence, so that it does
-    not depend on how rows were cut into batches.
+    consecutive rows outside that end with the flagged one. That of a mean began with the readings that moved
+    the mean, where they are known. The time follows from the cadence, so that it does not depend on how rows
+    were cut into batches.
 
     Args:
         anomaly: the anomaly, which is changed in place.
         scored: the batch.
         row: the first flagged row.
+        provenance: says what each channel is.
+        before: the last readings before the batch.
     """
     verdicts, every_ns = scored.verdicts, int(scored.points.every[row])
     earlier = max(int(verdicts.run_outside[row]) - 1, 0)
-    repeated = float(verdicts.observed[row])
-    if CAUSES[verdicts.cause[row]] == "flatline" and math.isfinite(repeated):
+    cause, repeated = CAUSES[verdicts.cause[row]], float(verdicts.observed[row])
+    if cause == "flatline" and math.isfinite(repeated):
         earlier = round(repeated)
+    uncertain_ns = window_ns(cause, every_ns)
+    begin = None if before is None else before.begin(scored, row, provenance, earlier)
+    if begin is not None:
+        earlier, uncertain_ns = begin.earlier, 0 if begin.sure else uncertain_ns
     earlier = max(min(earlier, int(scored.seq[row]) - 1), 0)  # no longer than the series
     anomaly.onset_ns = anomaly.start_ns - earlier * max(every_ns, 0)
+    anomaly.course = DeviationCourse(uncertain_ns)
     _end_at(anomaly, scored, row)
 
 

@@ -270,8 +270,8 @@ class SeriesTable:
     def load_page(self, partition: Partition, page: bytes) -> LoadedPage:
         """Load the series of a page, and return the layers that were reset or converted.
 
-        A layer is converted if its version has changed, and reset where that is not possible. Raises
-        DamagedState, before any state is changed.
+        A layer is converted if its version has changed, and reset where that is not possible. One that the
+        page lacks starts empty. Raises DamagedState, before any state is changed.
         """
         keys, layers, other_forms = self._decode_page(page)
         slots, _ = self.find(partition, keys)
@@ -308,7 +308,7 @@ class SeriesTable:
             if rows is not None and stored[name] != self.layers[name].version
         ]
         return LoadedPage(
-            tuple(name for name, rows in layers.items() if rows is None),
+            tuple(name for name, rows in layers.items() if rows is None and stored[name]),
             tuple(converted),
             tuple(name for name in converted if self.layers[name].starts_usual_ranges(stored[name])),
         )

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from detectors.base import Detector
 from pipeline.config.schema import Stream
 from pipeline.core.durations import SECOND_NS
-from pipeline.core.types import Counts, Partition
+from pipeline.core.types import Anomaly, Counts, Partition
 from pipeline.decode import Columns, DeadLetterGauge, make_decoder
 from pipeline.scoring.batch_result import BatchResult, PartitionOutcome
 from pipeline.scoring.detector_step import advance_detector
 from pipeline.scoring.file_sequence import FileSequence
 from pipeline.scoring.point_counts import add_counts
 from pipeline.scoring.provenance import Provenance, Scored, joined, joined_points
+from pipeline.scoring.recent_readings import ReadingsBefore
 from pipeline.scoring.series_limit import SeriesLimit
-from pipeline.scoring.stream_state import LoadOffloaded, StreamState, nothing_offloaded
+from pipeline.scoring.stream_state import RECENT_LAYER, LoadOffloaded, StreamState, nothing_offloaded
 from pipeline.sources.base import Records, TableRecords
 from pipeline.windows.aggregation import AggregationBuffer
 from pipeline.windows.event_sessions import FOREVER
@@ -303,11 +304,19 @@ class StreamScorer(StreamState):
             np.concatenate([one.seq for one in admitted]),
             None if self.events is None else np.concatenate([one.ends for one in admitted]),
         )
-        if not replay:
-            result.anomalies += self.tracker.advance(
-                scored, self.provenance, self.series.state["windows"]["seq"]
-            )
+        result.anomalies += self._track(scored, restart, replay=replay)
         return scored
+
+    def _track(self, scored: Scored, restart: NDArray[np.bool_], *, replay: bool) -> list[Anomaly]:
+        """Return the anomalies that changed, and keep the last readings."""
+        state = self.series.state
+        before = ReadingsBefore(state[RECENT_LAYER], restart) if RECENT_LAYER in state else None
+        changed = (
+            [] if replay else self.tracker.advance(scored, self.provenance, state["windows"]["seq"], before)
+        )
+        if before is not None:
+            before.keep(scored)
+        return changed
 
     def _slots(self, partition: Partition, columns: Columns, replay: bool) -> NDArray[np.int32]:
         slots, new = self.series.find(partition, columns.keys.names)

@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from detectors.base import ConvertsDecision, ConvertsState, Detector, State
+from detectors.base import ConvertsDecision, ConvertsState, Detector, State, states_relations
 from pipeline.config.inputs import TEMPLATE_LABEL, TEMPLATE_TEXT_LABEL
 from pipeline.config.schema import Stream
 from pipeline.core.durations import to_nanoseconds
@@ -20,12 +20,15 @@ from pipeline.scoring.anomaly_tracker import AnomalyTracker
 from pipeline.scoring.event_stage import EventStage
 from pipeline.scoring.page_merge import join_pages
 from pipeline.scoring.provenance import Provenance, Scored
+from pipeline.scoring.recent_readings import RecentReadings
 from pipeline.scoring.series_table import LoadedPage, SeriesTable, StateLayer
 from pipeline.scoring.template_labels import TEMPLATES_KEY, TEMPLATES_VERSION, TemplateLabels
 from pipeline.windows.event_time import EventTimeProcessor, PartitionBuffer
 
 log = structlog.get_logger(__name__)
 
+#: Layer of the last readings, from which the begin of a deviation is estimated.
+RECENT_LAYER = "recent"
 #: Loads the stored state of series that are not in memory: (partition, key → event time of the next point) →
 #: pages.
 LoadOffloaded = Callable[[Partition, Mapping[Key, int]], Sequence[bytes]]
@@ -65,12 +68,14 @@ class StreamState:
         #: The templates of log lines that are counted.
         self.templates = TemplateLabels() if stream.format.chosen.template else None
         self.tracker = AnomalyTracker(self._identify, self._finding)
-        self.series = SeriesTable(
-            {
-                "windows": StateLayer(self.event_time.version, self.event_time.initial),
-                "detector": self._layer(detector),
-            }
-        )
+        layers = {
+            "windows": StateLayer(self.event_time.version, self.event_time.initial),
+            "detector": self._layer(detector),
+        }
+        if provenance.decision == "usual_range":
+            recent = RecentReadings(len(provenance.channels), states_relations(detector))
+            layers[RECENT_LAYER] = StateLayer(recent.version, recent.initial)
+        self.series = SeriesTable(layers)
         if self.events is not None:
             self.events.use_model(detector, self.series)
         #: Records of each partition that wait for the watermark.

@@ -95,8 +95,9 @@ def size_of(load: Load) -> Size:
     state = state_bytes(load.detector, load.channels, load.decision)
     processes = load.workers * (PROCESS_BYTES + BATCH_BYTES + DAEMON_BYTES)
     supervisor = SUPERVISOR_BYTES if load.workers > 1 else 0
-    memory = processes + supervisor + in_member * (state + SERIES_BYTES)
-    stored = load.series * state
+    kept = state + readings_bytes(load.channels, load.decision)
+    memory = processes + supervisor + in_member * (kept + SERIES_BYTES)
+    stored = load.series * kept
     row = HISTORY_ROW_BYTES + HISTORY_CHANNEL_BYTES * (load.channels - 1)
     return Size(
         members=members,
@@ -121,6 +122,16 @@ def state_bytes(detector: str, channels: int, decision: str) -> int:
     names = tuple(f"c{number}" for number in range(channels))
     built = build(DetectorSpec(tier=detector, channels=names, decision=decision))
     return sum(array.nbytes for array in built.initial(1).values())
+
+
+def readings_bytes(channels: int, decision: str) -> int:
+    """Return the bytes of the last readings that are kept for one series."""
+    if decision != "usual_range":
+        return 0
+    from pipeline.scoring.recent_readings import RecentReadings
+
+    readings = RecentReadings(channels, related=channels > 1).initial(1)
+    return sum(array.nbytes for array in readings.values())
 
 
 def _partitions(processes: int) -> int:

@@ -23,6 +23,7 @@ from pipeline.engine.snapshots import UNFIT_KEY
 from pipeline.models.champion import Champion
 from pipeline.scoring.series_table import metadata, series_keys
 from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.scoring.stream_state import RECENT_LAYER
 from pipeline.services.series_replay import SeriesReplay
 from storage.history.checkpoints import Checkpoint, CheckpointPage, CheckpointStore, kept_checkpoints
 from storage.history.segments import folder_of
@@ -162,4 +163,5 @@ def _is_of_model(scorer: StreamScorer, page: bytes) -> bool:
     return all(
         (stored.get(f"version:{name}"), stored.get(f"weights:{name}")) == (layer.version, layer.weights)
         for name, layer in scorer.series.layers.items()
+        if name != RECENT_LAYER or f"version:{name}" in stored  # earlier versions kept no readings
     )

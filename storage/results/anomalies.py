@@ -17,6 +17,7 @@ from pipeline.core.types import (
     Anomaly,
     AnomalyState,
     DeviationContext,
+    DeviationCourse,
     EndReason,
     EventFinding,
     Partition,
@@ -206,7 +207,7 @@ def _select() -> Select[Any]:
 def _values(anomaly: Anomaly) -> dict[str, Any]:
     values = {_COLUMN_OF.get(name, name): getattr(anomaly, name) for name in _FIELDS}
     values["topic"], values["partition"] = anomaly.partition
-    for name in ("event", "context"):
+    for name in ("event", "context", "course"):
         values[name] = None if values[name] is None else asdict(values[name])
     words = ("state", "severity", "end_reason")
     return values | {name: str(values[name]) for name in words}
@@ -236,6 +237,7 @@ def _anomaly(row: Row[Any]) -> Anomaly:
     values["cause"] = current_cause(values.pop("evidence"))
     values["event"] = None if values["event"] is None else EventFinding(**values["event"])
     values["context"] = None if values["context"] is None else DeviationContext(**values["context"])
+    values["course"] = None if values["course"] is None else DeviationCourse.of(values["course"])
     anomaly = Anomaly(**values)
     if not all(type(getattr(anomaly, name)) is int for name in _INTEGERS):
         raise ValueError("a number is none")  # SQLite stores any value in any column

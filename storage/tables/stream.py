@@ -199,6 +199,7 @@ class AnomalyRow(Base):
     outside_until_ns: Mapped[int] = mapped_column(server_default="0")
     span_readings: Mapped[int] = mapped_column(server_default="0")
     revised_ns: Mapped[int] = mapped_column(server_default="0")
+    course: Mapped[dict[str, Any] | None]  # Anomaly.course
     revision: Mapped[int]
     updated_ns: Mapped[int]
 
