@@ -13,6 +13,16 @@ from detectors.forecasters.ar_expert import AR_REGRESSORS
 from detectors.forecasters.hidden_state import pack_states
 from detectors.scorers.volatility import COL_LAST, COL_SPLIT, USUAL_VOLUME
 from detectors.stages.tail_calibration import HALVING_ROWS, MIDDLES_ORIGIN
+from detectors.stages.usual_range.lane import (
+    COL_CELL,
+    COL_VISITS,
+    TIME_VISIT,
+    WHOLE_ALTERNATIVE,
+    WHOLE_DAY_VISITS,
+    WHOLE_SHIFT,
+)
+from detectors.stages.usual_range.phase_profile import MISSING
+from detectors.stages.usual_range.quantities import Layout
 from detectors.stages.usual_range.residual_events import EVENT_SIZE, STEPS_PER_OCTAVE
 
 Array = NDArray[Any]
@@ -20,6 +30,7 @@ Array = NDArray[Any]
 Conversion = Callable[[State, State], State]
 LEVELS_OF_EVIDENCE, EVENTS = "usual.own", "usual.events"
 USUAL_HEAD, WHOLE, WEEKDAY_MEANS = "usual.head", "usual.whole", "usual.means"
+TIME, PROFILE, VISITS, RECENT = "usual.time", "usual.profile", "usual.visits", "usual.recent"
 #: Former columns of the head that are the first ones of "usual.whole".
 FORMER_WHOLE = [14, 15, 16, 19, 21, 25]
 FORMER_STEPS_PER_OCTAVE = 2
@@ -86,6 +97,44 @@ def add_weekdays(rows: State, empty: State) -> State:
         USUAL_HEAD: np.delete(head, FORMER_WHOLE, axis=-1),
         WHOLE: whole,
         WEEKDAY_MEANS: empty[WEEKDAY_MEANS],
+    }
+
+
+def merge_bins(rows: State, empty: State, *, layout: Layout, former_bins: int) -> State:
+    """Return the state with wider bins of the day.
+
+    A bin has the union of the ranges of its parts.
+
+    Args:
+        rows: Stored state.
+        empty: Empty state of today.
+        layout: Places of the quantities, with the bins of today.
+        former_bins: Bins of a day in ``rows``, a multiple of today's.
+    """
+    parts, recent = former_bins // layout.bins, empty[RECENT].shape[-2]
+    head, whole, time = (rows[name].copy() for name in (USUAL_HEAD, WHOLE, TIME))
+    known = head[..., COL_VISITS] >= recent * parts
+    turned = (head[..., COL_VISITS, None] + np.arange(recent * parts)) % (recent * parts)
+    oldest_first = np.take_along_axis(rows[RECENT], turned.astype(np.int64)[..., None], axis=-2)
+    spans = oldest_first.reshape(*oldest_first.shape[:-2], recent, parts, 2)
+    ends = np.stack([np.fmin.reduce(spans[..., 0], -1), np.fmax.reduce(spans[..., 1], -1)], axis=-1)
+    head[..., COL_VISITS] = np.where(known, recent, 0)
+    head[..., COL_CELL] //= parts
+    whole[..., [WHOLE_SHIFT, WHOLE_ALTERNATIVE, WHOLE_DAY_VISITS]] //= parts
+    time[..., TIME_VISIT] //= parts
+    profile = rows[PROFILE].reshape(*empty[PROFILE].shape[:-1], parts, -1)
+    merged = profile.max(axis=-2)  # a missing end is the least number
+    for low in layout.number[:, 0][layout.number[:, 0] >= 0]:
+        column = profile[..., low]
+        least = np.where(column == MISSING, np.iinfo(np.int16).max, column).min(axis=-1)
+        merged[..., low] = np.where((column == MISSING).all(axis=-1), MISSING, least)
+    return rows | {
+        USUAL_HEAD: head,
+        WHOLE: whole,
+        TIME: time,
+        PROFILE: merged,
+        VISITS: rows[VISITS].reshape(*empty[VISITS].shape, parts).max(axis=-1),
+        RECENT: np.where(known[..., None, None], ends, empty[RECENT]),
     }
 
 

@@ -158,7 +158,7 @@ TIERS = {
 _LIGHT_QUANTITIES = (q.Q_VALUE, q.Q_LEVEL, q.Q_STEP, q.Q_NOISE, q.Q_STILL)
 _ALL_QUANTITIES = tuple(range(q.QUANTITIES))
 #: Sizes of the decision by usual ranges. ``light`` has a season of the value only, and neither relation nor
-#: forecast residual. ``standard`` has hours as phases, ``strong`` quarters of an hour. The sensitivity of
+#: forecast residual. The phases are hours. The sensitivity of
 #: ``light`` is lower, since fewer quantities have fewer chances: the tiers have .4 to .6 false alarms in
 #: 10,000 old rows of undisturbed synthetic series (``benchmarks.calibration_families``).
 USUAL_RANGE_SIZES = {
@@ -170,7 +170,7 @@ USUAL_RANGE_SIZES = {
         5.0,
     ),
     "strong": UsualRangeSizes(
-        _ALL_QUANTITIES, tuple(k for k in _ALL_QUANTITIES if k not in (q.Q_STILL, q.Q_FORECAST)), 96, 5.0
+        _ALL_QUANTITIES, tuple(k for k in _ALL_QUANTITIES if k not in (q.Q_STILL, q.Q_FORECAST)), 24, 5.0
     ),
 }
 #: Tracks by which the groups of forms and of events are known.

@@ -6,6 +6,7 @@ and surprise stay as they are: they rank rows. The rarity is the calibrated prob
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from detectors.channel_batch import ChannelBatch, Floats, of_channel, over_chann
 from detectors.composite.former_states import (
     Conversion,
     add_weekdays,
+    merge_bins,
     refine_event_sizes,
     reset_levels_of_evidence,
 )
@@ -41,6 +43,8 @@ ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
 #: In the form of a state whose levels of evidence count relations by a map that was learned on them, and of
 #: one whose large residuals have sizes in eighths of an octave, and of one that learns the kinds of day.
 RELATION_IN_MAP, FINE_SIZES, WEEKDAYS = "relation in map", "fine sizes", "weekdays"
+#: Tier → bins of the day in former states.
+FORMER_BINS = {"strong": 96}
 
 
 class UsualRangeDecision:
@@ -54,20 +58,27 @@ class UsualRangeDecision:
         self.spec, self.preset = spec, preset
         self.stage = UsualRange(spec, sizes)
         self.limits = np.array([(one.low, one.high) for one in spec.limits]).reshape(-1, 2)
-        first: tuple[Any, ...] = ("usual_range", 4, sizes.quantities, sizes.phased, sizes.bins)
-        first += (spec.preset == "stock",)
-        second = first + ((RELATION_IN_MAP,) if self.stage.relation else ())
-        third = second + ((FINE_SIZES,) if self.stage.judges_residual else ())
-        #: Values that decide names, shapes and meaning of the state arrays.
-        self.shape = (*third, WEEKDAYS)
-        #: Those of former states, and the conversions that these need.
+        *former, self.shape = self._shapes(sizes.bins)
+        #: Shapes of former states, and the conversions that these need.
+        self.former_shapes = dict(zip([*former, self.shape], self._conversions(), strict=True))
+        if bins := FORMER_BINS.get(spec.tier):
+            merge = partial(merge_bins, layout=self.stage.layout, former_bins=bins)
+            for shape, conversions in zip(self._shapes(bins), self._conversions(), strict=True):
+                self.former_shapes[shape] = (*conversions, merge)
+
+    def _shapes(self, bins: int) -> list[tuple[Any, ...]]:
+        """Return the values that decide names, shapes and meaning of the state, the oldest first."""
+        sizes, stage = self.stage.sizes, self.stage
+        first = ("usual_range", 4, sizes.quantities, sizes.phased, bins, self.spec.preset == "stock")
+        second = first + ((RELATION_IN_MAP,) if stage.relation else ())
+        third = second + ((FINE_SIZES,) if stage.judges_residual else ())
+        return [first, second, third, (*third, WEEKDAYS)]
+
+    def _conversions(self) -> list[tuple[Conversion, ...]]:
+        """Return the conversions of the states of ``_shapes``."""
         refines = (refine_event_sizes,) if self.stage.judges_residual else ()
-        self.former_shapes: dict[tuple[Any, ...], tuple[Conversion, ...]] = {
-            first: (reset_levels_of_evidence, *refines, add_weekdays),
-            second: (*refines, add_weekdays),  # equal to the first one without a relation
-            third: (add_weekdays,),
-            self.shape: (),
-        }
+        first = (reset_levels_of_evidence,) if self.stage.relation else ()
+        return [(*first, *refines, add_weekdays), (*refines, add_weekdays), (add_weekdays,), ()]
 
     def initial_series(self, n: int) -> State:
         """Return the empty state of ``n`` series."""

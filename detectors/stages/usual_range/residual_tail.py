@@ -2,7 +2,8 @@
 
 The sizes of the last ``HALVING_ROWS`` / 2 to ``HALVING_ROWS`` rows are counted in bins of a quarter octave.
 The limit is a generalised Pareto tail through the quantiles .9, .968 and .99, read at the wanted rate.
-Anomalies of up to one per cent of the rows do not move these quantiles, unlike the mean excess over them.
+Anomalies of up to one per cent of the rows do not move these quantiles, unlike the mean excess over them, and
+of a longer one few rows are counted.
 A rate cannot be checked on fewer rows than it needs: decades beyond the rows of the series count twice.
 
 The shape ξ of the tail counts only as far as extremes come singly. Extremes in clusters are events and do not
@@ -47,6 +48,9 @@ HALVING_ROWS = 40_000  # counts are halved at this many rows
 STRIDE_ROWS = 64  # between two computations of the limit
 MIN_ROWS_BEFORE_LIMIT = 5_000.0  # fifty extremes beyond the .99 quantile
 CLUSTER_ROWS = 16.0
+MAX_COUNTED = 12  # extremes of a cluster
+#: In a cluster ``TAIL_SINCE`` is −(``CLUSTER_STEP`` · its extremes + rows since the last one).
+CLUSTER_STEP = 32
 SINGLE_SHARE, CLUSTERED_SHARE = np.float32(0.2), np.float32(0.5)  # 0.15 of white noise are within 16 rows
 MEMORY_OF_EXTREMES = np.float32(0.99)  # a hundred extremes
 PRIOR_CLUSTERED, PRIOR_EXTREMES = np.float32(0.8), np.float32(4)
@@ -168,17 +172,28 @@ def _update_limit(counts, head, decades, grid):  # type: ignore[no-untyped-def] 
 def learn_residual(counts, head, size, decades, grid) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Learn one residual's ``size``; every ``STRIDE_ROWS`` rows the limit is computed.
 
-    ``decades`` is −log10 of the rate at which the limit is exceeded, ``grid`` the resolution of the values.
+    Extremes that follow each other within ``CLUSTER_ROWS`` are a cluster. Its first ``MAX_COUNTED`` rows
+    count, then one in as many: what lasts is one event, not the tail, and yet a forecast that stays wrong is
+    learned. ``decades`` is −log10 of the rate at which the limit is exceeded, ``grid`` the resolution of the
+    values.
     """
+    since, count = int(head[TAIL_SINCE]), 0
+    if since < 0:
+        since, count = -since % CLUSTER_STEP, -since // CLUSTER_STEP
+    near = since < CLUSTER_ROWS
+    since, count = since + 1, count if near else 0
+    extreme = head[TAIL_GATE] > 0 and size > head[TAIL_GATE]
+    if extreme:
+        since, count = 0, count + 1
+    head[TAIL_SINCE] = -(CLUSTER_STEP * count + since) if count else since
+    if extreme and count > MAX_COUNTED and count % MAX_COUNTED != 0:
+        return
     if size > 0:
         _count_size(counts, head, size)
     head[TAIL_ROWS] += 1
-    head[TAIL_SINCE] += 1
-    if head[TAIL_GATE] > 0 and size > head[TAIL_GATE]:
+    if extreme:
         head[TAIL_EXTREMES] = head[TAIL_EXTREMES] * MEMORY_OF_EXTREMES + 1
-        near = head[TAIL_SINCE] <= CLUSTER_ROWS
         head[TAIL_CLUSTERED] = head[TAIL_CLUSTERED] * MEMORY_OF_EXTREMES + (1 if near else 0)
-        head[TAIL_SINCE] = 0
     if int(head[TAIL_ROWS]) % STRIDE_ROWS == 0:
         if head[TAIL_ROWS] >= HALVING_ROWS:
             for k in range(BINS):
