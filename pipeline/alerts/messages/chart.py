@@ -33,8 +33,8 @@ log = structlog.get_logger(__name__)
 _SPANS_NS = tuple(to_nanoseconds(timedelta(days=d)) for d in (0.25, 2, 14, 400))
 MIN_POINTS = 60
 MAX_POINTS = 240
-#: Part of the chart by which the usual range is drawn before and after the anomaly, as 1 / n.
-RANGE_MARGIN_SHARE = 20
+#: Least width of the usual range, as a part 1 / n of the picture.
+RANGE_WIDTH_SHARE = 10
 _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 #: Room after the last reading, in hundredths of the picture.
 ROOM_FOR_LAST = 3
@@ -198,11 +198,13 @@ def _draw_range(
         quantity: The quantity.
         colour: Colour of the severity.
     """
-    room = (time[-1] - time[0]) // RANGE_MARGIN_SHARE  # the range beside one reading could not be seen
-    near = (time >= utc(anomaly.start) - room) & (time <= utc(anomaly.end) + room)
+    begin, end = utc(anomaly.start), utc(anomaly.end)
+    # At other times another range can be usual, and that beside one reading could not be seen.
+    room = max((time[-1] - time[0]) // RANGE_WIDTH_SHARE - (end - begin), np.timedelta64(0, "ns")) // 2
+    near = (time >= begin - room) & (time <= end + room)
     label = _literal(range_label(axes, quantity))
-    for end in quantity.ends:
-        curve = np.broadcast_to(end, time.shape)[near]
+    for limit_of_range in quantity.ends:
+        curve = np.broadcast_to(limit_of_range, time.shape)[near]
         axes.plot(time[near], curve, color=colour, lw=1.2, ls=":", label=label)
         label = "_nolegend_"
 

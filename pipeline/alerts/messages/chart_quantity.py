@@ -83,9 +83,10 @@ def quantity_of(anomaly: AnomalyView, top: Channel, points: Columns) -> ChartQua
         return ChartQuantity("", "limit", values, top.lower, top.upper, of_values=True)
     if not anomaly.statement:
         return None
-    if anomaly.cause in ("forecast", *CAUSES_OF_VALUES):
-        return _of_values(anomaly, top, points, values)
-    return _beside_values(anomaly, top, points, values)
+    with np.errstate(all="ignore"):  # a value can be infinite
+        if anomaly.cause in ("forecast", *CAUSES_OF_VALUES):
+            return _of_values(anomaly, top, points, values)
+        return _beside_values(anomaly, top, points, values)
 
 
 def _of_values(anomaly: AnomalyView, top: Channel, points: Columns, values: Values) -> ChartQuantity | None:
@@ -142,17 +143,13 @@ def _beside_values(
             change = share * _as_stated(anomaly, top, points, *changes)
             return ChartQuantity(f"change{unit}", limit, change, low, high)
         case "trend":
-            steps = _log_steps(values)[0]
-            trends = [np.expm1(running_trend(steps, cut)) for cut in np.nanquantile(np.abs(steps), STEP_CUTS)]
+            trends = [np.expm1(one) for one in _trends(_log_steps(values)[0])]
             trend = share * _as_stated(anomaly, top, points, *trends)
             return ChartQuantity(f"against mean of {TREND_READINGS}{unit}", limit, trend, low, high)
         case "unusual_noise":
-            sizes = [running_mean(np.abs(one)) for one in _log_steps(values)]
-            means = (
-                [np.expm1(one) for one in sizes]
-                if anomaly.relative
-                else [running_mean(np.abs(_steps(values)))]
-            )
+            steps_of = _log_steps(values) if anomaly.relative else [_steps(values)]
+            means = [running_mean(np.abs(one)) for one in steps_of]
+            means = [np.expm1(one) for one in means] if anomaly.relative else means
             mean = share * _as_stated(anomaly, top, points, *means)
             return ChartQuantity(f"mean change{unit}", limit, mean, None, high)
         case "flatline":
@@ -260,6 +257,13 @@ def running_trend(steps: Values, cut: float = math.inf) -> Values:
     return out
 
 
+def _trends(steps: Values) -> list[Values]:
+    """Return the trend for each cut that may be that of the detector."""
+    sizes = np.abs(steps[np.isfinite(steps)])
+    cuts = np.quantile(sizes, STEP_CUTS).tolist() if len(sizes) else [math.inf]
+    return [running_trend(steps, cut) for cut in cuts]
+
+
 def running_extreme(time: NDArray[np.int64], values: Values, *, highest: bool) -> Values:
     """Return the highest or lowest value of the last hours (N,)."""
     first = np.searchsorted(time, time - EXTREME_HOURS * HOUR_NS, "right")
@@ -281,7 +285,7 @@ def _steps(values: Values) -> Values:
 
 def _log_steps(values: Values) -> list[Values]:
     """Return the steps of log x, where all are positive, and of log(1 + |x|)."""
-    positive = [np.log(values)] if np.nanmin(values) > 0 else []
+    positive = [] if (values <= 0).any() else [np.log(values)]
     return [_steps(one) for one in (*positive, _logarithm(values))]
 
 

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.alerts.messages.chart import ChartRenderer, figure_of
 from pipeline.alerts.messages.chart_marks import CHARACTER_SHARE, Mark, marks_of, place
+from pipeline.alerts.messages.chart_quantity import quantity_of
 from pipeline.alerts.messages.payload import AnomalyView
+from pipeline.alerts.messages.text import leading
 from pipeline.core.types import Anomaly, AnomalyState
 from pipeline.core.verdict_words import CAUSES_OF_CHANGES, CAUSES_OF_VALUES
 from tests.unit.alerts.test_chart_quantity import TIMES, columns
@@ -24,6 +26,10 @@ from tests.unit.alerts.test_message_of_the_end import alert_about
 from tests.unit.alerts.test_usual_range_text import MINUTE_NS, anomaly
 
 CAUSES = sorted({"forecast", "flatline", "impossible_value", *CAUSES_OF_VALUES, *CAUSES_OF_CHANGES})
+
+
+#: Those whose quantity is drawn among the values.
+AMONG = ("forecast", *CAUSES_OF_VALUES)
 
 
 def of_minutes(one: Anomaly, begin: int, alarm: int, end: int, **changes: Any) -> AnomalyView:
@@ -101,6 +107,16 @@ def test_no_reading_after_the_end_is_marked():
     values[182:188] = 10  # back inside while the alarm was kept
     (axes,) = draw(view, values, flag=np.arange(200) >= 184).axes
     assert len(lines_of(axes)["outside"]) == 5
+
+
+def test_the_usual_range_is_drawn_while_the_anomaly_lasts():
+    for begin, end, drawn in ((100, 150, (100, 150)), (100, 100, (91, 109))):
+        view = of_minutes(anomaly("unusual_value", 50, 8, 38), begin, begin, end)
+        (axes,) = draw(view, np.full(200, 10.0)).axes
+        (line, _) = [
+            one for one in axes.get_lines() if np.ptp(one.get_ydata()) == 0 and one.get_linestyle() == ":"
+        ]
+        assert np.round(date2num(line.get_xdata()[[0, -1]]) * 1440).tolist() == list(drawn)
 
 
 def test_dots_lie_on_the_curve_that_is_judged():
@@ -201,3 +217,22 @@ def test_a_picture_of_recorded_rows_is_a_png(recorded: bool):
     assert png is not None
     assert png.startswith(b"\x89PNG")
     assert "relation:rpm" in asked
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "values",
+    [[5.0], [np.nan] * 50, [3.0] * 149 + [np.inf], [1e15] * 149 + [1e-9]],
+    ids=["one", "nan", "inf", "huge"],
+)
+def test_any_values_can_be_drawn(values: list[float]):
+    rows, number = len(values), np.array(values)
+    points = {"time": TIMES[:rows], "flag": np.ones(rows, bool), "relation": np.zeros(rows, np.float32)}
+    points |= dict.fromkeys(("value", "expected", "lower", "upper"), number)
+    for cause in CAUSES:
+        view = of_minutes(anomaly(cause, 40.0, -12, 38), max(rows - 10, 1), max(rows - 5, 1), rows)
+        figure = figure_of(view, points, "UTC", "plant")
+        assert len(figure.axes) == 1 + (
+            quantity_of(view, leading(view), points) is not None and cause not in AMONG
+        )
+        figure.draw_without_rendering()
