@@ -21,7 +21,7 @@ MEAN_READINGS, TREND_READINGS, RELATION_READINGS, EXTREME_HOURS = 8, 40, 4, 3
 #: Share of the points seen from which a rarity is that of a record, and from which it only says that
 #: something as unusual was there before: it is half of the points seen at most, some points before the text.
 RECORD_SHARE, BOUND_SHARE = 0.501, 0.45
-#: Decades from which a rarity is stated. Next to an alarm, one in ten says nothing.
+#: Decades from which a rarity is stated: a record of fewer readings says little.
 MIN_STATED_RARITY = 2.0
 #: Mean changes between a value and the mean of the last ones from which the value moves in one direction.
 MIN_CHANGES_OF_MOVEMENT = 3.0
@@ -123,10 +123,11 @@ def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
 
 
 def rarity_text(surprise: float, points_seen: int, every_ns: int = 0, channels: int = 1) -> str:
-    """Return the rarity of a deviation in words, "" where it is unknown or not rare.
+    """Return in words that hardly a reading was as unusual before, "" where that is not known.
 
     Nothing is claimed that was not seen. A detector that states usual ranges claims a rarity of more than one
     in half of the points seen only for a deviation that was never reached before: the points seen bound it.
+    A lower rarity is no rate to print: the readings of the deviation itself count in it.
 
     Args:
         surprise: −log10 of the probability of a row at least as unusual.
@@ -134,26 +135,14 @@ def rarity_text(surprise: float, points_seen: int, every_ns: int = 0, channels: 
         every_ns: Cadence of the series, 0 for unknown.
         channels: Channels of the series, whose number makes each of them as many times less rare.
     """
-    if not (math.isfinite(surprise) and surprise >= MIN_STATED_RARITY):
+    if not (surprise >= MIN_STATED_RARITY and points_seen > 0):
         return ""
-    times = 10.0 ** min(surprise, 15.0)
-    share = times * channels / points_seen if points_seen > 0 else 0.0
-    if share > BOUND_SHARE:
-        begin = "nothing as unusual in" if share > RECORD_SHARE else "among the most unusual of"
-        return f"{begin} the {_spanned(points_seen, every_ns, 'readings seen')}"
-    return f"a reading as unusual comes about once in {_spanned(_rounded(times), every_ns)}"
-
-
-def _spanned(readings: int, every_ns: int, noun: str = "readings") -> str:
-    """Return a number of readings, with their duration where the cadence is known."""
-    span = duration_text(timedelta(microseconds=readings * every_ns / 1000)) if every_ns > 0 else ""
-    return f"{readings:,} {noun}{f' ({span})' if span else ''}"
-
-
-def _rounded(value: float) -> int:
-    """Return a count with two significant digits."""
-    digits = max(math.floor(math.log10(max(value, 1.0))) - 1, 0)
-    return max(round(value / 10**digits), 1) * 10**digits
+    share = 10.0 ** min(surprise, 15.0) * channels / points_seen
+    if share <= BOUND_SHARE:
+        return ""
+    begin = "nothing as unusual in" if share > RECORD_SHARE else "among the most unusual of"
+    span = duration_text(timedelta(microseconds=points_seen * every_ns / 1000)) if every_ns > 0 else ""
+    return f"{begin} the {points_seen:,} readings seen{f' ({span})' if span else ''}"
 
 
 @dataclass(frozen=True, slots=True)

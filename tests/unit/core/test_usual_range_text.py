@@ -15,8 +15,8 @@ from pipeline.core.usual_range_text import rarity_text
         (math.nan, ""),
         (0.3, ""),  # "about 1 in 2 points" stood below a major alert
         (1.9, ""),
-        (2.0, "a reading as unusual comes about once in 100 readings (1 h 40 min)"),
-        (3.11, "a reading as unusual comes about once in 1,300 readings (21 h 40 min)"),
+        (3.11, ""),  # "once in 1,300 readings" beside 75 times the usual: no rate is known that well
+        (3.98, "among the most unusual of the 20,160 readings seen (14 d)"),
         (5.0, "nothing as unusual in the 20,160 readings seen (14 d)"),
     ],
 )
@@ -25,7 +25,11 @@ def test_a_rarity_is_stated_only_where_it_is_rare(decades: float, text: str):
 
 
 def test_a_rarity_without_a_cadence_has_no_duration():
-    assert rarity_text(2.0, 20_160) == "a reading as unusual comes about once in 100 readings"
+    assert rarity_text(5.0, 20_160) == "nothing as unusual in the 20,160 readings seen"
+
+
+def test_the_record_of_a_young_series_is_not_stated():
+    assert rarity_text(1.9, 70, 60_000_000_000) == ""
 
 
 def test_the_rarity_of_one_of_three_channels_is_bounded_by_the_readings_seen():
@@ -36,4 +40,4 @@ def test_the_rarity_of_one_of_three_channels_is_bounded_by_the_readings_seen():
         rarity_text(math.log10(1_100), 6_620, channels=3)
         == "among the most unusual of the 6,620 readings seen"
     )
-    assert rarity_text(2.9, 6_600, channels=3) == "a reading as unusual comes about once in 790 readings"
+    assert rarity_text(2.9, 6_600, channels=3) == ""
