@@ -22,7 +22,7 @@ _CHANGES = (
     "Look at {name} since {began} in the chart: a ramp, an oscillation, retries or a loose contact. Then "
     "look for what was changed then."
 )
-_VALUE = "Look for what changed {when}: a deployment, a restart, a change of load or of a set point."
+_VALUE = "Look for what changed {when}: maintenance or a release, a restart, another load or set point."
 _RELATION = (
     "Compare {name} with {others} since {began}: {name} no longer follows. Check how {name} is measured first, "
     "then what it measures."

@@ -123,7 +123,7 @@ def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
 
 
 def rarity_text(surprise: float, points_seen: int, every_ns: int = 0, channels: int = 1) -> str:
-    """Return in words that hardly a reading was as unusual before, "" where that is not known.
+    """Return that hardly a reading was as unusual before, "" where none is known.
 
     Nothing is claimed that was not seen. A detector that states usual ranges claims a rarity of more than one
     in half of the points seen only for a deviation that was never reached before: the points seen bound it.

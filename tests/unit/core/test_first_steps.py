@@ -64,7 +64,10 @@ def about(kind, cause, *numbers, value=None, mean=None):
         ),
         (about("price", "flatline", 28, 1, 19), "Check whether trading was halted at 12:30"),
         (about("price", "unusual_step", 5, -2, 2), "Compare rpm with a second source"),
-        (about("measurement", "unusual_value", 90, 82, 83), "Look for what changed at 12:30: a deployment"),
+        (
+            about("measurement", "unusual_value", 90, 82, 83),
+            "Look for what changed at 12:30: maintenance or a release",
+        ),
         (about("count", "unusual_noise", 5, 1, 2), "Look at rpm since 12:30 in the chart: retries"),
         (about("volume", "unusual_value", 90, 10, 40), "Look for news at 12:30, or for one large trade"),
         (about("volume", "unusual_value", 0, 10, 40, value=0.0), "Check whether trading was halted at 12:30"),
