@@ -7,7 +7,9 @@ from pipeline.core.types import Anomaly
 from pipeline.core.usual_range_text import usual_range_text
 
 
-def anomaly_statement(anomaly: Anomaly, unit: str | None = None, *, ended: bool = False) -> str | None:
+def anomaly_statement(
+    anomaly: Anomaly, unit: str | None = None, *, ended: bool = False, zone: str | None = None
+) -> str | None:
     """Return the sentence of an anomaly.
 
     It is None for numbers under the decision "surprise".
@@ -16,9 +18,10 @@ def anomaly_statement(anomaly: Anomaly, unit: str | None = None, *, ended: bool 
         anomaly: the anomaly.
         unit: unit of the leading channel.
         ended: write in the past tense.
+        zone: time zone of the time of the peak, "" for UTC, None for no time.
     """
     if anomaly.event is None:
-        return usual_range_text(anomaly, unit, ended=ended)
+        return usual_range_text(anomaly, unit, ended=ended, zone=zone)
     event = anomaly.event
     likely = list(zip(event.likely, event.likely_probability, strict=True))
     return event_statement(anomaly.cause, event.code, event.probability, event.recent, likely)

@@ -12,6 +12,8 @@ from pipeline.core.usual_range_text import EXTREME_HOURS, MEAN_READINGS, RELATIO
 from pipeline.core.verdict_words import CAUSES_OF_CHANGES
 
 HOUR_NS = 3_600_000_000_000
+#: Causes of a change of the leading channel against its own values.
+_CHANGES_OF_ITSELF = {"unusual_step", "unusual_noise", "trend"}
 #: Cause of a mean → the readings that it covers.
 READINGS_OF_MEANS = {
     "unusual_level": MEAN_READINGS,
@@ -19,6 +21,15 @@ READINGS_OF_MEANS = {
     "relation": RELATION_READINGS,
     "trend": TREND_READINGS,
 }
+
+
+def changes_later(anomaly: Anomaly) -> bool:
+    """Return True if the farthest reading is another kind of change than the first.
+
+    A sentence about it alone would not be about what was told first.
+    """
+    far = None if anomaly.context is None else anomaly.context.farthest
+    return far is not None and anomaly.cause != far.cause and {anomaly.cause, far.cause} <= _CHANGES_OF_ITSELF
 
 
 def at_farthest(anomaly: Anomaly) -> Anomaly:
@@ -30,6 +41,9 @@ def at_farthest(anomaly: Anomaly) -> Anomaly:
     if context is None or context.farthest is None:
         return anomaly
     far, at = context.farthest, anomaly.leading_channel
+    course = anomaly.course
+    # The time of the farthest reading is not known of anomalies of version 0.2 and earlier.
+    timed = course is not None and course.farthest_ns > 0
     low, high = (math.nan if end is None else end for end in (far.low, far.high))
     finite = [end for end in (low, high) if math.isfinite(end)]
     middle = sum(finite) / len(finite) if finite else math.nan
@@ -43,6 +57,8 @@ def at_farthest(anomaly: Anomaly) -> Anomaly:
         expected=_with(anomaly.expected, at, middle),
         lower=_with(anomaly.lower, at, low),
         upper=_with(anomaly.upper, at, high),
+        peak_ns=course.farthest_ns if course is not None and timed else anomaly.peak_ns,
+        course=course if timed else None,
         cause=far.cause,
         ratio=far.ratio,
         context=beside,

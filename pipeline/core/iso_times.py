@@ -43,6 +43,13 @@ def show_clock_time(ns: int, zone: str) -> str:
     return f"{local:%H:%M}{seconds} {_zone_name(local)}"
 
 
+def show_day_and_clock_time(ns: int, zone: str) -> str:
+    """Return a time as ``show_clock_time`` does, with its day: 2026-03-24 12:30 CET."""
+    time = datetime.fromtimestamp(ns // SECOND_NS, UTC)
+    local = time.astimezone(ZoneInfo(zone)) if zone else time
+    return f"{local:%Y-%m-%d} {show_clock_time(ns, zone)}"
+
+
 def _zone_name(local: datetime) -> str:
     name = local.tzname() or ""
     return name if name.isalpha() else f"UTC{name}"  # zones without letters have names such as +03

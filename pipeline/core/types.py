@@ -176,10 +176,17 @@ class DeviationContext:
 class DeviationCourse:
     """Course of a deviation, beside its peak.
 
-    ``uncertain_ns`` is by how much it can have begun before the stated begin.
+    ``uncertain_ns`` is by how much it can have begun before the stated begin. ``lowest`` and ``highest`` are
+    the farthest values of the leading channel below and above the usual range of their time. ``farthest_ns``
+    is the time of ``DeviationContext.farthest`` (0: there is none). ``last`` is the value of the leading
+    channel when the anomaly was closed because it recovered.
     """
 
     uncertain_ns: int = 0
+    lowest: float | None = None
+    highest: float | None = None
+    farthest_ns: int = 0
+    last: float | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> DeviationCourse:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.core.deviation_size import size_text, value_is_outside
-from pipeline.core.durations import duration_text
+from pipeline.core.durations import DAY_NS, SECOND_NS, duration_text
+from pipeline.core.iso_times import show_clock_time, show_day_and_clock_time
 from pipeline.core.shown_numbers import shown_texts
-from pipeline.core.types import Anomaly, AnomalyState, DeviationContext
+from pipeline.core.told_quantity import ToldQuantity
+from pipeline.core.types import Anomaly, AnomalyState, DeviationContext, DeviationCourse
 
 #: Readings over which a level and a noise are averaged, those of a trend and of a relation; hours of the
 #: window of an absence. They describe the quantities of ``detectors.stages.usual_range``.
@@ -25,8 +26,8 @@ RECORD_SHARE, BOUND_SHARE = 0.501, 0.45
 MIN_STATED_RARITY = 2.0
 #: Mean changes between a value and the mean of the last ones from which the value moves in one direction.
 MIN_CHANGES_OF_MOVEMENT = 3.0
-#: Ends of a range that are this many times larger than the value and the end that it left are not stated.
-MAX_STATED_END = 30.0
+#: Duration of a deviation from which the time of its peak is stated.
+MIN_LASTED_WITH_TIME_NS = 3600 * SECOND_NS
 #: Causes that state no rarity: a limit and an impossible value are wrong however often they come.
 CAUSES_WITHOUT_RARITY = ("static_limit", "impossible_value")
 #: Basis of a range (``detectors.base.BASES``) → the rows from which it was learned.
@@ -39,20 +40,24 @@ _BASIS_TEXTS = {
 _UNKNOWN = DeviationContext("none", None, None)
 
 
-def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool = False) -> str | None:
+def usual_range_text(
+    anomaly: Anomaly, unit: str | None = None, *, ended: bool = False, zone: str | None = None
+) -> str | None:
     """Return the sentence of an anomaly, or None under the decision "surprise".
 
     Args:
         anomaly: the anomaly.
         unit: unit of the leading channel.
         ended: write in the past tense.
+        zone: time zone of the time of the peak, "" for UTC, None for no time.
     """
     if not anomaly.ratio:
         return None
     at = anomaly.leading_channel
     numbers = (anomaly.observed[at], anomaly.lower[at], anomaly.upper[at], anomaly.expected[at])
-    lasted = anomaly.readings > 1
-    told = _Told(anomaly.channels[at], *numbers, anomaly.context or _UNKNOWN, unit, ended, lasted)
+    when = peak_time_text(anomaly, zone) if ended and zone is not None else ""
+    known = (anomaly.context or _UNKNOWN, anomaly.course or DeviationCourse(), unit, ended)
+    told = ToldQuantity(anomaly.channels[at], *numbers, *known, lasted=anomaly.readings > 1, when=when)
     match anomaly.cause:
         case "flatline":
             return _standstill(told, anomaly.every_ns)
@@ -72,19 +77,21 @@ def usual_range_text(anomaly: Anomaly, unit: str | None = None, *, ended: bool =
             return f"{impossible}{_range(told, 'expected ')}"
         case "unusual_level":
             return _level(told, value_is_outside(anomaly))
-    return f"{told.is_(told.amount)}{_range(told)}"
+    return _value(told, anomaly.cause)
 
 
-def stated_ends(observed: float, low: float, high: float) -> tuple[float, float]:
-    """Return the ends of a range, NaN for one that says nothing.
+def peak_time_text(anomaly: Anomaly, zone: str) -> str:
+    """Return the time of the peak of a long deviation, "" for a short one.
 
-    An end that is far beyond all other numbers, as in the first days of a series, says nothing.
+    Args:
+        anomaly: the anomaly.
+        zone: time zone, "" for UTC.
     """
-    left = low if observed < low else high
-    near = MAX_STATED_END * max(abs(observed), abs(left))
-    low_end, high_end = (end if math.isfinite(end) else math.nan for end in (low, high))
-    low_end = math.nan if observed > high and abs(low) > near else low_end
-    return low_end, math.nan if observed < low and abs(high) > near else high_end
+    lasted_ns = anomaly.lasted_until_ns - anomaly.began_ns
+    if anomaly.course is None or lasted_ns <= MIN_LASTED_WITH_TIME_NS:
+        return ""
+    show = show_clock_time if lasted_ns < DAY_NS else show_day_and_clock_time
+    return f" at {show(anomaly.peak_ns, zone)}"
 
 
 def deviation_text(anomaly: Anomaly) -> str:
@@ -145,74 +152,41 @@ def rarity_text(surprise: float, points_seen: int, every_ns: int = 0, channels: 
     return f"{begin} the {points_seen:,} readings seen{f' ({span})' if span else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """Numbers of the leading channel, and how they are written."""
-
-    name: str
-    observed: float
-    low: float
-    high: float
-    expected: float
-    context: DeviationContext
-    unit: str | None
-    ended: bool
-    lasted: bool = False
-
-    @property
-    def was(self) -> str:
-        """The verb before the value of the peak."""
-        if not self.ended:
-            return "is"
-        return f"was as {'high' if self.observed > self.high else 'low'} as" if self.lasted else "was"
-
-    def verb(self, present: str, past: str) -> str:
-        return past if self.ended else present
-
-    def is_(self, amount: str) -> str:
-        """Return that the channel is, or was, an amount."""
-        return f"{self.name} {self.was} {self.with_unit(amount)}"
-
-    def with_unit(self, text: str) -> str:
-        return f"{text} {self.unit}" if self.unit else text
-
-    @property
-    def stated_ends(self) -> tuple[float, float]:
-        """Ends of the range, NaN for one that says nothing."""
-        return stated_ends(self.observed, self.low, self.high)
-
-    @property
-    def amount(self) -> str:
-        """The quantity, with digits enough to tell it from the ends of its range."""
-        return shown_texts(self.observed, *self.stated_ends)[0]
-
-    @property
-    def value(self) -> str | None:
-        """The channel itself with its unit, None where it is not known."""
-        return None if self.context.value is None else self.with_unit(shown_texts(self.context.value)[0])
-
-
-def _level(told: _Told, value_is_outside: bool) -> str:
+def _level(told: ToldQuantity, value_is_outside: bool) -> str:
     """Return the sentence about a mean, with the value if that is outside."""
     mean, over = told.with_unit(told.amount), f"smoothed over the last {MEAN_READINGS} readings"
+    if told.extreme is not None:
+        value = told.with_unit(shown_texts(told.extreme)[0])
+        smoothed = f"{over} it {told.was} {mean}{told.when}"
+        return f"{told.name} was as {told.side} as {value}; {smoothed}{_range(told)}"
     if value_is_outside:
         now = f"{told.name} {told.verb('is', 'was')} {told.value}"
         return f"{now}; {over} it {told.was} {mean}{_range(told)}"
     return f"{told.name}, {over}, {told.was} {mean}{_range(told)}"
 
 
-def _static_limit(told: _Told) -> str:
+def _value(told: ToldQuantity, cause: str) -> str:
+    """Return the sentence about a value, or about values beyond both ends of a range."""
+    if cause != "unusual_value" or not told.leaves_both_ends:
+        return f"{told.is_(told.amount)}{_range(told)}"
+    lowest, highest = told.course.lowest or 0.0, told.course.highest or 0.0
+    texts = shown_texts(lowest, highest, *told.stated_ends)
+    extremes = f"as low as {texts[0]} to as high as {told.with_unit(texts[1])}"
+    return f"{told.name} went from {extremes}{_range(told)}"
+
+
+def _static_limit(told: ToldQuantity) -> str:
     side, end = ("above", told.high) if told.observed > told.high else ("below", told.low)
     amount, limit = shown_texts(told.observed, end)
     return f"{told.is_(amount)}, {side} its limit of {told.with_unit(limit)}"
 
 
-def _forecast(told: _Told) -> str:
+def _forecast(told: ToldQuantity) -> str:
     forecast = told.with_unit(shown_texts(told.expected, *told.stated_ends)[0])
     return f"{told.is_(told.amount)}, where {forecast} was forecast{_range(told)}"
 
 
-def _absence(told: _Told) -> str:
+def _absence(told: ToldQuantity) -> str:
     """Return the sentence about a peak or a trough that did not come."""
     missing_peak = told.observed < told.low
     amount, end = shown_texts(told.observed, told.low if missing_peak else told.high)
@@ -225,7 +199,7 @@ def _absence(told: _Told) -> str:
     return f"{told.name} {stays} {place}: {window} {is_} {told.with_unit(amount)}, {usual}"
 
 
-def _standstill(told: _Told, every_ns: int) -> str:
+def _standstill(told: ToldQuantity, every_ns: int) -> str:
     run = round(told.observed)
     lasted = duration_text(timedelta(microseconds=run * every_ns / 1000)) if every_ns > 0 else ""
     length = f"{run:,} readings{f' ({lasted})' if lasted else ''}"
@@ -237,7 +211,7 @@ def _standstill(told: _Told, every_ns: int) -> str:
     return f"{told.name} {told.verb('has repeated', 'repeated')} {repeated} for {length}{longest}"
 
 
-def _change(told: _Told, cause: str, *, relative: bool) -> str:
+def _change(told: ToldQuantity, cause: str, *, relative: bool) -> str:
     """Return the sentence about a step, a noise, a relation, or the error of a forecast.
 
     Only the end of the range that was left is stated: a fall says nothing about usual rises.
@@ -262,12 +236,7 @@ def _change(told: _Told, cause: str, *, relative: bool) -> str:
         change = f"{to}, {size} times the value before" if times else f" by {size}{unit}{to} in one step"
         return f"{told.name} {verb}{change}, {usual}"
     if cause == "trend":
-        drifted, to = told.verb("has drifted", "had drifted"), f" to {told.value}" if told.value else ""
-        far = f"to {size} times" if times else f"by {size}{unit} against"
-        return (
-            f"{told.name} {drifted} {'up' if observed >= 0 else 'down'}{to}: {far} the mean of its last "
-            f"{TREND_READINGS} readings, {usual}"
-        )
+        return _trend(told, f"to {size} times" if times else f"by {size}{unit} against", usual)
     if cause == "unusual_noise":
         factor = f"a factor of {size}" if times else f"{size}{unit}"
         usual = f"usual{_basis(told)} at most {limit}" if times else usual
@@ -276,12 +245,25 @@ def _change(told: _Told, cause: str, *, relative: bool) -> str:
         return _relation(told, (f"{size} times" if times else f"{size}{unit}", usual), times=times)
     reference = "its forecast" if cause == "forecast" else "what the other channels imply"
     place = f"{size} times" if times else f"{size}{unit} {'above' if observed >= 0 else 'below'}"
-    now = f"; it {told.verb('is', 'was')} {told.value}{' then' if told.ended else ''}" if told.value else ""
+    now = f"; it {told.verb('is', 'was')} {told.value}{told.then}" if told.value else ""
     was = "was up to" if told.ended and told.lasted else told.verb("is", "was")
     return f"{told.name} {was} {place} {reference}, {usual}{now}"
 
 
-def _relation(told: _Told, change: tuple[str, str], *, times: bool) -> str:
+def _trend(told: ToldQuantity, far: str, usual: str) -> str:
+    """Return the sentence about the trend of a price.
+
+    Args:
+        told: the numbers.
+        far: how far the price is from its mean.
+        usual: the usual distance.
+    """
+    drifted, side = told.verb("has drifted", "had drifted"), "up" if told.observed >= 0 else "down"
+    to = f" to {told.value}{told.when}" if told.value else ""
+    return f"{told.name} {drifted} {side}{to}: {far} the mean of its last {TREND_READINGS} readings, {usual}"
+
+
+def _relation(told: ToldQuantity, change: tuple[str, str], *, times: bool) -> str:
     """Return the sentence about a broken relation.
 
     The difference of the last value and the mean difference, which is judged, are two numbers.
@@ -294,7 +276,7 @@ def _relation(told: _Told, change: tuple[str, str], *, times: bool) -> str:
     implied, value = shown_texts(told.context.implied or 0.0, told.context.value or 0.0)
     size, usual = change
     mean = f"on average over {told.verb('the last ', '')}{RELATION_READINGS} readings"
-    now = f"{told.name} {told.verb('is', 'was')} {told.with_unit(value)}"
+    now = f"{told.name} {told.verb('is', 'was')} {told.with_unit(value)}{told.when}"
     imply = told.verb("imply", "implied")
     of_that = "that" if times else "above that" if told.observed >= 0 else "below that"
     return (
@@ -303,7 +285,7 @@ def _relation(told: _Told, change: tuple[str, str], *, times: bool) -> str:
     )
 
 
-def _noise(told: _Told, change: str, usual: str, *, relative: bool) -> str:
+def _noise(told: ToldQuantity, change: str, usual: str, *, relative: bool) -> str:
     """Return the sentence about a noise, or about a value that moves in one direction.
 
     Args:
@@ -328,17 +310,17 @@ def _noise(told: _Told, change: str, usual: str, *, relative: bool) -> str:
             )
     jumps = f"{told.verb('goes', 'went')} up and down more than usual"
     average = f"on average over the last {MEAN_READINGS}"
-    now = f"; it {told.verb('is', 'was')} {told.value}{' then' if told.ended else ''}" if told.value else ""
+    now = f"; it {told.verb('is', 'was')} {told.value}{told.then}" if told.value else ""
     return f"{told.name} {jumps}: by {change} from one reading to the next {average}, {usual}{now}"
 
 
-def _basis(told: _Told) -> str:
+def _basis(told: ToldQuantity) -> str:
     """Return the hours for which a range holds, "" for all."""
     text = _BASIS_TEXTS.get(told.context.basis, "")
     return text.replace("this time", "that time") if told.ended else text
 
 
-def _range(told: _Told, head: str = "") -> str:
+def _range(told: ToldQuantity, head: str = "") -> str:
     """Return the usual range as the end of a sentence, "" where it has no end."""
     head = head or f"usual{_basis(told)} "
     low, high = told.stated_ends

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detectors.base import CAUSES, FORECASTERS
 from pipeline.core.types import Anomaly, AnomalyState, EndReason, EventFinding, Partition, Severity
+from pipeline.scoring.deviation_course import note_last_value
 from pipeline.scoring.deviation_span import begin_span
 from pipeline.scoring.provenance import Provenance, Scored
 from pipeline.scoring.recent_readings import ReadingsBefore
@@ -123,7 +124,7 @@ class AnomalyTracker:
             if not flag[row] and (current is None or seq - current.last_flag_seq > close_after):
                 continue
             if current is not None and seq - current.last_flag_seq > close_after:
-                closed.append(self._close(slot))
+                closed.append(self._recover(slot, scored, close_after))
                 changed.pop(slot, None)
                 current = None
             if current is None:
@@ -135,7 +136,7 @@ class AnomalyTracker:
                 closed.append(self._close(slot))
         for slot in [s for s, a in self._open.items() if seq_now[s] - a.last_flag_seq >= close_after]:
             changed.pop(slot, None)
-            closed.append(self._close(slot))
+            closed.append(self._recover(slot, scored, close_after))
         for anomaly in changed.values():
             anomaly.revision += 1
         return closed + list(changed.values())
@@ -147,6 +148,11 @@ class AnomalyTracker:
             return np.zeros(len(flag), np.bool_)
         concerned = np.concatenate([np.array(list(self._open), np.int32), slots[flag]])
         return np.asarray(scored.ends & np.isin(slots, concerned))
+
+    def _recover(self, slot: int, scored: Scored, close_after: int) -> Anomaly:
+        """Close the anomaly of a slot after ``close_after`` rows without a flag."""
+        note_last_value(self._open[slot], scored, slot, close_after)
+        return self._close(slot)
 
     def _close(self, slot: int, reason: EndReason = EndReason.RECOVERED) -> Anomaly:
         anomaly = self._open.pop(slot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,21 @@ class Scored:
     offset: NDArray[np.int64]
     seq: NDArray[np.int64]
     ends: NDArray[np.bool_] | None = None
+    _by_slot: tuple[NDArray[np.intp], NDArray[np.int32]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    def rows_of(self, slot: int) -> NDArray[np.intp]:
+        """Return the rows of a slot, in event-time order.
+
+        The rows are sorted at the first call: many anomalies can begin or end in one batch.
+        """
+        if self._by_slot is None:
+            order = np.argsort(self.points.slot, kind="stable")
+            self._by_slot = order, self.points.slot[order]
+        order, slots = self._by_slot
+        first, stop = np.searchsorted(slots, (slot, slot + 1))
+        return order[first:stop]
 
 
 def joined(parts: Sequence[Scored]) -> Scored:

@@ -111,8 +111,9 @@ class ReadingsBefore:
 
     def _until(self, scored: Scored, row: np.intp, name: str) -> Floats:
         """Return the last readings (at most R, C) up to a row, the oldest first."""
-        slot = scored.points.slot[row]
-        rows = np.flatnonzero(scored.points.slot[: row + 1] == slot)
+        slot = int(scored.points.slot[row])
+        rows = scored.rows_of(slot)
+        rows = rows[rows <= row]
         resets = np.flatnonzero(self.restart[rows])
         rows = rows[resets[-1] if len(resets) else 0 :][-RECENT_ROWS:]
         source = scored.points.values if name == "values" else scored.verdicts.relation

@@ -16,6 +16,7 @@ from detectors.base import BASES, CAUSES, FORECASTERS, Verdicts
 from pipeline.core.deviation_severity import severity_of
 from pipeline.core.types import Anomaly, DeviationContext, FarthestReading, Severity
 from pipeline.core.verdict_words import CAUSES_OF_CHANGES
+from pipeline.scoring.deviation_course import CAUSES_OF_EXTREMES, note_extremes
 from pipeline.scoring.deviation_span import extend_span, still_repeats
 from pipeline.scoring.provenance import Provenance, Scored
 
@@ -67,6 +68,7 @@ def update_deviation(anomaly: Anomaly, scored: Scored, row: np.intp, provenance:
         _count_repeated(anomaly, scored, row)
     elif channel == int(np.argmax(anomaly.contribution)):
         _keep_farthest(anomaly, scored, row, same_side=same_side)
+    note_extremes(anomaly, scored, row)
     if anomaly.context is not None and provenance.kinds:
         anomaly.context.kind = provenance.kinds[anomaly.leading_channel]
     anomaly.relative = provenance.relative_changes and anomaly.cause in CAUSES_OF_CHANGES
@@ -92,12 +94,16 @@ def _keep_farthest(anomaly: Anomaly, scored: Scored, row: np.intp, *, same_side:
     oscillates = (anomaly.cause, cause) == ("unusual_step", "unusual_noise")
     if context is None or cause == "forecast" or not (verdicts.alone[row] and (same_side or oscillates)):
         return
+    if anomaly.cause in CAUSES_OF_EXTREMES and cause in CAUSES_OF_CHANGES:
+        return  # a value is told by the farthest value, whatever it changed by
     if ratio <= max(anomaly.ratio, context.farthest.ratio if context.farthest else 0.0):
         return
     low, high = _finite(verdicts.usual_low[row]), _finite(verdicts.usual_high[row])
     value = _finite(scored.points.values[row, int(verdicts.channel[row])])
     observed, basis = float(verdicts.observed[row]), BASES[verdicts.basis[row]]
     context.farthest = FarthestReading(cause, observed, low, high, ratio, value, basis)
+    if anomaly.course is not None:
+        anomaly.course.farthest_ns = int(scored.points.time[row])
 
 
 def _value_takes_over(anomaly: Anomaly, cause: str, same_side: bool, seq: int) -> bool:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from pipeline.alerts.messages.payload import AnomalyView, Channel, moment
 from pipeline.core.durations import SECOND_NS
+from pipeline.core.told_quantity import stated_ends
 from pipeline.core.usual_range_text import (
     EXTREME_HOURS,
     MEAN_READINGS,
     RELATION_READINGS,
     TREND_READINGS,
-    stated_ends,
 )
 from pipeline.core.verdict_words import CAUSES_OF_VALUES
 

@@ -147,6 +147,13 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
             "leading one, its value, and what is usual beside it"
         ),
     ] = ""
+    stayed: Annotated[
+        bool | None,
+        Meta(
+            description="at the end of a change: whether the value stayed where it was moved to; null where "
+            "that is not known or no question"
+        ),
+    ] = None
 
 
 class FaultView(msgspec.Struct, frozen=True):

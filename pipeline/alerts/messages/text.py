@@ -112,7 +112,8 @@ def title(alert: Alert) -> str:
     anomaly = alert.anomalies[0]
     place = clean(where(anomaly.labels, anomaly.series), 80)
     if anomaly.statement:
-        happened = anomaly.cause in CAUSES_OF_EVENTS
+        # An event, and a change that stays, have happened; they did not last.
+        happened = anomaly.cause in CAUSES_OF_EVENTS or (anomaly.stayed and anomaly.readings == 1)
         lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) and not happened else ""
         return clean(f"{head}{lasted}: {alert.stream}, {place}: {anomaly.statement}")
     return clean(f"{head}: {alert.stream}, {place}: {_what(alert, anomaly)}")
@@ -187,7 +188,7 @@ def _data(alert: Alert) -> list[Line]:
         found.append(Line("Cause", CAUSE_TEXTS[cause]))
     found.append(_time_line(alert))
     end = END_REASON_TEXTS.get(EndReason(worst.end_reason)) or (_OVER.get(cause) if _is_over(alert) else None)
-    if alert.status == "resolved" and end:
+    if alert.status == "resolved" and end and worst.stayed is None:
         found.append(Line("End", end))
     found += _advice(alert, worst, cause)
     if worst.relation:
@@ -304,7 +305,7 @@ def _time_line(alert: Alert) -> Line:
         return Line("Since", f"{start}{so_far}{_earlier(alert)}")
     if ended == began:
         # The decision by surprise flags an event once, however long it lasts.
-        single = f", a single {one}" if alert.anomalies[0].statement else ""
+        single = f", a single {one}" if alert.anomalies[0].statement and not alert.anomalies[0].stayed else ""
         return Line("At", f"{start}{single}" if alert.count == 1 else start)
     return Line("Lasted", f"{duration_text(ended - began)}, from {show_local_span(began, ended, zone)}")
 

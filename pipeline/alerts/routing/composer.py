@@ -37,7 +37,8 @@ from pipeline.config.alerts import AlertsConfig
 from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.deviation_severity import severity_text
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
-from pipeline.core.farthest_reading import at_farthest, begin_texts, begin_window_ns
+from pipeline.core.end_text import end_statement, stayed
+from pipeline.core.farthest_reading import at_farthest, begin_texts, begin_window_ns, changes_later
 from pipeline.core.first_steps import first_step
 from pipeline.core.types import END_REASON_TEXTS, Anomaly
 from pipeline.core.usual_range_text import deviation_text, relation_text
@@ -198,11 +199,11 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
     ``timezone`` is that of the times in texts, "" for UTC.
     """
     anomaly, ended = decode_anomaly(member.body), member.state != MemberState.OPEN
-    if ended:
+    unit = units.get(anomaly.channels[anomaly.leading_channel])
+    statement = end_statement(anomaly, unit, timezone) if ended else anomaly_statement(anomaly, unit)
+    if ended and not changes_later(anomaly):
         anomaly = at_farthest(anomaly)
     channels = _channels_of(anomaly, units)
-    unit = units.get(anomaly.channels[anomaly.leading_channel])
-    statement = anomaly_statement(anomaly, unit, ended=ended)
     return AnomalyView(
         id=str(anomaly.id),
         series=text.clean(anomaly.series),
@@ -224,13 +225,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         evidence=former_cause(anomaly.cause),
         model_version=text.clean(anomaly.model_version, 100),
         config_hash=anomaly.config_hash,
-        origin=Origin(
-            text.clean(anomaly.partition.topic),
-            anomaly.partition.number,
-            anomaly.first_offset,
-            anomaly.peak_offset,
-            anomaly.last_offset,
-        ),
+        origin=_origin(anomaly),
         forecaster=anomaly.forecaster,
         cause=anomaly.cause,
         statement=text.clean(statement or "", 300),
@@ -241,7 +236,13 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         relative=anomaly.relative,
         relation=text.clean(relation_text(anomaly, units), 300),
         end_reason=anomaly.end_reason if anomaly.end_reason in END_REASON_TEXTS else "",
+        stayed=stayed(anomaly) if ended else None,
     )
+
+
+def _origin(anomaly: Anomaly) -> Origin:
+    offsets = (anomaly.first_offset, anomaly.peak_offset, anomaly.last_offset)
+    return Origin(text.clean(anomaly.partition.topic), anomaly.partition.number, *offsets)
 
 
 def _channels_of(anomaly: Anomaly, units: dict[str, str]) -> list[Channel]:

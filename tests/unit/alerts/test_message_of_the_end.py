@@ -18,6 +18,7 @@ from pipeline.core.types import (
     Anomaly,
     AnomalyState,
     DeviationContext,
+    DeviationCourse,
     EndReason,
     EventFinding,
     FarthestReading,
@@ -107,6 +108,133 @@ def test_a_step_is_not_over_as_the_value_can_stay_where_it_is():
     one = replace(stuck(state=AnomalyState.CLOSED), cause="unusual_step", end_reason=EndReason.RECOVERED)
     end = dict(text.lines(alert_about(one, "resolved")))["End"]
     assert end == "nothing unusual since; the value can be at a new level"
+
+
+def over(
+    cause: str, numbers: tuple[float, float, float], context: DeviationContext, **course: Any
+) -> Anomaly:
+    """Return an anomaly of 51 minutes that recovered, with its observed value and its range."""
+    observed, low, high = numbers
+    one = stuck(state=AnomalyState.CLOSED, end_reason=EndReason.RECOVERED, cause=cause, context=context)
+    ends = {"lower": [0.0, low], "upper": [3.0, high], "course": DeviationCourse(**course)}
+    return replace(one, observed=[1.0, observed], **ends)
+
+
+def said(one: Anomaly) -> str:
+    """Return the sentence of the message of the end."""
+    return alert_about(one, "resolved").anomalies[0].statement
+
+
+PRICE = DeviationContext("time_of_day", 40.2, None, kind="price")
+OF_PRICE = {"relative": True, "span_readings": 1, "outside_until_ns": 100 * MINUTE_NS}
+
+
+@pytest.mark.parametrize(
+    ("cause", "last", "rest", "stays"),
+    [
+        ("unusual_step", 40.1, "; it stayed there, at 40.1 (usual at that time of day at most 0.4 %)", True),
+        ("unusual_step", 77.3, "; it went back to 77.3 (usual at that time of day at most 0.4 %)", False),
+        ("trend", 39.9, "; it stayed there, at 39.9 (usual at that time of day at most 0.4 %)", True),
+        ("unusual_step", None, ", usual at that time of day at most 0.4 %", None),
+        ("unusual_value", 80.0, "rpm was 40.2, usual at that time of day 70 to 90", False),
+        (
+            "unusual_value",
+            40.1,
+            "rpm was 40.2; it stayed there, at 40.1 (usual at that time of day 70 to 90)",
+            True,
+        ),
+        ("unusual_noise", 40.1, "; it was 40.2 then", None),
+    ],
+)
+def test_the_end_of_a_step_says_where_the_value_is(cause: str, last: float | None, rest: str, stays: bool):
+    numbers = (40.2, 70, 90) if cause == "unusual_value" else (-0.5, -0.004, 0.004)
+    one = replace(over(cause, numbers, PRICE, last=last), **OF_PRICE)
+    alert = alert_about(one, "resolved")
+    assert said(one).endswith(rest)
+    assert alert.anomalies[0].stayed is stays
+    assert alert.title.startswith("Resolved: " if stays else "Resolved after one reading: ")
+    lines = dict(text.lines(alert))
+    assert ("End" in lines) == (cause == "unusual_step" and stays is None)
+    assert lines["At"].endswith(" UTC)" if stays else ", a single reading")
+
+
+def test_a_level_that_is_still_there_has_not_recovered():
+    context = DeviationContext("all_hours", 88.0, None, kind="count")
+    one = over("unusual_level", (87.8, 1.1, 67.2), context, highest=101.0, last=96.8)
+    assert said(one) == (
+        "rpm was as high as 101; smoothed over the last 8 readings it was as high as 87.8; it stayed there, "
+        "at 96.8 (usual 1.1 to 67.2)"
+    )
+    back = replace(one, course=DeviationCourse(highest=101.0, last=40.0))
+    assert said(back).endswith("87.8, usual 1.1 to 67.2")
+    another_hour = replace(one, context=replace(context, basis="time_of_day"))
+    assert said(another_hour).endswith("usual at that time of day 1.1 to 67.2")
+    ended_file = replace(one, end_reason=EndReason.SILENT)
+    assert said(ended_file).endswith("87.8, usual 1.1 to 67.2")
+
+
+def test_values_on_both_sides_of_their_range_are_both_told():
+    context = DeviationContext("working_days", 1592.0, None)
+    one = over("unusual_value", (1592, 1410, 1471), context, lowest=1224.0, highest=1592.0)
+    assert said(one) == (
+        "rpm went from as low as 1,224 to as high as 1,592, usual at that time on working days 1,410 to 1,471"
+    )
+    # Values that were low at another hour lie inside the range of the peak.
+    assert said(replace(one, course=DeviationCourse(lowest=1412.0, highest=1592.0))).startswith(
+        "rpm was as high"
+    )
+    assert (
+        alert_about(replace(one, state=AnomalyState.OPEN))
+        .title.partition("west: ")[2]
+        .startswith("rpm is 1,592")
+    )
+
+
+@pytest.mark.parametrize(
+    ("until", "zone", "when"),
+    [(150, "Europe/Berlin", ""), (161, "Europe/Berlin", " at 03:30 CET"), (161, "", " at 02:30 UTC"),
+     (1600, "Europe/Berlin", " at 1970-01-01 03:30 CET")],
+)  # fmt: skip
+def test_a_long_deviation_says_when_it_was_farthest(until: int, zone: str, when: str):
+    one = over("unusual_value", (92.1, 65, 69), DeviationContext("time_of_day", 92.1, None))
+    one.outside_until_ns = until * MINUTE_NS
+    title = alert_about(one, "resolved", zone).title
+    assert title.endswith(f"rpm was as high as 92.1{when}, usual at that time of day 65 to 69")
+    one.course = None  # of an earlier version
+    assert " at " not in alert_about(one, "resolved", zone).title.replace(" at that", "")
+
+
+def test_the_farthest_reading_has_its_own_time():
+    far = FarthestReading("unusual_value", 80.0, 65.9, 71.4, 7.0, 80.0, "all_hours")
+    context = DeviationContext("time_of_day", 70.7, 69.9, farthest=far)
+    one = over("relation", (0.872, -0.7, 0.733), context, farthest_ns=155 * MINUTE_NS)
+    one.outside_until_ns = 170 * MINUTE_NS
+    alert = alert_about(one, "resolved", "")
+    assert alert.title.endswith("rpm was as high as 80 at 02:35 UTC, usual 65.9 to 71.4")
+    assert alert.anomalies[0].peak == "1970-01-01T02:35:00.000000Z"
+
+
+def test_another_kind_of_change_is_told_beside_the_first_one():
+    far = FarthestReading("unusual_noise", 0.00612, None, 0.00101, 6.0, 78.0, "all_hours")
+    context = DeviationContext("time_of_day", 78.6, None, kind="price", farthest=far)
+    one = replace(over("unusual_step", (0.00712, -0.003, 0.0032), context, last=78.0), relative=True)
+    sentence = alert_about(one, "resolved").anomalies[0].statement
+    assert sentence == (
+        "rpm rose by 0.712 % to 78.6 in one step, usual at that time of day at most 0.320 %; then it went up "
+        "and down more than usual: by 0.612 % from one reading to the next on average over the last 8, "
+        "usual at most 0.101 %; it was 78 then"
+    )
+
+
+def test_the_course_is_part_of_the_stored_body():
+    course = DeviationCourse(60, 1.0, 2.0, 3, 4.0)
+    body = encode_anomaly(stuck(course=course))
+    assert decode_anomaly(body).course == course
+    later = body.replace('"uncertain_ns"', '"key_of_a_later_version":1,"uncertain_ns"')
+    assert decode_anomaly(later).course == course
+    former = body.replace('"course"', '"unknown"')
+    assert decode_anomaly(former).course is None
+    assert '"course"' not in encode_anomaly(stuck())
 
 
 def test_the_end_of_a_file_is_not_over():

@@ -1,0 +1,80 @@
+"""Sentence of the end of an anomaly: how far it went, and where the value is then."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline.core.anomaly_text import anomaly_statement
+from pipeline.core.farthest_reading import at_farthest, changes_later
+from pipeline.core.shown_numbers import shown_texts
+from pipeline.core.types import END_REASON_TEXTS, Anomaly, AnomalyState
+
+#: Share of the way back from the peak, from which a value has gone back.
+MIN_SHARE_BACK = 0.5
+#: Bases of a range that is the same at all hours, so that a later value can be compared with it.
+_BASES_OF_ALL_HOURS = ("none", "all_hours")
+
+
+def end_statement(anomaly: Anomaly, unit: str | None, zone: str) -> str | None:
+    """Return the sentence of an anomaly that is over.
+
+    A later change of another kind is told beside the first one, in whose place it would not be understood.
+
+    Args:
+        anomaly: the anomaly.
+        unit: unit of the leading channel.
+        zone: time zone of the time of the peak, "" for UTC.
+    """
+    if not changes_later(anomaly):
+        farthest = at_farthest(anomaly)
+        sentence, rest = anomaly_statement(farthest, unit, ended=True, zone=zone), _rest_text(farthest, unit)
+        return sentence if sentence is None or not rest else _joined(sentence, rest)
+    name = anomaly.channels[anomaly.leading_channel]
+    first = anomaly_statement(anomaly, unit, ended=True) or ""
+    later = anomaly_statement(at_farthest(anomaly), unit, ended=True, zone=zone) or ""
+    return f"{first}; then it{later.removeprefix(name)}"
+
+
+def stayed(anomaly: Anomaly) -> bool | None:
+    """Return whether a value stayed where its anomaly had moved it.
+
+    None where that is not known or no question, as of a value at another hour.
+    """
+    course, context, at = anomaly.course, anomaly.context, anomaly.leading_channel
+    if changes_later(anomaly):
+        return None
+    if anomaly.state is not AnomalyState.CLOSED or anomaly.end_reason in END_REASON_TEXTS:
+        return None
+    if course is None or course.last is None or context is None:
+        return None
+    last, observed, high = course.last, anomaly.observed[at], anomaly.upper[at]
+    if anomaly.cause in ("unusual_step", "trend") and context.value is not None:
+        before = context.value / (1 + observed) if anomaly.relative else context.value - observed
+        way = context.value - before
+        return None if way == 0 else (context.value - last) / way < MIN_SHARE_BACK
+    if anomaly.cause not in ("unusual_value", "unusual_level"):
+        return None
+    if context.kind != "price" and context.basis not in _BASES_OF_ALL_HOURS:
+        return None
+    return last > high if observed > high else last < anomaly.lower[at]
+
+
+def _rest_text(anomaly: Anomaly, unit: str | None) -> str:
+    """Return where the value was at the end, "" where that is not said."""
+    stays, course = stayed(anomaly), anomaly.course
+    if stays is None or course is None or course.last is None or not math.isfinite(course.last):
+        return ""
+    if not stays and anomaly.cause not in ("unusual_step", "trend"):
+        return ""  # the usual range says it
+    (shown,) = shown_texts(course.last)
+    value = f"{shown} {unit}" if unit else shown
+    return f"it stayed there, at {value}" if stays else f"it went back to {value}"
+
+
+def _joined(sentence: str, rest: str) -> str:
+    """Return a sentence with what follows before its usual range.
+
+    A title that is cut at its end still has it.
+    """
+    told, comma, usual = sentence.rpartition(", usual")
+    return f"{told}; {rest} (usual{usual})" if comma else f"{sentence}; {rest}"

@@ -1,0 +1,52 @@
+"""Extremes of a deviation, and the value at which it ended."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from detectors.base import CAUSES
+from pipeline.core.types import Anomaly
+from pipeline.scoring.provenance import Scored
+
+#: Causes whose readings lie outside of a range of values.
+CAUSES_OF_EXTREMES = frozenset({"unusual_value", "unusual_level"})
+
+
+def note_extremes(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
+    """Keep the farthest values of the leading channel on both sides of its range.
+
+    Args:
+        anomaly: the anomaly, which is changed in place.
+        scored: the batch.
+        row: a flagged row.
+    """
+    verdicts, course, at = scored.verdicts, anomaly.course, anomaly.leading_channel
+    if course is None or CAUSES[verdicts.cause[row]] not in CAUSES_OF_EXTREMES:
+        return
+    value = float(scored.points.values[row, at])
+    if int(verdicts.channel[row]) != at or not verdicts.alone[row] or not math.isfinite(value):
+        return
+    if verdicts.side[row] < 0:
+        course.lowest = value if course.lowest is None else min(course.lowest, value)
+    else:
+        course.highest = value if course.highest is None else max(course.highest, value)
+
+
+def note_last_value(anomaly: Anomaly, scored: Scored, slot: int, close_after: int) -> None:
+    """Keep the value of the leading channel at the row that closes an anomaly.
+
+    Args:
+        anomaly: the anomaly, which is changed in place.
+        scored: the batch, which has that row.
+        slot: slot of the anomaly.
+        close_after: rows without a flag that close it.
+    """
+    if anomaly.course is None:
+        return
+    rows = scored.rows_of(slot)
+    closing = (scored.seq[rows] == anomaly.last_flag_seq + close_after) & (scored.offset[rows] >= 0)
+    if closing.any():
+        value = float(scored.points.values[rows[closing][0], anomaly.leading_channel])
+        anomaly.course.last = value if math.isfinite(value) else None
