@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.core.anomaly_text import anomaly_statement
+from pipeline.core.data_units import data_unit
 from pipeline.core.farthest_reading import at_farthest, changes_later
 from pipeline.core.shown_numbers import shown_texts
 from pipeline.core.types import END_REASON_TEXTS, Anomaly, AnomalyState
@@ -66,7 +67,8 @@ def _rest_text(anomaly: Anomaly, unit: str | None) -> str:
         return ""
     if not stays and anomaly.cause not in ("unusual_step", "trend"):
         return ""  # the usual range says it
-    (shown,) = shown_texts(course.last)
+    unit, factor = data_unit(unit, course.last)
+    (shown,) = shown_texts(course.last * factor)
     value = f"{shown} {unit}" if unit else shown
     return f"it stayed there, at {value}" if stays else f"it went back to {value}"
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 
+from pipeline.core.data_units import data_unit, in_data_unit
 from pipeline.core.deviation_size import size_text, value_is_outside
 from pipeline.core.durations import DAY_NS, SECOND_NS, duration_text
 from pipeline.core.iso_times import show_clock_time, show_day_and_clock_time
@@ -53,6 +54,7 @@ def usual_range_text(
     """
     if not anomaly.ratio:
         return None
+    anomaly, unit = in_data_unit(anomaly, unit)
     at = anomaly.leading_channel
     numbers = (anomaly.observed[at], anomaly.lower[at], anomaly.upper[at], anomaly.expected[at])
     when = peak_time_text(anomaly, zone) if ended and zone is not None else ""
@@ -119,9 +121,11 @@ def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
     if context is None or context.partner is None or context.implied is None or context.value is None:
         return ""
     name = anomaly.channels[anomaly.leading_channel]
-    implied, value = shown_texts(context.implied, context.value)
-    (beside,) = shown_texts(math.nan if context.partner_value is None else context.partner_value)
-    partner, own = (f" {units[one]}" if units.get(one) else "" for one in (context.partner, name))
+    unit, factor = data_unit(units.get(name), max(abs(context.implied), abs(context.value)))
+    implied, value = shown_texts(context.implied * factor, context.value * factor)
+    other, factor = data_unit(units.get(context.partner), context.partner_value or 0.0)
+    (beside,) = shown_texts(math.nan if context.partner_value is None else context.partner_value * factor)
+    partner, own = (f" {one}" if one else "" for one in (other, unit))
     others = " and the other channels" if len(anomaly.channels) > 2 else ""
     return (
         f"beside {context.partner} of {beside}{partner}{others}, {name} is usually near {implied}{own}, "

@@ -139,7 +139,7 @@ def figure_of(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: s
         label = "alarm" if quantity is None else "outside"
         shown[-1].plot(time[at], judged[at], "o", color=colour, ms=3.5, label=label)
     height = draw_marks(shown, anomaly, colour)
-    finish(figure, shown, timezone, height)
+    finish(figure, shown, leading(anomaly).unit, timezone, height)
     return figure
 
 

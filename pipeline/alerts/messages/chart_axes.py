@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.alerts.messages.chart_quantity import ChartQuantity
+from pipeline.core.data_units import data_unit
 from pipeline.core.shown_numbers import shown_texts
 
 #: Multiple of the median from which one value would press all others flat.
@@ -100,12 +101,13 @@ def range_label(axes: Any, quantity: ChartQuantity) -> str:
     return f"{quantity.usual} ({', '.join(out)} not in view)" if out else quantity.usual
 
 
-def finish(figure: Any, shown: list[Any], timezone: str, label_points: float) -> None:
+def finish(figure: Any, shown: list[Any], unit: str | None, timezone: str, label_points: float) -> None:
     """Draw axes and legends.
 
     Args:
         figure: The figure.
-        shown: Its axes, the one with the times last.
+        shown: Its axes, that of the values first and the one with the times last.
+        unit: Unit of the values.
         timezone: Time zone of the times.
         label_points: Height of the labels above the first axes.
     """
@@ -121,8 +123,15 @@ def finish(figure: Any, shown: list[Any], timezone: str, label_points: float) ->
         if _legend(axes, above, 3).get_window_extent(figure.canvas.get_renderer()).width > MAX_LEGEND_PIXELS:
             _legend(axes, above, 2)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    shown[0].yaxis.set_major_formatter(lambda value, _: _tick(value, unit))
     _date_axis(shown[-1], dates, timezone)
     figure.align_ylabels(shown)
+
+
+def _tick(value: float, unit: str | None) -> str:
+    """Return a value of an axis, with a unit where that has a prefix."""
+    prefixed, factor = data_unit(unit, value)
+    return f"{value * factor:,.10g}{f' {prefixed}' if factor != 1 else ''}"
 
 
 def _legend(axes: Any, transform: Any, columns: int) -> Any:

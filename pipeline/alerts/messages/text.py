@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, moment
+from pipeline.core.data_units import data_unit
 from pipeline.core.durations import duration_text
 from pipeline.core.iso_times import show_local_span, show_local_time
 from pipeline.core.types import END_REASON_TEXTS, EndReason
@@ -255,8 +256,11 @@ def _observed(channel: Channel) -> str:
     is_count = (
         channel.unit is None and channel.observed is not None and channel.observed == round(channel.observed)
     )
-    value, forecast, low, high = quantities(numbers, counts=is_count)
-    unit = f" {clean(channel.unit, 20)}" if channel.unit else ""
+    size = max((abs(one) for one in numbers[:2] if one is not None), default=0.0)
+    shown, factor = data_unit(channel.unit, size)
+    scaled = [None if one is None else one * factor for one in numbers]
+    value, forecast, low, high = quantities(scaled, counts=is_count)
+    unit = f" {clean(shown, 20)}" if shown else ""
     text = value if channel.observed is None else f"{value}{unit}"
     if channel.expected is None:
         return text
