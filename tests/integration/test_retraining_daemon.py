@@ -170,7 +170,7 @@ def test_the_demo_shows_the_life_of_a_model():
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
     ).stdout
     steps = [
-        "is due (trigger: schedule)",
+        "is due (trigger: ",
         ": epoch ",
         "succeeded after",
         "Evidence for stream plant",
