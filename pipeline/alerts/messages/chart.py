@@ -202,7 +202,7 @@ def _draw_range(
     # At other times another range can be usual, and that beside one reading could not be seen.
     room = max((time[-1] - time[0]) // RANGE_WIDTH_SHARE - (end - begin), np.timedelta64(0, "ns")) // 2
     near = (time >= begin - room) & (time <= end + room)
-    label = _literal(range_label(axes, quantity))
+    label = _literal(range_label(axes, quantity, leading(anomaly).unit))
     for limit_of_range in quantity.ends:
         curve = np.broadcast_to(limit_of_range, time.shape)[near]
         axes.plot(time[near], curve, color=colour, lw=1.2, ls=":", label=label)

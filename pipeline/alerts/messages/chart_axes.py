@@ -86,18 +86,21 @@ def _with_interval(low: float, high: float, points: dict[str, NDArray[Any]]) -> 
     return least, max(high, min(float(np.quantile(band, 0.95)), high + span))
 
 
-def range_label(axes: Any, quantity: ChartQuantity) -> str:
+def range_label(axes: Any, quantity: ChartQuantity, unit: str | None) -> str:
     """Return the label of a usual range, with an end that the axis leaves out.
 
     Args:
         axes: The axes, with their last limits.
         quantity: The quantity.
+        unit: Unit of the values.
     """
     bottom, top = axes.get_ylim()
     out = []
     for word, end in (("low", quantity.low), ("high", quantity.high)):
         if isinstance(end, float) and not bottom <= end <= top:
-            out.append(f"{word} end {shown_texts(end)[0]}")
+            prefixed, factor = data_unit(unit, end)
+            prefix = f" {prefixed}" if factor != 1 else ""
+            out.append(f"{word} end {shown_texts(end * factor)[0]}{prefix}")
     return f"{quantity.usual} ({', '.join(out)} not in view)" if out else quantity.usual
 
 

@@ -171,6 +171,15 @@ def test_both_ends_of_a_usual_range_are_in_view_or_in_the_legend(
     assert np.ptp(values) >= 0.35 * (high - low) or scale != "linear"
 
 
+def test_an_end_that_is_not_in_view_is_written_as_in_the_sentence():
+    view = of_minutes(anomaly("unusual_value", 9e8, 0, 2.5e8), 150, 150, 150)
+    view = msgspec.structs.replace(
+        view, channels=[msgspec.structs.replace(c, unit="B") for c in view.channels]
+    )
+    (axes,) = draw(view, np.linspace(1e6, 2e6, 200)).axes
+    assert "usual range of the value (high end 250 MB not in view)" in lines_of(axes)
+
+
 @pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("cause", CAUSES)
 def test_legend_and_labels_stay_inside_of_600_pixels(cause: str, relative: bool):
