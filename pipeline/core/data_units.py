@@ -55,9 +55,10 @@ def in_data_unit(anomaly: Anomaly, unit: str | None) -> tuple[Anomaly, str | Non
     at, context = anomaly.leading_channel, anomaly.context
     observed, low, high = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
     value = None if context is None else context.value
-    left = low if observed < low else high
-    sizes = [] if anomaly.relative else [abs(x) for x in (observed, left) if math.isfinite(x)]
-    shown, factor = data_unit(unit, max([*sizes, abs(value or 0.0)]))
+    stated = (value,) if anomaly.relative else (observed, low if observed < low else high, value)
+    # The smallest number decides: a larger one keeps its digits, and a smaller one would lose them.
+    sizes = [abs(x) for x in stated if x and math.isfinite(x)]
+    shown, factor = data_unit(unit, min(sizes, default=0.0))
     if factor == 1.0 or anomaly.cause == "flatline":
         return anomaly, unit
     of_quantity = 1.0 if anomaly.relative else factor

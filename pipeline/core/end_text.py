@@ -31,7 +31,7 @@ def end_statement(anomaly: Anomaly, unit: str | None, zone: str) -> str | None:
         sentence, rest = anomaly_statement(farthest, unit, ended=True, zone=zone), _rest_text(farthest, unit)
         return sentence if sentence is None or not rest else _joined(sentence, rest)
     name = anomaly.channels[anomaly.leading_channel]
-    first = anomaly_statement(anomaly, unit, ended=True) or ""
+    first = (anomaly_statement(anomaly, unit, ended=True) or "").partition(", usual")[0]
     later = anomaly_statement(at_farthest(anomaly), unit, ended=True, zone=zone) or ""
     return f"{first}; then it{later.removeprefix(name)}"
 

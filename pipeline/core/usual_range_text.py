@@ -121,7 +121,7 @@ def relation_text(anomaly: Anomaly, units: Mapping[str, str]) -> str:
     if context is None or context.partner is None or context.implied is None or context.value is None:
         return ""
     name = anomaly.channels[anomaly.leading_channel]
-    unit, factor = data_unit(units.get(name), max(abs(context.implied), abs(context.value)))
+    unit, factor = data_unit(units.get(name), min(abs(context.implied), abs(context.value)))
     implied, value = shown_texts(context.implied * factor, context.value * factor)
     other, factor = data_unit(units.get(context.partner), context.partner_value or 0.0)
     (beside,) = shown_texts(math.nan if context.partner_value is None else context.partner_value * factor)

@@ -13,6 +13,7 @@ from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, 
 from pipeline.core.data_units import data_unit
 from pipeline.core.durations import duration_text
 from pipeline.core.iso_times import show_local_span, show_local_time
+from pipeline.core.shown_numbers import shown_texts
 from pipeline.core.types import END_REASON_TEXTS, EndReason
 from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_EVENTS, current_cause, current_forecaster
 
@@ -25,6 +26,8 @@ _OVER = dict.fromkeys(CAUSES_OF_EVENTS, "nothing unusual since; the event stands
     "missing_event": "nothing unusual since; the missing step was not made up",
 }
 MAX_DECIMALS = 6
+#: Characters of a title: the sentence of the end of a price that moved has up to 270.
+MAX_TITLE = 280
 _STATUS = {"acknowledged": "Acknowledged", "resolved": "Resolved", "retracted": "Retracted"}
 
 
@@ -101,7 +104,7 @@ def where(labels: dict[str, str], series: str) -> str:
 
 
 def title(alert: Alert) -> str:
-    """Return one line with severity, value and place; at most 200 characters."""
+    """Return severity, place and value on one line of at most ``MAX_TITLE``."""
     status = _STATUS.get(alert.status)
     head = status if status else _severity(alert)
     if alert.fault is not None:
@@ -116,7 +119,7 @@ def title(alert: Alert) -> str:
         # An event, and a change that stays, have happened; they did not last.
         happened = anomaly.cause in CAUSES_OF_EVENTS or (anomaly.stayed and anomaly.readings == 1)
         lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) and not happened else ""
-        return clean(f"{head}{lasted}: {alert.stream}, {place}: {anomaly.statement}")
+        return clean(f"{head}{lasted}: {alert.stream}, {place}: {anomaly.statement}", MAX_TITLE)
     return clean(f"{head}: {alert.stream}, {place}: {_what(alert, anomaly)}")
 
 
@@ -256,10 +259,12 @@ def _observed(channel: Channel) -> str:
     is_count = (
         channel.unit is None and channel.observed is not None and channel.observed == round(channel.observed)
     )
-    size = max((abs(one) for one in numbers[:2] if one is not None), default=0.0)
+    size = min((abs(one) for one in numbers[:2] if one), default=0.0)
     shown, factor = data_unit(channel.unit, size)
-    scaled = [None if one is None else one * factor for one in numbers]
-    value, forecast, low, high = quantities(scaled, counts=is_count)
+    value, forecast, low, high = quantities(numbers, counts=is_count)
+    if factor != 1:
+        texts = ("no value" if one is None else shown_texts(one * factor)[0] for one in numbers)
+        value, forecast, low, high = texts
     unit = f" {clean(shown, 20)}" if shown else ""
     text = value if channel.observed is None else f"{value}{unit}"
     if channel.expected is None:
