@@ -29,7 +29,8 @@ def end_statement(anomaly: Anomaly, unit: str | None, zone: str) -> str | None:
     if not changes_later(anomaly):
         farthest = at_farthest(anomaly)
         sentence, rest = anomaly_statement(farthest, unit, ended=True, zone=zone), _rest_text(farthest, unit)
-        return sentence if sentence is None or not rest else _joined(sentence, rest)
+        noun = {"unusual_step": "step", "trend": "drift"}.get(farthest.cause, "value")
+        return sentence if sentence is None or not rest else _joined(sentence, rest, noun)
     name = anomaly.channels[anomaly.leading_channel]
     first = (anomaly_statement(anomaly, unit, ended=True) or "").partition(", usual")[0]
     later = anomaly_statement(at_farthest(anomaly), unit, ended=True, zone=zone) or ""
@@ -63,20 +64,31 @@ def stayed(anomaly: Anomaly) -> bool | None:
 def _rest_text(anomaly: Anomaly, unit: str | None) -> str:
     """Return where the value was at the end, "" where that is not said."""
     stays, course = stayed(anomaly), anomaly.course
-    if stays is None or course is None or course.last is None or not math.isfinite(course.last):
+    if course is None or course.last is None or not math.isfinite(course.last):
         return ""
-    if not stays and anomaly.cause not in ("unusual_step", "trend"):
-        return ""  # the usual range says it
+    if anomaly.state is not AnomalyState.CLOSED or anomaly.end_reason in END_REASON_TEXTS:
+        return ""
     unit, factor = data_unit(unit, course.last)
     (shown,) = shown_texts(course.last * factor)
     value = f"{shown} {unit}" if unit else shown
+    if anomaly.cause in ("unusual_value", "unusual_level") and not stays:
+        return f"now {value}, usual at this hour" if anomaly.readings > 1 else ""
+    if stays is None:
+        return ""
     return f"it stayed there, at {value}" if stays else f"it went back to {value}"
 
 
-def _joined(sentence: str, rest: str) -> str:
+def _joined(sentence: str, rest: str, noun: str) -> str:
     """Return a sentence with what follows before its usual range.
 
     A title that is cut at its end still has it.
+
+    Args:
+        sentence: the sentence.
+        rest: where the value is.
+        noun: what has the usual range.
     """
     told, comma, usual = sentence.rpartition(", usual")
-    return f"{told}; {rest} (usual{usual})" if comma else f"{sentence}; {rest}"
+    if not comma or rest.startswith("now"):
+        return f"{sentence}; {rest}"
+    return f"{told}; {rest} (usual {noun}{usual})"

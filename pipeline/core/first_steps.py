@@ -61,8 +61,8 @@ FIRST_STEPS = {
     "at another time of day.",
     "unexpected_event": "Look at what wrote this event at {began}, and at the step that should have come in "
     "its place.",
-    "missing_event": "Check whether the process, the batch or the person behind it is stuck: the next step "
-    "was due and did not come.",
+    "missing_event": "Check why nothing follows since {began}: the process may hang or have been aborted, or "
+    "its records are missing.",
     "new_event": "Find out what writes this event since {began}: the model never saw it. After a change or "
     "a release it is expected.",
     "trend": _NEWS,
@@ -82,6 +82,9 @@ HOUR_NS = 3_600_000_000_000
 _DEFAULT = "Look for what happened {when}."
 _MOVES = "{name} is {moving}: look for what drives it since {began}, and how long it may go on."
 _QUOTE = f"{_SECOND_SOURCE}: a wrong quote, or news {{when}}."
+_NO_TRADES = (
+    "Check whether trading was halted {when}; if it was not, whether the feed of {name} loses records."
+)
 _HALT = "Check whether trading was halted at {began}; if it was not, the feed of {name} hangs."
 #: Cause → advice about a price, where that differs.
 _FIRST_STEPS_OF_PRICES = {
@@ -143,7 +146,9 @@ def _template(anomaly: Anomaly) -> str:
     if kind == "price" and anomaly.cause in _FIRST_STEPS_OF_PRICES:
         return _FIRST_STEPS_OF_PRICES[anomaly.cause]
     if _has_stopped(anomaly):
-        return _HALT if kind == "volume" else _STOPPED
+        return _NO_TRADES if kind == "volume" else _STOPPED
+    if kind == "volume" and anomaly.direction == "down" and anomaly.cause in _FIRST_STEPS_OF_VOLUMES:
+        return _NO_TRADES
     if kind == "volume" and anomaly.cause in _FIRST_STEPS_OF_VOLUMES:
         return _FIRST_STEPS_OF_VOLUMES[anomaly.cause]
     if kind == "count" and anomaly.cause in _FIRST_STEPS_OF_COUNTS:

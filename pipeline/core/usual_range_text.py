@@ -78,7 +78,9 @@ def usual_range_text(
             impossible = f"{told.is_(told.amount)}, which is not possible for this kind of data"
             return f"{impossible}{_range(told, 'expected ')}"
         case "unusual_level":
-            return _level(told, value_is_outside(anomaly))
+            # The mean of some readings ago is near that of now, and a single value need not be.
+            is_now = ended or anomaly.peak_ns >= anomaly.end_ns
+            return _level(told, value_is_outside(anomaly) and is_now)
     return _value(told, anomaly.cause)
 
 
@@ -161,8 +163,9 @@ def _level(told: ToldQuantity, value_is_outside: bool) -> str:
     mean, over = told.with_unit(told.amount), f"smoothed over the last {MEAN_READINGS} readings"
     if told.extreme is not None:
         value = told.with_unit(shown_texts(told.extreme)[0])
-        smoothed = f"{over} it {told.was} {mean}{told.when}"
-        return f"{told.name} was as {told.side} as {value}; {smoothed}{_range(told)}"
+        usual = _range(told, f"its usual range{_basis(told)} of ").removeprefix(", ")
+        smoothed = f"smoothed over {MEAN_READINGS} readings it left {usual}"
+        return f"{told.name} was as {told.side} as {value}; {smoothed}"
     if value_is_outside:
         now = f"{told.name} {told.verb('is', 'was')} {told.value}"
         return f"{now}; {over} it {told.was} {mean}{_range(told)}"

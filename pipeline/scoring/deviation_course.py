@@ -17,18 +17,23 @@ CAUSES_OF_EXTREMES = frozenset({"unusual_value", "unusual_level"})
 def note_extremes(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
     """Keep the farthest values of the leading channel on both sides of its range.
 
+    A row in which another quantity leads can only go farther than values that were outside.
+
     Args:
         anomaly: the anomaly, which is changed in place.
         scored: the batch.
         row: a flagged row.
     """
     verdicts, course, at = scored.verdicts, anomaly.course, anomaly.leading_channel
-    if course is None or CAUSES[verdicts.cause[row]] not in CAUSES_OF_EXTREMES:
-        return
     value = float(scored.points.values[row, at])
-    if int(verdicts.channel[row]) != at or not verdicts.alone[row] or not math.isfinite(value):
+    if course is None or int(verdicts.channel[row]) != at or not math.isfinite(value):
         return
-    if verdicts.side[row] < 0:
+    if CAUSES[verdicts.cause[row]] not in CAUSES_OF_EXTREMES:
+        course.lowest = None if course.lowest is None else min(course.lowest, value)
+        course.highest = None if course.highest is None else max(course.highest, value)
+    elif not verdicts.alone[row]:
+        return
+    elif verdicts.side[row] < 0:
         course.lowest = value if course.lowest is None else min(course.lowest, value)
     else:
         course.highest = value if course.highest is None else max(course.highest, value)

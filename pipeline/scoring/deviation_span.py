@@ -52,6 +52,9 @@ def begin_span(
     earlier = max(min(earlier, int(scored.seq[row]) - 1), 0)  # no longer than the series
     anomaly.onset_ns = anomaly.start_ns - earlier * max(every_ns, 0)
     anomaly.course = DeviationCourse(uncertain_ns)
+    if begin is not None and begin.farthest is not None:
+        name = "highest" if verdicts.side[row] > 0 else "lowest"
+        setattr(anomaly.course, name, begin.farthest)
     _end_at(anomaly, scored, row)
 
 

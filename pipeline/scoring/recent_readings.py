@@ -35,10 +35,12 @@ class Begin(NamedTuple):
     """Estimated begin of a deviation.
 
     earlier: rows before the flagged one. sure: False if it can have begun before the kept readings.
+    farthest: farthest value since then on the side of a level, None for other causes.
     """
 
     earlier: int
     sure: bool
+    farthest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,11 @@ class ReadingsBefore:
             return None
         sums = np.cumsum(np.nan_to_num(beyond[known[0] :][::-1]))
         earlier = least + int(np.argmax(sums[least:]))
-        return Begin(earlier, sure=earlier + 1 < len(sums))
+        farthest = None
+        if cause == "unusual_level":
+            since = readings[len(readings) - earlier - 1 :, channel]
+            farthest = float(np.nanmax(since) if scored.verdicts.side[row] > 0 else np.nanmin(since))
+        return Begin(earlier, earlier + 1 < len(sums), farthest)
 
     def _until(self, scored: Scored, row: np.intp, name: str) -> Floats:
         """Return the last readings (at most R, C) up to a row, the oldest first."""

@@ -119,7 +119,9 @@ def title(alert: Alert) -> str:
         # An event, and a change that stays, have happened; they did not last.
         happened = anomaly.cause in CAUSES_OF_EVENTS or (anomaly.stayed and anomaly.readings == 1)
         lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) and not happened else ""
-        return clean(f"{head}{lasted}: {alert.stream}, {place}: {anomaly.statement}", MAX_TITLE)
+        is_event = _is_over(alert) and anomaly.cause in CAUSES_OF_EVENTS
+        since = f"{_OVER[anomaly.cause]}: " if is_event else ""
+        return clean(f"{head}{lasted}: {alert.stream}, {place}: {since}{anomaly.statement}", MAX_TITLE)
     return clean(f"{head}: {alert.stream}, {place}: {_what(alert, anomaly)}")
 
 

@@ -132,15 +132,25 @@ OF_PRICE = {"relative": True, "span_readings": 1, "outside_until_ns": 100 * MINU
 @pytest.mark.parametrize(
     ("cause", "last", "rest", "stays"),
     [
-        ("unusual_step", 40.1, "; it stayed there, at 40.1 (usual at that time of day at most 0.4 %)", True),
-        ("unusual_step", 77.3, "; it went back to 77.3 (usual at that time of day at most 0.4 %)", False),
-        ("trend", 39.9, "; it stayed there, at 39.9 (usual at that time of day at most 0.4 %)", True),
+        (
+            "unusual_step",
+            40.1,
+            "; it stayed there, at 40.1 (usual step at that time of day at most 0.4 %)",
+            True,
+        ),
+        (
+            "unusual_step",
+            77.3,
+            "; it went back to 77.3 (usual step at that time of day at most 0.4 %)",
+            False,
+        ),
+        ("trend", 39.9, "; it stayed there, at 39.9 (usual drift at that time of day at most 0.4 %)", True),
         ("unusual_step", None, ", usual at that time of day at most 0.4 %", None),
         ("unusual_value", 80.0, "rpm was 40.2, usual at that time of day 70 to 90", False),
         (
             "unusual_value",
             40.1,
-            "rpm was 40.2; it stayed there, at 40.1 (usual at that time of day 70 to 90)",
+            "rpm was 40.2; it stayed there, at 40.1 (usual value at that time of day 70 to 90)",
             True,
         ),
         ("unusual_noise", 40.1, "; it was 40.2 then", None),
@@ -162,15 +172,17 @@ def test_a_level_that_is_still_there_has_not_recovered():
     context = DeviationContext("all_hours", 88.0, None, kind="count")
     one = over("unusual_level", (87.8, 1.1, 67.2), context, highest=101.0, last=96.8)
     assert said(one) == (
-        "rpm was as high as 101; smoothed over the last 8 readings it was as high as 87.8; it stayed there, "
-        "at 96.8 (usual 1.1 to 67.2)"
+        "rpm was as high as 101; smoothed over 8 readings it left its usual range of 1.1 to 67.2; it stayed "
+        "there, at 96.8"
     )
     back = replace(one, course=DeviationCourse(highest=101.0, last=40.0))
-    assert said(back).endswith("87.8, usual 1.1 to 67.2")
+    assert said(back).endswith("of 1.1 to 67.2; now 40, usual at this hour")
     another_hour = replace(one, context=replace(context, basis="time_of_day"))
-    assert said(another_hour).endswith("usual at that time of day 1.1 to 67.2")
+    assert said(another_hour).endswith(
+        "range at that time of day of 1.1 to 67.2; now 96.8, usual at this hour"
+    )
     ended_file = replace(one, end_reason=EndReason.SILENT)
-    assert said(ended_file).endswith("87.8, usual 1.1 to 67.2")
+    assert said(ended_file).endswith("its usual range of 1.1 to 67.2")
 
 
 def test_values_on_both_sides_of_their_range_are_both_told():
@@ -289,7 +301,9 @@ def test_the_severity_of_an_event_is_its_rarity():
     assert lines["Severity"] == severity_text(one)
     assert lines["At"].endswith("a single event")
     over = replace(one, state=AnomalyState.CLOSED, end_reason=EndReason.RECOVERED)
-    assert alert_about(over, "resolved").title.startswith("Resolved: plant, site=west: “drain” came after")
+    assert alert_about(over, "resolved").title.startswith(
+        "Resolved: plant, site=west: nothing unusual since; the event stands as it was: “drain” came after"
+    )
 
 
 def test_a_sequence_and_a_new_event_have_reasons_of_their_own():

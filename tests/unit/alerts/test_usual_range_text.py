@@ -359,6 +359,9 @@ def test_a_mean_is_told_with_the_value_where_that_is_outside_too():
     one = replace(
         anomaly("unusual_level", 621, 1_937, 4_130_000), context=DeviationContext("all_hours", 0.0, 621.0)
     )
+    later = replace(one, end_ns=one.peak_ns + one.every_ns)  # the value of now is not known
+    assert (usual_range_text(later) or "").startswith("rpm, smoothed over the last 8 readings, is 621")
+    one = replace(one, peak_ns=one.end_ns)
     assert usual_range_text(one, "B") == (
         "rpm is 0 B; smoothed over the last 8 readings it is 621 B, usual at least 1,937 B"
     )

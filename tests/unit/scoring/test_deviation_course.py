@@ -31,7 +31,7 @@ def test_extremes_are_those_of_readings_outside_and_the_last_value_that_of_the_e
     rows = [Row("unusual_value", 20), Row("unusual_value", -30), IN, Row("unusual_step", 90), Row(channel=1)]
     values = [20.0, -30.0, 5.0, 90.0, 99.0] + [float(n) for n in range(16)]
     one = told([*rows, *[IN] * 16], values, cut)
-    assert one.course == DeviationCourse(lowest=-30.0, highest=20.0, last=11.0)
+    assert one.course == DeviationCourse(lowest=-30.0, highest=90.0, last=11.0)
 
 
 def test_a_later_anomaly_in_the_same_batch_leaves_the_end_of_the_first_one() -> None:

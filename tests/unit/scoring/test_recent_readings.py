@@ -174,12 +174,19 @@ def batch_of(
     ],
 )
 def test_a_begin_is_where_the_readings_go_beyond_the_limit(cause, kind, x, row, earlier) -> None:
-    assert readings(cause, kind, x, **row) == Begin(earlier, sure=True)
+    found = readings(cause, kind, x, **row)
+    assert found is not None
+    assert found[:2] == (earlier, True)
+    assert (found.farthest is not None) == (cause == "unusual_level")
+
+
+def test_the_farthest_value_since_the_begin_of_a_level_is_known() -> None:
+    assert readings("unusual_level", "measurement", [0, 1, 1, 15, 19, 14]) == Begin(2, True, 19.0)
 
 
 def test_a_begin_before_the_kept_readings_is_not_sure() -> None:
     long = [15.0] * (RECENT_ROWS + 4)
-    assert readings("unusual_level", "measurement", long) == Begin(RECENT_ROWS - 1, sure=False)
+    assert readings("unusual_level", "measurement", long) == Begin(RECENT_ROWS - 1, False, 15.0)
 
 
 def test_changes_that_32_bits_do_not_hold_say_nothing_about_a_begin() -> None:
@@ -196,8 +203,8 @@ def test_a_series_that_is_reset_begins_without_readings() -> None:
     ReadingsBefore(state, restart).keep(batch_of([15, 15, 15, 15], "unusual_level"))
     restart[2] = True
     before, batch = ReadingsBefore(state, restart), batch_of([15, 15, 15, 15], "unusual_level")
-    assert before.begin(batch, np.intp(1), known, 0) == Begin(5, sure=False)
-    assert before.begin(batch, np.intp(3), known, 0) == Begin(1, sure=False)
+    assert before.begin(batch, np.intp(1), known, 0) == Begin(5, False, 15.0)
+    assert before.begin(batch, np.intp(3), known, 0) == Begin(1, False, 15.0)
     before.keep(batch)
     assert np.isfinite(state["values"]).sum() == 2
 
