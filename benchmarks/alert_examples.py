@@ -38,6 +38,7 @@ from pipeline.core.types import Anomaly, AnomalyState, Partition, Severity
 from pipeline.demo.setting import demo_streams
 from pipeline.models.champion import detector_spec, provenance
 from pipeline.scoring.stream_scorer import StreamScorer
+from pipeline.scoring.usual_range import MIN_ROWS_UNTIL_CLOSED
 from pipeline.sources.base import Records
 from storage.alerting.alerts import AlertMember, AlertRecord
 from storage.alerting.states import AlertKind, MemberState
@@ -249,7 +250,9 @@ def pictures(one: Example, recorder: Recorder, first: Payload, last: Payload, st
         stem: Begin of the names.
     """
     known = ChartRenderer(partial(recorder.read, known_until_ns=one.opened.end_ns))
-    drawn = {f"{stem}.png": known(first), f"{stem}-end.png": ChartRenderer(recorder.read)(last)}
+    closed_ns = one.ended.end_ns + MIN_ROWS_UNTIL_CLOSED * one.ended.every_ns
+    ended = ChartRenderer(partial(recorder.read, known_until_ns=closed_ns))
+    drawn = {f"{stem}.png": known(first), f"{stem}-end.png": ended(last)}
     return {file: picture for file, picture in drawn.items() if picture is not None}
 
 

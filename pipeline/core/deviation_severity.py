@@ -75,7 +75,7 @@ def severity_text(anomaly: Anomaly, *, ended: bool = False, zone: str = "") -> s
         for n in SEVERITY_ROWS
         if rows < n and _RANKS[severity_of_deviation(anomaly.ratio, n)] > _RANKS[severity]
     ]
-    if ended or not following:
+    if ended or not following or anomaly.cause == "unusual_step":  # one step does not go on
         return reason
     higher = severity_of_deviation(anomaly.ratio, following[0])
     return f"{reason}; becomes {higher} {_when(anomaly, following[0], zone)} if it goes on"
@@ -105,12 +105,13 @@ def _reason(anomaly: Anomaly, size: int, *, ended: bool) -> str:
         return "such a value is not possible"
     if anomaly.cause == "flatline":
         return f"the standstill {is_} {_LENGTHS[size]}"
-    of = "its limit" if anomaly.cause == "static_limit" else "its usual range"
+    if anomaly.cause == "static_limit":
+        return f"it {is_} outside its limit"
     if is_many_times(anomaly):
         return f"it {is_} {_multiple(anomaly)}"
     if fell_to_zero(anomaly):
-        return f"it {is_} zero, {_SIZES[size].removeprefix('just ')} {of}"
-    return f"it {is_} {_SIZES[size]} {of}"
+        return f"it {is_} zero, {_SIZES[size].removeprefix('just ')} its usual range"
+    return f"it {is_} {_SIZES[size]} its usual range"
 
 
 def _multiple(anomaly: Anomaly) -> str:

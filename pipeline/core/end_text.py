@@ -71,8 +71,8 @@ def _rest_text(anomaly: Anomaly, unit: str | None) -> str:
     unit, factor = data_unit(unit, course.last)
     (shown,) = shown_texts(course.last * factor)
     value = f"{shown} {unit}" if unit else shown
-    if anomaly.cause in ("unusual_value", "unusual_level") and not stays:
-        return f"now {value}, usual at this hour" if anomaly.readings > 1 else ""
+    if anomaly.cause not in ("unusual_step", "trend") and not stays:
+        return f"now {value}, usual at this hour"
     if stays is None:
         return ""
     return f"it stayed there, at {value}" if stays else f"it went back to {value}"

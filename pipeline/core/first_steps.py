@@ -39,7 +39,7 @@ FIRST_STEPS = {
     "an agent or a poller that hangs since {began}.",
     "multivariate": _RELATION,
     "relation": _RELATION,
-    "forecast": "Look for what happened {when}: {name} left the course that its own last values led to.",
+    "forecast": "Look for what happened {when}: a lost connection, a restart, or work that began or ended.",
     "shape": "Compare the curve since {began} with that of earlier days in the chart, then look for what ran "
     "differently.",
     "novelty": _NEW_VALUE,
@@ -85,6 +85,7 @@ _QUOTE = f"{_SECOND_SOURCE}: a wrong quote, or news {{when}}."
 _NO_TRADES = (
     "Check whether trading was halted {when}; if it was not, whether the feed of {name} loses records."
 )
+_SPLIT = f"{_SECOND_SOURCE}: a split {{when}}, or a wrong quote."
 _HALT = "Check whether trading was halted at {began}; if it was not, the feed of {name} hangs."
 #: Cause → advice about a price, where that differs.
 _FIRST_STEPS_OF_PRICES = {
@@ -110,6 +111,8 @@ _FIRST_STEPS_OF_VOLUMES = dict.fromkeys(
 )
 #: Multiple of the usual value from which a price is more likely a wrong number than a price.
 MIN_SHIFTED_DECIMAL = 5.0
+#: Old shares for new ones in a split, and the largest distance of a price from it, as a share.
+SPLITS, MAX_OFF_SPLIT = (2, 3, 4, 5, 8, 10, 20), 0.02
 #: Causes of a value that can be back with the next reading.
 _CAUSES_OF_SINGLE_READINGS = frozenset({"unusual_value", "forecast"})
 #: Causes of a quantity in units of the value; an absence has an advice of its own.
@@ -141,6 +144,8 @@ def _template(anomaly: Anomaly) -> str:
     kind = "" if anomaly.context is None else anomaly.context.kind
     if kind == "price" and (multiple := _multiple_of_price(anomaly)):
         return f"{_SECOND_SOURCE}: {multiple}. A shifted decimal?"
+    if kind == "price" and _may_be_split(anomaly):
+        return _SPLIT
     if movement_text(anomaly):
         return _MOVES
     if kind == "price" and anomaly.cause in _FIRST_STEPS_OF_PRICES:
@@ -194,6 +199,16 @@ def _multiple_of_price(anomaly: Anomaly) -> str:
         return ""
     (shown,) = shown_texts(value)
     return f"{shown} is about {_two_digits(times)} times the usual"
+
+
+def _may_be_split(anomaly: Anomaly) -> bool:
+    """Return whether a price changed as in a split or a merger of shares."""
+    if anomaly.cause != "unusual_step" or not anomaly.relative:
+        return False
+    factor = 1 + anomaly.observed[anomaly.leading_channel]
+    return any(
+        abs(factor * one - 1) < MAX_OFF_SPLIT or abs(factor / one - 1) < MAX_OFF_SPLIT for one in SPLITS
+    )
 
 
 def _two_digits(x: float) -> str:

@@ -146,14 +146,14 @@ OF_PRICE = {"relative": True, "span_readings": 1, "outside_until_ns": 100 * MINU
         ),
         ("trend", 39.9, "; it stayed there, at 39.9 (usual drift at that time of day at most 0.4 %)", True),
         ("unusual_step", None, ", usual at that time of day at most 0.4 %", None),
-        ("unusual_value", 80.0, "rpm was 40.2, usual at that time of day 70 to 90", False),
+        ("unusual_value", 80.0, ", usual at that time of day 70 to 90; now 80, usual at this hour", False),
         (
             "unusual_value",
             40.1,
             "rpm was 40.2; it stayed there, at 40.1 (usual value at that time of day 70 to 90)",
             True,
         ),
-        ("unusual_noise", 40.1, "; it was 40.2 then", None),
+        ("unusual_noise", 40.1, "; it was 40.2 then; now 40.1, usual at this hour", None),
     ],
 )
 def test_the_end_of_a_step_says_where_the_value_is(cause: str, last: float | None, rest: str, stays: bool):
@@ -335,3 +335,8 @@ def test_the_span_is_part_of_the_stored_body():
     assert decode_anomaly(body).began_ns == 100 * MINUTE_NS
     former = body.replace('"onset_ns"', '"unknown"').replace('"outside_until_ns"', '"unknown2"')
     assert decode_anomaly(former).began_ns == 140 * MINUTE_NS
+
+
+def test_one_step_does_not_go_on():
+    one = replace(anomaly("unusual_step", 5, -2, 2), ratio=3, points=1, severity=Severity.MAJOR)
+    assert severity_text(one) == "major, because it is far outside its usual range"

@@ -47,6 +47,15 @@ def test_a_single_reading_is_first_compared_with_the_next_one():
     assert first_step(replace(one, points=2), "12:30 CET").startswith("Look for what changed at 12:30 CET")
 
 
+@pytest.mark.parametrize(
+    ("change", "is_split"),
+    [(-0.5, True), (-0.498, True), (1.01, True), (-0.75, True), (-0.07, False), (-0.46, False)],
+)
+def test_a_price_that_changes_by_a_whole_factor_may_be_split(change: float, is_split: bool):
+    one = replace(about("price", "unusual_step", change, -0.02, 0.02), relative=True)
+    assert ("a split at 12:30" in first_step(one, "12:30")) is is_split
+
+
 def about(kind, cause, *numbers, value=None, mean=None):
     return replace(anomaly(cause, *numbers), context=DeviationContext("all_hours", value, mean, kind=kind))
 
