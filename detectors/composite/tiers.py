@@ -157,21 +157,17 @@ TIERS = {
 
 _LIGHT_QUANTITIES = (q.Q_VALUE, q.Q_LEVEL, q.Q_STEP, q.Q_NOISE, q.Q_STILL)
 _ALL_QUANTITIES = tuple(range(q.QUANTITIES))
-#: Sizes of the decision by usual ranges. ``light`` has a season of the value only, and neither relation nor
-#: forecast residual. The phases are hours. The sensitivity of
-#: ``light`` is lower, since fewer quantities have fewer chances: the tiers have .4 to .6 false alarms in
-#: 10,000 old rows of undisturbed synthetic series (``benchmarks.calibration_families``).
+_ALL_RANGES = UsualRangeSizes(
+    _ALL_QUANTITIES, tuple(k for k in _ALL_QUANTITIES if k not in (q.Q_STILL, q.Q_FORECAST)), 24, 5.0
+)
+#: Sizes of the decision by usual ranges. The phases are hours. ``light`` has a season of the value only, and
+#: neither relation nor forecast residual. Its sensitivity is lower, since fewer quantities have fewer
+#: chances: the tiers have .4 to .6 false alarms in 10,000 old rows of undisturbed synthetic series
+#: (``benchmarks.calibration_families``).
 USUAL_RANGE_SIZES = {
     "light": UsualRangeSizes(_LIGHT_QUANTITIES, (q.Q_VALUE,), 24, 4.2),
-    "standard": UsualRangeSizes(
-        _ALL_QUANTITIES,
-        (q.Q_VALUE, q.Q_LEVEL, q.Q_STEP, q.Q_NOISE, q.Q_RELATION, q.Q_HIGHEST, q.Q_LOWEST),
-        24,
-        5.0,
-    ),
-    "strong": UsualRangeSizes(
-        _ALL_QUANTITIES, tuple(k for k in _ALL_QUANTITIES if k not in (q.Q_STILL, q.Q_FORECAST)), 24, 5.0
-    ),
+    "standard": _ALL_RANGES,
+    "strong": _ALL_RANGES,
 }
 #: Tracks by which the groups of forms and of events are known.
 RANKING_TRACKS = {"residual", "range"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.data_units import data_unit
 from pipeline.core.farthest_reading import at_farthest, changes_later
@@ -42,14 +40,10 @@ def stayed(anomaly: Anomaly) -> bool | None:
 
     None where that is not known or no question, as of a value at another hour.
     """
-    course, context, at = anomaly.course, anomaly.context, anomaly.leading_channel
-    if changes_later(anomaly):
+    context, at, last = anomaly.context, anomaly.leading_channel, _value_at_end(anomaly)
+    if changes_later(anomaly) or context is None or last is None:
         return None
-    if anomaly.state is not AnomalyState.CLOSED or anomaly.end_reason in END_REASON_TEXTS:
-        return None
-    if course is None or course.last is None or context is None:
-        return None
-    last, observed, high = course.last, anomaly.observed[at], anomaly.upper[at]
+    observed, high = anomaly.observed[at], anomaly.upper[at]
     if anomaly.cause in ("unusual_step", "trend") and context.value is not None:
         before = context.value / (1 + observed) if anomaly.relative else context.value - observed
         way = context.value - before
@@ -61,15 +55,20 @@ def stayed(anomaly: Anomaly) -> bool | None:
     return last > high if observed > high else last < anomaly.lower[at]
 
 
+def _value_at_end(anomaly: Anomaly) -> float | None:
+    """Return the value at which an anomaly has recovered, None where it is not known."""
+    if anomaly.state is not AnomalyState.CLOSED or anomaly.end_reason in END_REASON_TEXTS:
+        return None
+    return None if anomaly.course is None else anomaly.course.last
+
+
 def _rest_text(anomaly: Anomaly, unit: str | None) -> str:
     """Return where the value was at the end, "" where that is not said."""
-    stays, course = stayed(anomaly), anomaly.course
-    if course is None or course.last is None or not math.isfinite(course.last):
+    stays, last = stayed(anomaly), _value_at_end(anomaly)
+    if last is None:
         return ""
-    if anomaly.state is not AnomalyState.CLOSED or anomaly.end_reason in END_REASON_TEXTS:
-        return ""
-    unit, factor = data_unit(unit, course.last)
-    (shown,) = shown_texts(course.last * factor)
+    unit, factor = data_unit(unit, last)
+    (shown,) = shown_texts(last * factor)
     value = f"{shown} {unit}" if unit else shown
     if anomaly.cause not in ("unusual_step", "trend") and not stays:
         return f"now {value}, usual at this hour"

@@ -98,6 +98,6 @@ def begin_texts(anomaly: Anomaly, zone: str) -> tuple[str, str]:
         anomaly: the anomaly.
         zone: time zone, "" for UTC.
     """
-    window_ns = begin_window_ns(anomaly)
-    earliest = show_clock_time(anomaly.began_ns - window_ns, zone) if window_ns else ""
+    uncertain_ns = begin_window_ns(anomaly)
+    earliest = show_clock_time(anomaly.began_ns - uncertain_ns, zone) if uncertain_ns else ""
     return show_clock_time(anomaly.began_ns, zone), earliest

@@ -188,6 +188,18 @@ class DeviationCourse:
     farthest_ns: int = 0
     last: float | None = None
 
+    def widen(self, value: float, side: int) -> None:
+        """Keep a value as an extreme if it is farther than those before.
+
+        Args:
+            value: the value.
+            side: the side of the range on which it is, below 0 for the lower one.
+        """
+        if side < 0:
+            self.lowest = value if self.lowest is None else min(self.lowest, value)
+        else:
+            self.highest = value if self.highest is None else max(self.highest, value)
+
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> DeviationCourse:
         """Return the course of a database row.

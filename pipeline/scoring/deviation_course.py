@@ -28,15 +28,13 @@ def note_extremes(anomaly: Anomaly, scored: Scored, row: np.intp) -> None:
     value = float(scored.points.values[row, at])
     if course is None or int(verdicts.channel[row]) != at or not math.isfinite(value):
         return
-    if CAUSES[verdicts.cause[row]] not in CAUSES_OF_EXTREMES:
-        course.lowest = None if course.lowest is None else min(course.lowest, value)
-        course.highest = None if course.highest is None else max(course.highest, value)
-    elif not verdicts.alone[row]:
+    if CAUSES[verdicts.cause[row]] in CAUSES_OF_EXTREMES:
+        if verdicts.alone[row]:
+            course.widen(value, int(verdicts.side[row]))
         return
-    elif verdicts.side[row] < 0:
-        course.lowest = value if course.lowest is None else min(course.lowest, value)
-    else:
-        course.highest = value if course.highest is None else max(course.highest, value)
+    for side, known in ((-1, course.lowest), (1, course.highest)):
+        if known is not None:
+            course.widen(value, side)
 
 
 def note_last_value(anomaly: Anomaly, scored: Scored, slot: int, close_after: int) -> None:

@@ -53,8 +53,7 @@ def begin_span(
     anomaly.onset_ns = anomaly.start_ns - earlier * max(every_ns, 0)
     anomaly.course = DeviationCourse(uncertain_ns)
     if begin is not None and begin.farthest is not None:
-        name = "highest" if verdicts.side[row] > 0 else "lowest"
-        setattr(anomaly.course, name, begin.farthest)
+        anomaly.course.widen(begin.farthest, int(verdicts.side[row]))
     _end_at(anomaly, scored, row)
 
 

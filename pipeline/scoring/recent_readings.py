@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from detectors.base import CAUSES, State
+from detectors.composite.presets import PRESETS
 from pipeline.core.farthest_reading import READINGS_OF_MEANS
 from pipeline.scoring.provenance import Provenance, Scored
 
@@ -26,6 +27,9 @@ RECENT_ROWS = 16
 MAX_STEPS_OF_TREND = 3.0
 #: Rounding errors of a kept value in the usual change from which changes can be told from them.
 MIN_ROUNDINGS = 4.0
+
+#: What a channel is → the preset whose working units its values are judged in.
+_PRESET_OF_KIND = {"measurement": "sensor", "count": "network", "price": "stock", "volume": "stock"}
 
 Floats = NDArray[np.float32]
 _NO_RELATION = np.empty((0, RECENT_ROWS, 0), np.float32)
@@ -147,12 +151,13 @@ def _beyond_limit(x: Floats, cause: str, kind: str, scored: Scored, row: np.intp
     side = 1 if float(verdicts.observed[row]) > high else -1
     limit = high if side > 0 else low
     logarithmic = kind != "measurement"
+    to_working = PRESETS[_PRESET_OF_KIND[kind]]().forward
     if cause == "unusual_level":
-        return side * (_working(values, kind) - _working(np.float64(limit), kind))
+        return np.asarray(side * (to_working(values) - to_working(np.array([limit]))))
     limit = float(np.log1p(limit)) if logarithmic and limit > -1 else limit
     if cause == "relation":
         return side * (values - limit)
-    steps = np.diff(_working(values, kind), prepend=np.nan)
+    steps = np.diff(to_working(values), prepend=np.nan)
     if cause == "trend":
         largest = MAX_STEPS_OF_TREND * _median_size(steps)
         return side * (np.clip(steps, -largest, largest) - limit / READINGS_OF_MEANS[cause])
@@ -160,16 +165,6 @@ def _beyond_limit(x: Floats, cause: str, kind: str, scored: Scored, row: np.intp
     if not logarithmic and limit < MIN_ROUNDINGS * rounding:
         return np.full(len(steps), np.nan)
     return np.asarray(np.abs(steps) - limit)
-
-
-def _working(values: NDArray[np.float64] | np.float64, kind: str) -> NDArray[np.float64]:
-    """Return values in the working units of their preset."""
-    if kind == "measurement":
-        return np.asarray(values)
-    if kind == "count":
-        return np.asarray(np.sign(values) * np.log1p(np.abs(values)))
-    with np.errstate(divide="ignore", invalid="ignore"):  # a price of 0 or less is missing
-        return np.where(values > 0, np.log(values), np.nan)
 
 
 def _median_size(steps: NDArray[np.float64]) -> float:

@@ -13,7 +13,7 @@ from pipeline.alerts.messages.payload import Alert, AnomalyView, Channel, Hint, 
 from pipeline.core.data_units import data_unit
 from pipeline.core.durations import duration_text
 from pipeline.core.iso_times import show_local_span, show_local_time
-from pipeline.core.shown_numbers import shown_texts
+from pipeline.core.shown_numbers import NO_VALUE, shown_texts
 from pipeline.core.types import END_REASON_TEXTS, EndReason
 from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_EVENTS, current_cause, current_forecaster
 
@@ -60,7 +60,7 @@ def quantities(values: Sequence[float | None], *, counts: bool = False) -> list[
 
 def _quantity(value: float | None, decimals: int) -> str:
     if value is None:
-        return "no value"
+        return NO_VALUE
     if abs(value) >= 1e15 or decimals > MAX_DECIMALS:
         return f"{value:.3g}"
     text = f"{float(f'{value:.4g}') if abs(value) >= 1e3 else value:,.{decimals}f}"
@@ -117,10 +117,11 @@ def title(alert: Alert) -> str:
     place = clean(where(anomaly.labels, anomaly.series), 80)
     if anomaly.statement:
         # An event, and a change that stays, have happened; they did not last.
-        happened = anomaly.cause in CAUSES_OF_EVENTS or (anomaly.stayed and anomaly.readings == 1)
-        lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) and not happened else ""
-        is_event = _is_over(alert) and anomaly.cause in CAUSES_OF_EVENTS
-        since = f"{_OVER[anomaly.cause]}: " if is_event else ""
+        lasted = since = ""
+        if _is_over(alert) and anomaly.cause in CAUSES_OF_EVENTS:
+            since = f"{_OVER[anomaly.cause]}: "
+        elif _is_over(alert) and not (anomaly.stayed and anomaly.readings == 1):
+            lasted = f" after {_lasted_text(*_span(alert))}"
         return clean(f"{head}{lasted}: {alert.stream}, {place}: {since}{anomaly.statement}", MAX_TITLE)
     return clean(f"{head}: {alert.stream}, {place}: {_what(alert, anomaly)}")
 
@@ -263,10 +264,10 @@ def _observed(channel: Channel) -> str:
     )
     size = min((abs(one) for one in numbers[:2] if one), default=0.0)
     shown, factor = data_unit(channel.unit, size)
-    value, forecast, low, high = quantities(numbers, counts=is_count)
+    texts = quantities(numbers, counts=is_count)
     if factor != 1:
-        texts = ("no value" if one is None else shown_texts(one * factor)[0] for one in numbers)
-        value, forecast, low, high = texts
+        texts = [NO_VALUE if one is None else shown_texts(one * factor)[0] for one in numbers]
+    value, forecast, low, high = texts
     unit = f" {clean(shown, 20)}" if shown else ""
     text = value if channel.observed is None else f"{value}{unit}"
     if channel.expected is None:
