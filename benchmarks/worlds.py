@@ -1,80 +1,33 @@
 """Ordinary operation with known faults: simulated plants, networks and markets.
 
-    python -m benchmarks.worlds --detector standard --seed 1
+    python -m benchmarks.worlds --detector standard --seed 1 --events
+    python -m benchmarks.worlds --further --json verdicts.json
+    python -m benchmarks.worlds --held-out --detector light
+    python -m benchmarks.worlds bakery solar --events
 
-An event that begins in a fault finds it. It is right if it names a channel of the fault and does not
-contradict its direction. All other events after the learning time are false.
+An event that begins in a fault finds it. It is right if it names a channel of the fault, does not contradict
+its direction, and its value lies outside the stated range. It contradicts if it states the other direction
+for a channel of the fault. Of the other events after the learning time, those on the way back from a fault
+and on expected days are neither right nor wrong, and all others are false.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.further_worlds import FURTHER_WORLDS, HELD_OUT
+from benchmarks.simulated import GRACE_ROWS, Fault, World, follow
 from forewatch import detect
 
-Change = Callable[[np.ndarray], np.ndarray]
-
-GRACE_ROWS = 3  # rows after its end in which an event still belongs to a fault
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A disturbance of one series from row ``first`` to row ``last``."""
-
-    kind: str
-    series: str
-    channels: tuple[str, ...]
-    first: int
-    last: int
-    direction: str  # up, down, or "" where either is right
-
-
-@dataclass
-class World:
-    """Series on one time axis, their faults, and the row from which on events count."""
-
-    name: str
-    preset: str
-    every: str
-    channels: tuple[str, ...]
-    rows: int
-    counted_from: int
-    series: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-    timezone: str = "UTC"
-
-    @property
-    def times(self) -> pd.DatetimeIndex:
-        """Return the time of each row."""
-        return pd.date_range("2026-03-02", periods=self.rows, freq=self.every.replace("m", "min"))
-
-    def fault(self, kind: str, series: str, at: tuple[int, int], direction: str, **changes: Change) -> None:
-        """Change channels of a series.
-
-        Args:
-            kind: Name of the fault.
-            series: The series.
-            at: First row, and the row after the last one.
-            direction: up, down, or "" where either is right.
-            changes: Channel → function of its values in these rows.
-        """
-        for channel, change in changes.items():
-            values = self.series[series][channel]
-            values[at[0] : at[1]] = change(values[at[0] : at[1]].copy())
-        self.faults.append(Fault(kind, series, tuple(changes), at[0], at[1] - 1, direction))
-
-    def frame(self) -> pd.DataFrame:
-        """Return one row per series and time."""
-        parts = [
-            pd.DataFrame({"series": name, "time": self.times, **channels})
-            for name, channels in self.series.items()
-        ]
-        return pd.concat(parts, ignore_index=True)
+__all__ = ["GRACE_ROWS", "WORLDS", "Result", "Verdict", "World", "judge"]
 
 
 def workshop(seed: int) -> World:
@@ -86,7 +39,7 @@ def workshop(seed: int) -> World:
         working = (day % 7 < 5) & (hour >= 6) & (hour < 22)
         load = np.where(working, 40.0 + 5 * number, 4.0)
         power = load + np.where(working, 2.0, 0.3) * rng.normal(size=world.rows)
-        warmth = _follow(20 + 0.5 * load, 12) + 1.5 * np.sin(hour / 24 * 2 * np.pi)
+        warmth = follow(20 + 0.5 * load, 12) + 1.5 * np.sin(hour / 24 * 2 * np.pi)
         series = {"power": power, "temperature": warmth + 0.3 * rng.normal(size=world.rows)}
         world.series[f"m{number + 1}"] = series
     noon, night = 22 * per_day + 144, 24 * per_day + 24
@@ -153,19 +106,57 @@ WORLDS = (workshop, offices, bars)
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """A fault and its best event; found if there is a statement."""
+
+    fault: Fault
+    statement: str = ""
+    right: bool = False
+    contradicts: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the series and the kind of the fault."""
+        return f"{self.fault.series} {self.fault.kind}"
+
+
+@dataclass(frozen=True)
 class Result:
-    """Counts of one world.
+    """Verdicts of one world.
 
     false: events without a fault. inside: events whose stated value lies inside the stated range.
     """
 
-    faults: int
-    found: list[str]
-    missed: list[str]
-    right: int
+    world: str
+    verdicts: list[Verdict]
     false: list[str]
     inside: list[str]
     series_weeks: float
+
+    @property
+    def found(self) -> list[str]:
+        """Return the faults that were found."""
+        return [one.name for one in self.verdicts if one.statement]
+
+    @property
+    def missed(self) -> list[str]:
+        """Return the faults that were not found."""
+        return [one.name for one in self.verdicts if not one.statement]
+
+    @property
+    def right(self) -> int:
+        """Return the number of faults that were told rightly."""
+        return sum(one.right for one in self.verdicts)
+
+    @property
+    def contradicting(self) -> int:
+        """Return the number of faults of which only the opposite direction was told."""
+        return sum(one.contradicts for one in self.verdicts)
+
+    @property
+    def false_rate(self) -> float:
+        """Return the false events a series and week."""
+        return len(self.false) / self.series_weeks
 
 
 def judge(world: World, detector: str, **options: object) -> Result:
@@ -173,47 +164,37 @@ def judge(world: World, detector: str, **options: object) -> Result:
     frame = world.frame()
     out = detect(
         frame, time="time", series="series", values=list(world.channels), preset=world.preset,
-        every=world.every, detector=detector, **options,
+        every=world.every, detector=detector, **(world.options | options),
     )  # fmt: skip
     joined = pd.concat([frame, out.drop(columns=["series"], errors="ignore")], axis=1)
-    joined["row"] = joined.groupby("series").cumcount()
-    found: dict[Fault, bool] = {}
+    verdicts = {fault: Verdict(fault) for fault in world.faults}
     false, inside = [], []
-    for _, rows in joined[joined["anomaly"].notna()].groupby("anomaly"):
-        event = rows.sort_values("row").iloc[0]
+    events = joined[joined["anomaly"].notna()].sort_values("time", kind="stable").groupby("anomaly").head(1)
+    for _, event in events.iterrows():
+        row = int(world.times.searchsorted(event["time"]))
         channel = max(world.channels, key=lambda name: event[f"contribution:{name}"])
-        if event[f"lower:{channel}"] <= event[f"observed:{channel}"] <= event[f"upper:{channel}"]:
+        within = event[f"lower:{channel}"] <= event[f"observed:{channel}"] <= event[f"upper:{channel}"]
+        if within:
             inside.append(str(event["statement"]))
-        fault = _fault_of(world, event)
+        text = f"{event['series']} {event['time']:%m-%d %a %H:%M} {event['severity']}: {event['statement']}"
+        mine = [one for one in world.faults if one.series == event["series"]]
+        fault = next((one for one in mine if one.first <= row <= one.last_found), None)
         if fault is not None:
-            right = channel in fault.channels and event["direction"] in (
-                fault.direction or event["direction"],
-                "mixed",
+            opposite = {fault.direction, event["direction"]} == {"up", "down"}
+            named = channel in fault.channels
+            verdict = Verdict(fault, text, named and not opposite and not within, named and opposite)
+            if not verdicts[fault].statement or (verdict.right and not verdicts[fault].right):
+                verdicts[fault] = verdict
+        elif (
+            row >= world.counted_from
+            and not any(one.last < row <= one.last_of_return for one in mine)
+            and not any(
+                series in ("", event["series"]) and first <= row < end
+                for series, first, end in world.expected
             )
-            found[fault] = found.get(fault, False) or right
-        elif event["row"] >= world.counted_from and not _follows_fault(world, event):
-            false.append(
-                f"{event['series']} {event['time']:%a %H:%M} {event['severity']}: {event['statement']}"
-            )
-    weeks = (world.rows - world.counted_from) / (7 * 288) * len(world.series)
-    missed = [f"{f.series} {f.kind}" for f in world.faults if f not in found]
-    kinds = [f"{f.series} {f.kind}" for f in found]
-    return Result(len(world.faults), kinds, missed, sum(found.values()), false, inside, weeks)
-
-
-def _fault_of(world: World, event: pd.Series) -> Fault | None:
-    for fault in world.faults:
-        if fault.series == event["series"] and fault.first <= event["row"] <= fault.last + GRACE_ROWS:
-            return fault
-    return None
-
-
-def _follows_fault(world: World, event: pd.Series) -> bool:
-    """Return True for an event on the way back from a fault."""
-    return any(
-        fault.series == event["series"] and 0 < event["row"] - fault.last <= max(24, fault.last - fault.first)
-        for fault in world.faults
-    )
+        ):
+            false.append(text)
+    return Result(world.name, list(verdicts.values()), false, inside, world.series_weeks)
 
 
 def _clock(rows: int, per_day: int) -> tuple[np.ndarray, np.ndarray]:
@@ -221,36 +202,78 @@ def _clock(rows: int, per_day: int) -> tuple[np.ndarray, np.ndarray]:
     return row % per_day / per_day * 24, row // per_day
 
 
-def _follow(target: np.ndarray, steps: float) -> np.ndarray:
-    return pd.Series(target).ewm(alpha=1 / steps, adjust=False).mean().to_numpy().copy()
-
-
 def _walk(rng: np.random.Generator, rows: int, keep: float, spread: float) -> np.ndarray:
     steps = pd.Series(rng.normal(size=rows) * spread * np.sqrt(1 - keep**2) / (1 - keep))
     return steps.ewm(alpha=1 - keep, adjust=False).mean().to_numpy()
 
 
+def _print_result(result: Result, events: bool) -> None:
+    found = f"{len(result.found):3d}/{len(result.verdicts):<3d}"
+    rate, inside = f"{result.false_rate:23.2f}", len(result.inside)
+    print(
+        f"{result.world:10} {found} {result.right:5d} {rate} {result.contradicting:13d} {inside:6d}",
+        flush=True,
+    )
+    if events:
+        lines = [f"missed: {one}" for one in result.missed] + [f"false: {one}" for one in result.false]
+        print("".join(f"    {line}\n" for line in lines), end="")
+
+
+def _print_total(results: list[Result]) -> None:
+    verdicts = [one for result in results for one in result.verdicts]
+    found, right = sum(bool(one.statement) for one in verdicts), sum(one.right for one in verdicts)
+    rate = np.mean([result.false_rate for result in results])
+    contradicting = sum(one.contradicts for one in verdicts)
+    inside = sum(len(result.inside) for result in results)
+    print(
+        f"{'total':10} {found:3d}/{len(verdicts):<3d} {right:5d} {rate:23.2f} {contradicting:13d} {inside:6d}"
+    )
+
+
+def _record(result: Result) -> dict[str, object]:
+    faults = [
+        asdict(one.fault)
+        | {
+            "found": bool(one.statement),
+            "right": one.right,
+            "contradicts": one.contradicts,
+            "statement": one.statement,
+        }
+        for one in result.verdicts
+    ]
+    weeks = round(result.series_weeks, 2)
+    return {"world": result.world, "series_weeks": weeks, "faults": faults, "false": result.false}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print one line per world, then the false events."""
+    """Print one line per world and a total."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    every = {make.__name__: make for make in (*WORLDS, *FURTHER_WORLDS)}
+    parser.add_argument("worlds", nargs="*", metavar="WORLD", help=f"one of {', '.join(every)}")
+    parser.add_argument("--further", action="store_true", help="the twelve further worlds")
+    parser.add_argument("--held-out", action="store_true", help=f"only {', '.join(HELD_OUT)}")
     parser.add_argument("--detector", default="standard")
     parser.add_argument("--decision", default="usual_range")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--events", action="store_true", help="print missed faults and false events")
+    parser.add_argument("--json", type=Path, help="file for all faults and false events")
     given = parser.parse_args(argv)
-    print(f"{'world':10} found right false a series and week  inside")
-    for make in WORLDS:
-        world = make(given.seed)
-        result = judge(world, given.detector, decision=given.decision)
-        rate = len(result.false) / result.series_weeks
-        found = f"{len(result.found):2d}/{result.faults:<2d}"
-        print(f"{world.name:10} {found} {result.right:5d} {rate:23.2f} {len(result.inside):7d}")
-        for line in [
-            *(f"missed: {one}" for one in result.missed),
-            *(f"false: {one}" for one in result.false),
-        ]:
-            print(f"    {line}")
+    if unknown := set(given.worlds) - set(every):
+        parser.error(f"no world {', '.join(sorted(unknown))}; there are {', '.join(every)}")
+    names = given.worlds or [make.__name__ for make in (FURTHER_WORLDS if given.further else WORLDS)]
+    if given.held_out:
+        names = given.worlds or list(HELD_OUT)
+    print(f"{'world':10} found   right false a series and week contradicting inside")
+    warnings.simplefilter("ignore", UserWarning)
+    results = []
+    for name in names:
+        results.append(judge(every[name](given.seed), given.detector, decision=given.decision))
+        _print_result(results[-1], given.events)
+    _print_total(results)
+    if given.json is not None:
+        given.json.write_text(json.dumps([_record(one) for one in results], indent=1))
 
 
 if __name__ == "__main__":

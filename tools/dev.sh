@@ -102,7 +102,7 @@ case $target in
     docs) setup; "$BIN/python" -m pipeline.cli.docs docs; "$BIN/python" -m tools.monitoring; NO_MKDOCS_2_WARNING=1 "$BIN/mkdocs" build --strict --quiet; echo "the site is in site/index.html" >&2 ;;
     scenarios)
         setup
-        for tier in light standard strong; do "$BIN/python" -m benchmarks.worlds --detector "$tier"; done
+        for tier in light standard strong; do "$BIN/python" -m benchmarks.worlds --events --detector "$tier"; done
         worlds=${SCENARIOS:-../shared/scenarios}
         if [ ! -f "$worlds/score.py" ]; then
             echo "there is no folder $worlds with further worlds: set SCENARIOS to one that has score.py" >&2
