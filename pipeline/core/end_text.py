@@ -14,6 +14,35 @@ MIN_SHARE_BACK = 0.5
 _BASES_OF_ALL_HOURS = ("none", "all_hours")
 
 
+def told_anomaly(anomaly: Anomaly, *, ended: bool | None = None) -> Anomaly:
+    """Return an anomaly with the numbers that its sentence states.
+
+    Args:
+        anomaly: the anomaly.
+        ended: it is over; None for its own state.
+    """
+    ended = anomaly.state is AnomalyState.CLOSED if ended is None else ended
+    return at_farthest(anomaly) if ended and not changes_later(anomaly) else anomaly
+
+
+def told_statement(
+    anomaly: Anomaly, unit: str | None = None, zone: str = "", *, ended: bool | None = None
+) -> str | None:
+    """Return the sentence of an anomaly, that of its end where it is over.
+
+    Messages, the API, the dashboard and commands show this sentence. It is None for numbers under the
+    decision "surprise".
+
+    Args:
+        anomaly: the anomaly.
+        unit: unit of the leading channel.
+        zone: time zone of the time of the peak, "" for UTC.
+        ended: it is over; None for its own state.
+    """
+    ended = anomaly.state is AnomalyState.CLOSED if ended is None else ended
+    return end_statement(anomaly, unit, zone) if ended else anomaly_statement(anomaly, unit)
+
+
 def end_statement(anomaly: Anomaly, unit: str | None, zone: str) -> str | None:
     """Return the sentence of an anomaly that is over.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pipeline.core.anomaly_text import anomaly_statement
-from pipeline.core.types import Anomaly, AnomalyState
+from pipeline.core.end_text import told_statement
+from pipeline.core.types import Anomaly
 from pipeline.core.verdict_words import CAUSE_TEXTS
 
 
@@ -15,18 +15,18 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def short_text(anomaly: Anomaly, units: Mapping[str, str] | None = None) -> str:
+def short_text(anomaly: Anomaly, units: Mapping[str, str] | None = None, zone: str = "") -> str:
     """Return a sentence: leading channel, value, usual or expected range.
 
     Args:
         anomaly: the anomaly.
         units: channel → unit.
+        zone: time zone of times, "" for UTC.
     """
     at = anomaly.leading_channel
     name = anomaly.channels[at]
     unit = (units or {}).get(name)
-    ended = anomaly.state is AnomalyState.CLOSED
-    if text := anomaly_statement(anomaly, unit, ended=ended):
+    if text := told_statement(anomaly, unit, zone):
         return text
     observed, lower, upper = anomaly.observed[at], anomaly.lower[at], anomaly.upper[at]
     behind = f" {unit}" if unit else ""

@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from detectors.base import Points
 from pipeline.config.schema import Config, Stream
-from pipeline.core.anomaly_text import anomaly_statement, events_before
+from pipeline.core.anomaly_text import events_before
+from pipeline.core.end_text import told_anomaly, told_statement
 from pipeline.core.errors import InputError
 from pipeline.core.iso_times import show_local_time
 from pipeline.core.types import Anomaly, AnomalyState
@@ -235,12 +236,13 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None, t
         timezone: time zone of the times beside UTC, "" for UTC only.
     """
     channel = anomaly.leading_channel
+    unit, closed = (units or {}).get(anomaly.channels[channel]), anomaly.state is AnomalyState.CLOSED
+    statement, anomaly = told_statement(anomaly, unit, timezone), told_anomaly(anomaly)
     at = _time(anomaly.peak_ns, timezone)
     head = f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {at}: "
-    unit, closed = (units or {}).get(anomaly.channels[channel]), anomaly.state is AnomalyState.CLOSED
     if anomaly.event is not None:
-        return f"{head}{anomaly_statement(anomaly)}. {_event_details(anomaly)}"
-    if statement := anomaly_statement(anomaly, unit, ended=closed):
+        return f"{head}{statement}. {_event_details(anomaly)}"
+    if statement:
         until = f" to {_time(anomaly.lasted_until_ns, timezone)}" if closed else ""
         since = f"{'From' if closed else 'Since'} {_time(anomaly.began_ns, timezone)}{until}"
         beside = relation_text(anomaly, units or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config.loader import load_config
-from pipeline.core.usual_range_text import usual_range_text
+from pipeline.core.end_text import told_statement
 from pipeline.services.backfill import run_backfill
 from pipeline.services.explain import Recheck, explain
 from storage.results import anomalies
@@ -50,7 +51,8 @@ def test_the_explanation_of_a_stored_anomaly_holds(
     finally:
         database.close()
     assert explanation.verdict is Recheck.HOLDS, explanation
-    statement = usual_range_text(fault, "1/min", ended=True)
+    statement = told_statement(fault, "1/min")
     assert statement is not None
     assert "rpm was as high as 1,5" in statement
+    assert re.search(r" at \d\d:\d\d UTC, .*; now 1,4\d\d 1/min, usual at this hour$", statement)
     assert statement in explanation.sentence

@@ -13,7 +13,17 @@ from pipeline.alerts.outbox import OutboxWriter
 from pipeline.alerts.routing.router import Router, RoutingResult
 from pipeline.config.alerts import AlertsConfig
 from pipeline.config.endpoints import Endpoint, EndpointConfig
-from pipeline.core.types import Anomaly, AnomalyState, Fault, Partition, Severity
+from pipeline.core.types import (
+    Anomaly,
+    AnomalyState,
+    DeviationContext,
+    DeviationCourse,
+    EndReason,
+    FarthestReading,
+    Fault,
+    Partition,
+    Severity,
+)
 from storage.alerting import alerts, deliveries, outbox
 from storage.sql.database import Database
 
@@ -58,6 +68,24 @@ def anomaly(series: str = "b2/t1", start_ns: int = NOON, stream: str = "plant", 
         cause="level_shift",
     )
     return replace(made, **changed)
+
+
+def ended_drift() -> Anomaly:
+    """A drift of five hours that is over; its peak of the first run is not its farthest reading."""
+    far = FarthestReading("unusual_value", 92.1, 65.6, 69.4, 13.0, 92.1, "working_days")
+    context = DeviationContext("working_days", 71.8, 70.6, kind="measurement", farthest=far)
+    until_ns = NOON + 5 * 3600 * SECOND
+    course = DeviationCourse(highest=92.1, farthest_ns=until_ns, last=68.4)
+    numbers = {"observed": [71.8, 1.0], "lower": [65.9, 0.0], "upper": [71.4, 2.0], "points": 57}
+    opened = anomaly(cause="unusual_value", ratio=1.2, context=context, course=course, **numbers)
+    return closed(opened, end_reason=EndReason.RECOVERED, end_ns=until_ns)
+
+
+#: Sentence of ``ended_drift`` in °C and UTC, in messages, the API, the dashboard and commands.
+TEXT_OF_ENDED_DRIFT = (
+    "temperature was as high as 92.1 °C at 17:00 UTC, usual at that time on working days 65.6 to 69.4 °C; "
+    "now 68.4 °C, usual at this hour"
+)
 
 
 def closed(opened: Anomaly, **changed: Any) -> Anomaly:

@@ -34,11 +34,10 @@ from pipeline.alerts.outbox import decode_anomaly, decode_fault
 from pipeline.alerts.routing.matchers import escape_glob, label_matcher
 from pipeline.alerts.routing.rules import Behaviour
 from pipeline.config.alerts import AlertsConfig
-from pipeline.core.anomaly_text import anomaly_statement
 from pipeline.core.deviation_severity import severity_text
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
-from pipeline.core.end_text import end_statement, stayed
-from pipeline.core.farthest_reading import at_farthest, begin_texts, begin_window_ns, changes_later
+from pipeline.core.end_text import stayed, told_anomaly, told_statement
+from pipeline.core.farthest_reading import begin_texts, begin_window_ns
 from pipeline.core.first_steps import first_step
 from pipeline.core.types import END_REASON_TEXTS, Anomaly
 from pipeline.core.usual_range_text import deviation_text, relation_text
@@ -200,9 +199,8 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
     """
     anomaly, ended = decode_anomaly(member.body), member.state != MemberState.OPEN
     unit = units.get(anomaly.channels[anomaly.leading_channel])
-    statement = end_statement(anomaly, unit, timezone) if ended else anomaly_statement(anomaly, unit)
-    if ended and not changes_later(anomaly):
-        anomaly = at_farthest(anomaly)
+    statement = told_statement(anomaly, unit, timezone, ended=ended)
+    anomaly = told_anomaly(anomaly, ended=ended)
     channels = _channels_of(anomaly, units)
     return AnomalyView(
         id=str(anomaly.id),

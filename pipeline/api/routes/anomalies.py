@@ -17,6 +17,7 @@ from pipeline.api.direct_answers import api_router, shared
 from pipeline.api.entity_tags import IfMatch, require_match, tag_of
 from pipeline.config.schema import Config
 from pipeline.core.deviation_severity import severity_text
+from pipeline.core.end_text import told_anomaly
 from pipeline.core.errors import InputError
 from pipeline.core.farthest_reading import begin_texts
 from pipeline.core.first_steps import first_step
@@ -36,7 +37,10 @@ router = api_router(prefix="/anomalies", tags=["anomalies"])
 
 
 class ChannelValue(BaseModel):
-    """One channel at the peak, in the units of the input."""
+    """One channel at the peak, in the units of the input.
+
+    After the end the numbers of the leading channel are those of the reading that was farthest outside.
+    """
 
     channel: str
     unit: str | None
@@ -109,7 +113,14 @@ class AnomalyItem(BaseModel):
     revised: str | None = Field(
         description="when late points made or changed it last; null if they never did"
     )
-    text: str = Field(examples=["temperature is 93.1 °C, usual at this time of day 60 to 75 °C"])
+    text: str = Field(
+        description="the sentence of messages; after the end how far it went and where the value was then",
+        examples=[
+            "temperature is 93.1 °C, usual at this time of day 60 to 75 °C",
+            "temperature was as high as 95.4 °C at 17:25 CET, usual at that time of day 60 to 75 °C; now "
+            "68.4 °C, usual at this hour",
+        ],
+    )
     severity_reason: str = Field(
         description="why it has its severity; empty for numbers under the decision `surprise`",
         examples=["major, because it is far outside its usual range; critical after 30 readings (30 min)"],
@@ -287,6 +298,8 @@ def _values(config: Config, anomaly: Anomaly, zone: str | None = None) -> dict[s
     units = {} if stream is None else stream.alerts.units
     if zone is None:
         zone = "" if stream is None else stream.local_timezone
+    text = short_text(anomaly, units, zone)
+    anomaly = told_anomaly(anomaly)
     shown: dict[str, Any] = {name: getattr(anomaly, name) for name in same}
     return shown | {
         "end_reason": anomaly.end_reason or None,
@@ -299,7 +312,7 @@ def _values(config: Config, anomaly: Anomaly, zone: str | None = None) -> dict[s
         "ratio": finite(anomaly.ratio) or None,
         "of_value": anomaly.cause in CAUSES_OF_VALUES and not anomaly.relative,
         "cause_text": CAUSE_TEXTS.get(anomaly.cause, "no single cause"),
-        "text": short_text(anomaly, units),
+        "text": text,
         "severity_reason": severity_text(anomaly, ended=anomaly.state is AnomalyState.CLOSED, zone=zone),
         "first_step": first_step(anomaly, *begin_texts(anomaly, zone)),
         "channels": [

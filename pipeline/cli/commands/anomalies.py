@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,8 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import format_number, show_fields, show_json, show_list, show_table
 from pipeline.cli.times import show_second, show_time
-from pipeline.core.anomaly_text import anomaly_statement
+from pipeline.config.text_settings import TextSettings, read_text_settings
+from pipeline.core.end_text import told_anomaly, told_statement
 from pipeline.core.types import END_REASON_TEXTS, Anomaly, AnomalyState, Severity
 from pipeline.core.verdict_words import former_cause, former_forecaster
 
@@ -70,19 +72,11 @@ def list_(
             until_ns=until,
             limit=limit,
         )
+    texts = read_text_settings(config)
     columns = ("id", "start", "lasted", "severity", "series", "what")
-    rows = (
-        (
-            str(a.id)[:8],
-            show_second(a.began_ns),
-            _duration(a),
-            a.severity.value,
-            f"{a.stream}/{a.series}",
-            _largest_deviation(a),
-        )
-        for a in found
-    )
-    show_list(json, map(as_dict, found), columns, rows, empty="no anomalies", wrap=("series", "what"))
+    rows = (_row(a, _of_stream(texts, a)) for a in found)
+    objects = (as_dict(a, _of_stream(texts, a)) for a in found)
+    show_list(json, objects, columns, rows, empty="no anomalies", wrap=("series", "what"))
 
 
 @app.command()
@@ -93,10 +87,11 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     with database_of_file(config) as database, database.read() as connection:
         anomaly = anomalies.get(connection, id_)
         review = labels.reviews(connection, [anomaly.id]).get(anomaly.id)
+    shown = as_dict(anomaly, _of_stream(read_text_settings(config), anomaly))
     if json:
-        show_json(as_dict(anomaly) | {"review": _review(review)})
+        show_json(shown | {"review": _review(review)})
         return
-    fields = {key: value for key, value in as_dict(anomaly).items() if key not in _NOT_SHOWN}
+    fields = {key: value for key, value in shown.items() if key not in _NOT_SHOWN}
     fields |= {"labels": ", ".join(f"{name}={value}" for name, value in anomaly.labels.items())}
     if (text := END_REASON_TEXTS.get(anomaly.end_reason)) is not None:
         fields |= {"end_reason": f"{anomaly.end_reason}: {text}"}
@@ -107,7 +102,7 @@ def show(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = Fals
     show_fields(fields)
     print()
     columns = ("channel", "observed", "expected", "lower", "upper", "contribution")
-    show_table(columns, (tuple(channel.values()) for channel in _channels(anomaly)), "no channels")
+    show_table(columns, (tuple(channel.values()) for channel in shown["channels"]), "no channels")
 
 
 @app.command()
@@ -129,17 +124,33 @@ def explain(id_: Id, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
         print(explanation)
 
 
-def as_dict(anomaly: Anomaly) -> dict[str, Any]:
-    """Return the JSON object of an anomaly: times in ISO 8601, one object for each channel."""
-    deviation: dict[str, Any] = {}
-    if anomaly.ratio:
-        ended = anomaly.state is AnomalyState.CLOSED
-        deviation = {"ratio": anomaly.ratio, "statement": anomaly_statement(anomaly, ended=ended)}
-    if anomaly.context is not None and anomaly.context.partner is not None:
-        names = ("partner", "partner_value", "implied")
-        deviation["relation"] = {name: getattr(anomaly.context, name) for name in names}
-    if anomaly.event is not None:
-        deviation = {"statement": anomaly_statement(anomaly), "event": asdict(anomaly.event)}
+def _of_stream(texts: Mapping[str, TextSettings], anomaly: Anomaly) -> TextSettings:
+    """Return the settings of a sentence, the defaults for an unknown stream."""
+    return texts.get(anomaly.stream, TextSettings())
+
+
+def _row(anomaly: Anomaly, texts: TextSettings) -> tuple[str | None, ...]:
+    """Return the row of an anomaly in the list."""
+    return (
+        str(anomaly.id)[:8],
+        show_second(anomaly.began_ns),
+        _duration(anomaly),
+        anomaly.severity.value,
+        f"{anomaly.stream}/{anomaly.series}",
+        _largest_deviation(anomaly, texts),
+    )
+
+
+def as_dict(anomaly: Anomaly, texts: TextSettings | None = None) -> dict[str, Any]:
+    """Return the JSON object of an anomaly: times in ISO 8601, one object for each channel.
+
+    After the end its numbers are those of the farthest reading, which its sentence states.
+
+    Args:
+        anomaly: the anomaly.
+        texts: units and time zone of its sentence.
+    """
+    statement, anomaly = _statement(anomaly, texts or TextSettings()), told_anomaly(anomaly)
     return {
         "id": str(anomaly.id),
         "stream": anomaly.stream,
@@ -158,7 +169,7 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "surprise": anomaly.surprise,
         "forecaster": anomaly.forecaster,
         "cause": anomaly.cause,
-        **deviation,
+        **_deviation(anomaly, statement),
         "model_version": anomaly.model_version,
         "config_hash": anomaly.config_hash,
         "topic": anomaly.partition.topic,
@@ -172,6 +183,22 @@ def as_dict(anomaly: Anomaly) -> dict[str, Any]:
         "guard": former_forecaster(anomaly.forecaster),
         "evidence": former_cause(anomaly.cause),
     }
+
+
+def _statement(anomaly: Anomaly, texts: TextSettings) -> str | None:
+    """Return the sentence, None for numbers under the decision "surprise"."""
+    return told_statement(anomaly, texts.units.get(anomaly.channels[anomaly.leading_channel]), texts.timezone)
+
+
+def _deviation(anomaly: Anomaly, statement: str | None) -> dict[str, Any]:
+    """Return the sentence of an anomaly and what else explains it."""
+    if anomaly.event is not None:
+        return {"statement": statement, "event": asdict(anomaly.event)}
+    found: dict[str, Any] = {"ratio": anomaly.ratio, "statement": statement} if anomaly.ratio else {}
+    if anomaly.context is not None and anomaly.context.partner is not None:
+        names = ("partner", "partner_value", "implied")
+        found["relation"] = {name: getattr(anomaly.context, name) for name in names}
+    return found
 
 
 def _review(review: Review | None) -> dict[str, Any] | None:
@@ -203,9 +230,14 @@ def _duration(anomaly: Anomaly) -> str:
     return f"{lasted}, open" if anomaly.state is AnomalyState.OPEN else lasted
 
 
-def _largest_deviation(anomaly: Anomaly) -> str:
-    """Describe the leading channel: its quantity and usual range, or observed, expected and band."""
-    if text := anomaly_statement(anomaly, ended=anomaly.state is AnomalyState.CLOSED):
+def _largest_deviation(anomaly: Anomaly, texts: TextSettings) -> str:
+    """Describe the leading channel: its quantity and usual range, or observed, expected and band.
+
+    Args:
+        anomaly: the anomaly.
+        texts: units and time zone of its sentence.
+    """
+    if text := _statement(anomaly, texts):
         return text
     most = _channels(anomaly)[anomaly.leading_channel]
     band = f"({format_number(most['lower'])} … {format_number(most['upper'])})"

@@ -18,6 +18,7 @@ from pipeline.alerts.routing.matchers import relative_deviation
 from pipeline.alerts.routing.rules import StreamRules
 from pipeline.cli.commands.anomalies import _largest_deviation, as_dict
 from pipeline.config.alerts import AlertsConfig
+from pipeline.config.text_settings import TextSettings
 from pipeline.core.deviation_severity import severity_of, severity_text
 from pipeline.core.first_steps import first_step
 from pipeline.core.types import Anomaly, AnomalyState, DeviationContext, Partition, Severity
@@ -437,7 +438,7 @@ def test_every_place_prints_the_same_sentence() -> None:
     assert "at 1970-01-01 01:02:00 CET (00:02:00 UTC): rpm is" in local
     assert "Since 1970-01-01 01:01:00 CET (00:01:00 UTC)" in local
     plain = sentence.replace(" 1/min", "")
-    assert _largest_deviation(one) == plain == as_dict(one)["statement"]
+    assert _largest_deviation(one, TextSettings()) == plain == as_dict(one)["statement"]
     view = alert.anomalies[0]
     assert (view.statement, view.ratio, view.cause) == (sentence, 2.456, "unusual_value")
     assert msgspec.json.decode(msgspec.json.encode(composed))["data"]["anomalies"][0]["ratio"] == 2.456

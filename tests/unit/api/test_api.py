@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,18 +14,22 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
+from pipeline.alerts.outbox import encode_anomaly
+from pipeline.alerts.routing.composer import anomaly_view
 from pipeline.api.app import create_app
 from pipeline.api.request_limits import MAX_BODY_BYTES
 from pipeline.api.server import dashboard_server
 from pipeline.config.schema import Config
-from pipeline.core.types import DeadLetter, Fault, FaultKind, Partition, Severity
+from pipeline.core.types import AnomalyState, DeadLetter, EndReason, Fault, FaultKind, Partition, Severity
+from storage.alerting.alerts import AlertMember
+from storage.alerting.states import MemberState
 from storage.history import parquet
 from storage.history.writer import HistoryWriter
 from storage.model_store import jobs, monitor_state
 from storage.model_store.monitor_state import DriftState
 from storage.results import anomalies, dead_letters, faults, labels
 from storage.sql.database import Database
-from tests.support.alerting import NOON, SECOND, RouterBench, anomaly
+from tests.support.alerting import NOON, SECOND, TEXT_OF_ENDED_DRIFT, RouterBench, anomaly, ended_drift
 from tests.support.api_servers import STREAM, plant_config
 
 #: The same in each process of the test run, which compares the names of its tests.
@@ -61,6 +66,26 @@ def test_pages_of_anomalies_hold_each_one_once(api, database):
     assert len(seen) == len({one["id"] for one in seen}) == 11
     assert [one["start"] for one in seen] == sorted((one["start"] for one in seen), reverse=True)
     assert seen[0]["text"].startswith("temperature was 93.1")
+
+
+def test_the_text_of_an_ended_anomaly_is_that_of_the_message_of_its_end(api, database):
+    one = ended_drift()
+    store(database, one)
+    member = AlertMember(
+        one.id, one.id, one.stream, "b", MemberState.CLOSED, "major", 9.0, NOON, NOON, encode_anomaly(one)
+    )
+    assert anomaly_view(member, {"temperature": "°C"}).statement == TEXT_OF_ENDED_DRIFT
+    sentence = TEXT_OF_ENDED_DRIFT.replace(" °C", "")  # the config has no unit of this channel
+    detail = api.get(f"/anomalies/{one.id}").json()
+    assert detail["text"] == api.get("/anomalies").json()["items"][0]["text"] == sentence
+    assert api.get(f"/incidents/{one.id}").json()["anomalies"][0]["text"] == sentence
+    leading = detail["channels"][0]
+    assert (leading["observed"], leading["lower"], leading["upper"]) == (92.1, 65.6, 69.4)
+    assert detail["peak"].startswith("2026-03-02T17:00:00")
+    store(database, replace(one, state=AnomalyState.OPEN, end_reason=EndReason.UNKNOWN, revision=3))
+    assert api.get(f"/anomalies/{one.id}").json()["text"] == (
+        "temperature is 71.8, usual at this time on working days 65.9 to 71.4"
+    )
 
 
 def test_a_list_is_read_once_for_all_until_the_database_changes(api, database, monkeypatch):

@@ -12,13 +12,14 @@ import pytest
 from sqlalchemy import update
 
 from detectors.base import FORECASTERS
-from pipeline.core.types import AnomalyState
+from pipeline.core.types import Anomaly, AnomalyState
 from pipeline.core.verdict_words import CAUSES_OF_VALUES
 from storage.alerting import alerts, deliveries, silences
 from storage.alerting.states import AlertState, DeliveryState
 from storage.results import anomalies, labels
 from storage.sql.database import Database
 from storage.tables.alerting import DeliveryRow
+from tests.support.alerting import TEXT_OF_ENDED_DRIFT, ended_drift
 from tests.support.browsers import open_page
 from tests.unit.dashboard.conftest import HOSTILE, NAMES
 
@@ -366,6 +367,27 @@ def test_open_anomalies_are_listed_in_words_on_the_fleet(filled, site, browser, 
     finally:
         with database.begin() as connection:
             anomalies.upsert(connection, [replace(jump, revision=jump.revision + 2)])
+        database.close()
+
+
+def test_an_ended_incident_has_the_sentence_of_the_message_of_its_end(filled, site, browser):
+    one, database = ended_drift(), Database(filled.database)
+    beside = replace(one, id=Anomaly.identify("plant", "b2/t2", one.start_ns), series="b2/t2")
+    with database.begin() as connection:
+        anomalies.upsert(connection, [one, beside])
+    sentence = TEXT_OF_ENDED_DRIFT.replace(" °C", "")  # the config has no unit of this channel
+    try:
+        page, errors = open_page(browser, f"{site}/anomalies/{one.id}", timezone_id="UTC")
+        page.wait_for_selector(".sentence")
+        shown = page.inner_text(".sentence")
+        assert shown == f"{sentence}. It began at Mar 02, 12:00:00 UTC and lasted 5 h."
+        listed = page.locator(".card").filter(has_text="What else broke")
+        assert sentence in listed.inner_text()
+        assert not errors
+    finally:
+        with database.begin() as connection:
+            gone = [replace(a, points=0, revision=a.revision + 1) for a in (one, beside)]
+            anomalies.upsert(connection, gone)
         database.close()
 
 

@@ -165,7 +165,7 @@ function AnomalyIncident({ data, anomaly, reload }: { data: Incident; anomaly: L
     <h1><SeverityMark severity={data.alert?.severity ?? anomaly.severity} /> · <Link to={seriesAddress(anomaly.stream, anomaly.series, more)}><Name long text={anomaly.series} /></Link> <span class="muted">· <bdi>{anomaly.stream}</bdi></span> {open
       ? <span class="badge bad">open{end > start ? ` for ${durationText(end - start)}` : ""}</span> : retracted ? <span class="badge">retracted</span> : <span class="badge">ended {ageText(end)}</span>}</h1>
     <section class="card">
-      <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? ", since " : ", at "}{bothTimes(start)}{open ? "" : end > start ? <> for {durationOf(anomaly)}</> : <> ({durationOf(anomaly)})</>}.</p>
+      <p class="sentence"><bdi>{anomaly.text}</bdi>{open ? <>, since {bothTimes(start)}</> : end > start ? <>. It began at {bothTimes(start)} and lasted {durationOf(anomaly)}</> : <>. It was at {bothTimes(start)} ({durationOf(anomaly)})</>}.</p>
       {retracted && <p><b>This verdict is retracted:</b> with the late points that came{anomaly.revised && <> until <When at={anomaly.revised} /></>}, the series was as usual.</p>}
       {anomaly.severity_reason && <p>Severity: {anomaly.severity_reason}.</p>}
       {anomaly.event ? <EventStory event={anomaly.event} cause={anomaly.cause} /> : <Gauge channel={leading} relative={anomaly.relative} cause={anomaly.cause} causeText={anomaly.cause_text} />}
