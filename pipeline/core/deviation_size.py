@@ -14,7 +14,7 @@ from pipeline.core.types import Anomaly
 #: Cause whose quantity is a change, a difference or a length → its usual maximum in words.
 NOUNS_OF_CHANGES = {
     "unusual_step": "largest usual step",
-    "unusual_noise": "largest usual mean change",
+    "unusual_noise": "largest usual change",
     "relation": "largest usual difference",
     "trend": "largest usual drift",
     "flatline": "longest usual standstill",

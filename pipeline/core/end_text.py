@@ -53,13 +53,17 @@ def end_statement(anomaly: Anomaly, unit: str | None, zone: str) -> str | None:
         unit: unit of the leading channel.
         zone: time zone of the time of the peak, "" for UTC.
     """
+    if anomaly.event is not None:
+        return anomaly_statement(anomaly)  # an event has happened, and does not end
     if not changes_later(anomaly):
         farthest = at_farthest(anomaly)
         sentence, rest = anomaly_statement(farthest, unit, ended=True, zone=zone), _rest_text(farthest, unit)
         noun = {"unusual_step": "step", "trend": "drift"}.get(farthest.cause, "value")
         return sentence if sentence is None or not rest else _joined(sentence, rest, noun)
+    # Later steps can be larger: the first one is told as what came first.
     name = anomaly.channels[anomaly.leading_channel]
     first = (anomaly_statement(anomaly, unit, ended=True) or "").partition(", usual")[0]
+    first = f"{name} first{first.removeprefix(name)}"
     later = anomaly_statement(at_farthest(anomaly), unit, ended=True, zone=zone) or ""
     return f"{first}; then it{later.removeprefix(name)}"
 
@@ -103,7 +107,22 @@ def _rest_text(anomaly: Anomaly, unit: str | None) -> str:
         return f"now {value}, usual at this hour"
     if stays is None:
         return ""
-    return f"it stayed there, at {value}" if stays else f"it went back to {value}"
+    return f"it stayed there, at {value}" if stays else f"it {_way_back(anomaly, last)} to {value}"
+
+
+def _way_back(anomaly: Anomaly, last: float) -> str:
+    """Return how a value that had moved went back, with the size after a trend.
+
+    Args:
+        anomaly: the anomaly of a step or a trend.
+        last: the value at the end.
+    """
+    context = anomaly.context
+    if anomaly.cause != "trend" or context is None or not context.value:
+        return "went back"
+    share = last / context.value - 1
+    (size,) = shown_texts(100 * abs(share))
+    return f"{'rose' if share > 0 else 'fell'} back by {size} %"
 
 
 def _joined(sentence: str, rest: str, noun: str) -> str:

@@ -29,7 +29,7 @@ def event_statement(
         expected: The most probable events with their probabilities, the most probable first.
     """
     before = [f"“{shorten(one)}”" for one in recent[-TOLD_BEFORE:]]
-    after = f"after {', '.join(before)}" if before else "at the beginning of the session"
+    after = f"after {', '.join(before)}" if before else "first"
     told = [
         f"“{shorten(text)}” ({_percent(p)}{' of cases' if n == 0 else ''})"
         for n, (text, p) in enumerate(expected)
@@ -38,7 +38,7 @@ def event_statement(
     rest = f"; usual here: {' or '.join(told)}" if told else ""
     if cause == "missing_event":
         due = f"; {' or '.join(told)} was due" if told else ""
-        return f"the session ended {after}, as it does {frequency_text(probability)}{due}"
+        return f"no event came {after}, which happens {frequency_text(probability)}{due}"
     came = f"“{shorten(event)}” came {after}"
     if cause == "new_event":
         return f"{came} and was never seen before{rest}"

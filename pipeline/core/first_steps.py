@@ -186,7 +186,8 @@ def movement_text(anomaly: Anomaly) -> str:
     if anomaly.cause != "unusual_value" or not outwards or not 0 < abs(moved) <= width:
         return ""
     side = "above" if moved > 0 else "below"
-    return f"{verb} ({_two_digits(abs(moved))} {side} the mean of its last {MEAN_READINGS} readings)"
+    smoothed = f"its value smoothed over about {MEAN_READINGS} readings"
+    return f"{verb} ({_two_digits(abs(moved))} {side} {smoothed})"
 
 
 def _multiple_of_price(anomaly: Anomaly) -> str:

@@ -160,11 +160,11 @@ def rarity_text(surprise: float, points_seen: int, every_ns: int = 0, channels: 
 
 def _level(told: ToldQuantity, value_is_outside: bool) -> str:
     """Return the sentence about a mean, with the value if that is outside."""
-    mean, over = told.with_unit(told.amount), f"smoothed over the last {MEAN_READINGS} readings"
+    mean, over = told.with_unit(told.amount), f"smoothed over about {MEAN_READINGS} readings"
     if told.extreme is not None:
         value = told.with_unit(shown_texts(told.extreme)[0])
-        usual = _range(told, f"its usual range{_basis(told)} of ").removeprefix(", ")
-        smoothed = f"smoothed over {MEAN_READINGS} readings it left {usual}"
+        usual = _range(told, "its usual range of ").removeprefix(", ")
+        smoothed = f"smoothed over about {MEAN_READINGS} readings it left {usual}{_basis(told)}"
         return f"{told.name} was as {told.side} as {value}; {smoothed}"
     if value_is_outside:
         now = f"{told.name} {told.verb('is', 'was')} {told.value}"
@@ -174,12 +174,29 @@ def _level(told: ToldQuantity, value_is_outside: bool) -> str:
 
 def _value(told: ToldQuantity, cause: str) -> str:
     """Return the sentence about a value, or about values beyond both ends of a range."""
-    if cause != "unusual_value" or not told.leaves_both_ends:
+    if cause != "unusual_value":
         return f"{told.is_(told.amount)}{_range(told)}"
+    if not told.leaves_both_ends:
+        return f"{_farther_value(told)}{told.with_unit(told.amount)}{told.when}{_range(told)}"
     lowest, highest = told.course.lowest or 0.0, told.course.highest or 0.0
     texts = shown_texts(lowest, highest, *told.stated_ends)
     extremes = f"as low as {texts[0]} to as high as {told.with_unit(texts[1])}"
     return f"{told.name} went from {extremes}{_range(told)}"
+
+
+def _farther_value(told: ToldQuantity) -> str:
+    """Return what the sentence about a value says before it.
+
+    The range of one hour can be narrower than that of another, so that the value
+    farthest outside need not be the highest or the lowest one.
+    """
+    far = told.extreme
+    if far is None or not (far > told.observed if told.side == "high" else far < told.observed):
+        return f"{told.name} {told.was} "
+    (extreme,), (value,) = shown_texts(far), shown_texts(told.observed)
+    if extreme == value:
+        return f"{told.name} {told.was} "
+    return f"{told.name} was as {told.side} as {told.with_unit(extreme)}; it was farthest outside with "
 
 
 def _static_limit(told: ToldQuantity) -> str:
@@ -267,7 +284,8 @@ def _trend(told: ToldQuantity, far: str, usual: str) -> str:
     """
     drifted, side = told.verb("has drifted", "had drifted"), "up" if told.observed >= 0 else "down"
     to = f" to {told.value}{told.when}" if told.value else ""
-    return f"{told.name} {drifted} {side}{to}: {far} the mean of its last {TREND_READINGS} readings, {usual}"
+    smoothed = f"its value smoothed over about {TREND_READINGS} readings"
+    return f"{told.name} {drifted} {side}{to}: {far} {smoothed}, {usual}"
 
 
 def _relation(told: ToldQuantity, change: tuple[str, str], *, times: bool) -> str:
@@ -282,7 +300,7 @@ def _relation(told: ToldQuantity, change: tuple[str, str], *, times: bool) -> st
     """
     implied, value = shown_texts(told.context.implied or 0.0, told.context.value or 0.0)
     size, usual = change
-    mean = f"on average over {told.verb('the last ', '')}{RELATION_READINGS} readings"
+    mean = f"smoothed over about {RELATION_READINGS} readings"
     now = f"{told.name} {told.verb('is', 'was')} {told.with_unit(value)}{told.when}"
     imply = told.verb("imply", "implied")
     of_that = "that" if times else "above that" if told.observed >= 0 else "below that"
@@ -312,13 +330,14 @@ def _noise(told: ToldQuantity, change: str, usual: str, *, relative: bool) -> st
             (amount,) = shown_texts(abs(100 * moved if relative else moved))
             amount = f"{amount} %" if relative else told.with_unit(amount)
             return (
-                f"{told.name} {verb} to {told.value}, {amount} {side} the mean of its last {MEAN_READINGS} "
-                f"readings; it {told.verb('changes', 'changed')} by {change} a reading, {usual}"
+                f"{told.name} {verb} to {told.value}, {amount} {side} its value smoothed over about "
+                f"{MEAN_READINGS} readings; it {told.verb('changes', 'changed')} by {change} "
+                f"a reading, {usual}"
             )
     jumps = f"{told.verb('goes', 'went')} up and down more than usual"
-    average = f"on average over the last {MEAN_READINGS}"
+    average = f"smoothed over about {MEAN_READINGS} readings"
     now = f"; it {told.verb('is', 'was')} {told.value}{told.then}" if told.value else ""
-    return f"{told.name} {jumps}: by {change} from one reading to the next {average}, {usual}{now}"
+    return f"{told.name} {jumps}: by {change} from one reading to the next, {average}, {usual}{now}"
 
 
 def _basis(told: ToldQuantity) -> str:

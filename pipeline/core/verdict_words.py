@@ -31,7 +31,7 @@ CAUSE_TEXTS = {
     "absence": "absence: a height or a depth that is usual in these hours was not reached",
     "impossible_value": "impossible value: this kind of data cannot have such a value",
     "unexpected_event": "unexpected event: it is improbable after the events before it",
-    "missing_event": "missing event: the session ended where another event was expected",
+    "missing_event": "missing event: nothing came where another event was expected",
     "new_event": "new event: the model has never seen this code",
     "unusual_sequence": "unusual sequence: many of the last events were each a little unusual",
     "trend": "trend: the price has moved farther than usual from the mean of its last rows, single jumps "

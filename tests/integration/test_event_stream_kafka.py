@@ -69,7 +69,7 @@ def test_events_that_stop_with_the_whole_topic_are_told_once(tmp_path: Path, top
     with listening(command, tmp_path) as listener:
         with daemon(shell) as running:
             running.until(lambda: running.records("scored") == 7, "all events are scored")
-            while "the session ended after “badge”, “unlock”" not in listener.line("")[0]:
+            while "no event came after “badge”, “unlock”" not in listener.line("")[0]:
                 pass  # no record follows: the end is that of the wall clock
         first = shell.json("anomalies", "list")
         (tmp_path / "forewatch.yaml").write_text(config)  # without the port of the first process

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from pipeline.alerts.messages.payload import AnomalyView, Payload, moment
 from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.alerts.messages.text import clean, leading, where
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
+from pipeline.core.iso_times import show_clock_time
 from pipeline.core.verdict_words import CAUSES_OF_EVENTS
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ RANGE_WIDTH_SHARE = 10
 _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 #: Room after the last reading, in hundredths of the picture.
 ROOM_FOR_LAST = 3
+#: Bases of a range of one time of day (``detectors.base.BASES``).
+_BASES_OF_HOURS = ("time_of_day", "working_days", "weekends", "similar_days")
 MAX_TITLE, MAX_NAME, MAX_NAME_ABOVE = 90, 34, 24
 
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.reader.HistoryReader.read`` with
@@ -117,6 +121,9 @@ def figure_of(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: s
     from matplotlib.figure import Figure
 
     quantity = quantity_of(anomaly, leading(anomaly), points)
+    if quantity is not None and anomaly.basis in _BASES_OF_HOURS:
+        peak_ns = round(moment(anomaly.peak).timestamp() * SECOND_NS)
+        quantity = replace(quantity, usual=f"{quantity.usual} at {show_clock_time(peak_ns, timezone)}")
     below = quantity is not None and not quantity.of_values
     figure = Figure(figsize=(6.0, 4.0 if below else 3.1), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -132,7 +139,7 @@ def figure_of(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: s
         judged = quantity.values
         if below:
             shown.append(figure.add_subplot(2, 1, 2, sharex=axes))
-            _draw_below(shown[1], time, quantity, colour)
+            _draw_below(shown[1], anomaly, time, quantity, colour)
             axes.tick_params(labelbottom=False)
     at = _shown_readings(anomaly, points, quantity)
     if at.any():
@@ -178,18 +185,29 @@ def _draw_values(
     axes.set_ylabel(_literal(clean(name, most)), fontsize=8)
 
 
-def _draw_below(axes: Any, time: NDArray[Any], quantity: ChartQuantity, colour: str) -> None:
-    """Draw a quantity in another unit than the value."""
+def _draw_below(
+    axes: Any, anomaly: AnomalyView, time: NDArray[Any], quantity: ChartQuantity, colour: str
+) -> None:
+    """Draw a quantity in another unit than the value.
+
+    Args:
+        axes: The axes.
+        anomaly: The anomaly.
+        time: Times of the points.
+        quantity: The quantity.
+        colour: Colour of the severity.
+    """
     axes.plot(time, quantity.values, color=colour, lw=1.2, label=_literal(quantity.label))
+    span = time[_range_span(anomaly, time)] if anomaly.basis in _BASES_OF_HOURS else time
     for end, label in zip(quantity.ends, (quantity.usual, "_nolegend_"), strict=False):
-        axes.plot(time[[0, -1]], [end, end], color=colour, lw=1.2, ls=":", label=label)
+        axes.plot(span[[0, -1]], [end, end], color=colour, lw=1.2, ls=":", label=label)
     axes.set_ylabel(_literal(clean(quantity.label, MAX_NAME_ABOVE)), fontsize=8)
 
 
 def _draw_range(
     axes: Any, anomaly: AnomalyView, time: NDArray[Any], quantity: ChartQuantity, colour: str
 ) -> None:
-    """Draw the usual range from the begin to the end of an anomaly.
+    """Draw the usual range beside the readings for which it holds.
 
     Args:
         axes: The axes, with their last limits of the values.
@@ -198,15 +216,27 @@ def _draw_range(
         quantity: The quantity.
         colour: Colour of the severity.
     """
-    begin, end = utc(anomaly.start), utc(anomaly.end)
-    # At other times another range can be usual, and that beside one reading could not be seen.
-    room = max((time[-1] - time[0]) // RANGE_WIDTH_SHARE - (end - begin), np.timedelta64(0, "ns")) // 2
-    near = (time >= begin - room) & (time <= end + room)
+    near = _range_span(anomaly, time)
     label = _literal(range_label(axes, quantity, leading(anomaly).unit))
     for limit_of_range in quantity.ends:
         curve = np.broadcast_to(limit_of_range, time.shape)[near]
         axes.plot(time[near], curve, color=colour, lw=1.2, ls=":", label=label)
         label = "_nolegend_"
+
+
+def _range_span(anomaly: AnomalyView, time: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return the points beside which the stated usual range is drawn (N,).
+
+    A range of one time of day ends with the hour around the stated reading, since
+    another one holds at other times.
+    """
+    begin, end = utc(anomaly.start), utc(anomaly.end)
+    if anomaly.basis in _BASES_OF_HOURS:
+        half = np.timedelta64(30, "m")
+        begin, end = max(begin, utc(anomaly.peak) - half), min(end, utc(anomaly.peak) + half)
+    # That beside one reading could not be seen.
+    room = max((time[-1] - time[0]) // RANGE_WIDTH_SHARE - (end - begin), np.timedelta64(0, "ns")) // 2
+    return np.asarray((time >= begin - room) & (time <= end + room))
 
 
 def _shown_readings(

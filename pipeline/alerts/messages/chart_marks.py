@@ -1,4 +1,4 @@
-"""Marks of a picture: begin, first alarm and end of an anomaly."""
+"""Marks of a picture: begin, detection and end of an anomaly."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def marks_of(anomaly: AnomalyView) -> list[Mark]:
     """Return the marks of an anomaly; equal times have one."""
     times = [
         ("begin", anomaly.start, "left"),
-        ("first alarm", anomaly.first_alarm or anomaly.start, "center"),
+        ("detected", anomaly.first_alarm or anomaly.start, "center"),
     ]
     if anomaly.state != "open":
         times.append(("end", anomaly.end, "right"))

@@ -20,7 +20,6 @@ from pipeline.core.usual_range_text import (
     EXTREME_HOURS,
     MEAN_READINGS,
     RELATION_READINGS,
-    TREND_READINGS,
 )
 from pipeline.core.verdict_words import CAUSES_OF_VALUES
 
@@ -102,7 +101,7 @@ def _of_values(anomaly: AnomalyView, top: Channel, points: Columns, values: Valu
     usual = "usual range of the value"
     match anomaly.cause:
         case "unusual_level":
-            label, usual = f"mean of the last {MEAN_READINGS}", "usual range of the mean"
+            label, usual = f"smoothed over about {MEAN_READINGS}", "usual range of the smoothed value"
             means = (running_mean(values), _of_logarithm(running_mean(_logarithm(values))))
             return ChartQuantity(
                 label, usual, _as_stated(anomaly, top, points, *means), low, high, of_values=True
@@ -145,13 +144,13 @@ def _beside_values(
         case "trend":
             trends = [np.expm1(one) for one in _trends(_log_steps(values)[0])]
             trend = share * _as_stated(anomaly, top, points, *trends)
-            return ChartQuantity(f"against mean of {TREND_READINGS}{unit}", limit, trend, low, high)
+            return ChartQuantity(f"drift{unit}", limit, trend, low, high)
         case "unusual_noise":
             steps_of = _log_steps(values) if anomaly.relative else [_steps(values)]
             means = [running_mean(np.abs(one)) for one in steps_of]
             means = [np.expm1(one) for one in means] if anomaly.relative else means
             mean = share * _as_stated(anomaly, top, points, *means)
-            return ChartQuantity(f"mean change{unit}", limit, mean, None, high)
+            return ChartQuantity(f"smoothed change{unit}", limit, mean, None, high)
         case "flatline":
             most = None if top.upper is None else float(math.floor(top.upper))
             return ChartQuantity("repeated readings", limit, running_repeats(values), None, most)
@@ -159,7 +158,7 @@ def _beside_values(
             mean, implied = running_mean(off, RELATION_READINGS), values - off
             if anomaly.relative:
                 mean, implied = np.expm1(mean), _of_logarithm(_logarithm(values) - off)
-            label = f"mean difference{unit}"
+            label = f"smoothed difference{unit}"
             return ChartQuantity(label, limit, share * mean, low, high, implied=implied)
     return None
 

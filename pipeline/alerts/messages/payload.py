@@ -147,6 +147,13 @@ class AnomalyView(msgspec.Struct, frozen=True, omit_defaults=True):
             "leading one, its value, and what is usual beside it"
         ),
     ] = ""
+    basis: Annotated[
+        str,
+        Meta(
+            description="rows from which the usual range was learned: all_hours, or those of one time of "
+            "day: time_of_day, working_days, weekends, similar_days; only with decision usual_range"
+        ),
+    ] = ""
     stayed: Annotated[
         bool | None,
         Meta(

@@ -15,15 +15,18 @@ from pipeline.core.durations import duration_text
 from pipeline.core.iso_times import show_local_span, show_local_time
 from pipeline.core.shown_numbers import NO_VALUE, shown_texts
 from pipeline.core.types import END_REASON_TEXTS, EndReason
-from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_EVENTS, current_cause, current_forecaster
+from pipeline.core.verdict_words import CAUSE_TEXTS, CAUSES_OF_EVENTS, current_cause
 
 #: Control and bidirectional characters in text from outside can forge lines, headers and reading direction.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
-#: Cause → what the message of the end adds, where a value can stay at its new level or an event stands.
-_OVER = dict.fromkeys(CAUSES_OF_EVENTS, "nothing unusual since; the event stands as it was") | {
+#: Cause → what the message of the end adds, where a value can stay at its new level.
+_OVER = {
     "unusual_step": "nothing unusual since; the value can be at a new level",
     "trend": "nothing unusual since; the price can stay where it is",
-    "missing_event": "nothing unusual since; the missing step was not made up",
+}
+#: Cause → what the message of the end adds about an event, which has happened.
+_SINCE_EVENT = dict.fromkeys(CAUSES_OF_EVENTS, "nothing unusual since") | {
+    "missing_event": "nothing unusual since, but whether the step came later is not known"
 }
 MAX_DECIMALS = 6
 #: Characters of a title: the sentence of the end of a price that moved has up to 270.
@@ -117,12 +120,11 @@ def title(alert: Alert) -> str:
     place = clean(where(anomaly.labels, anomaly.series), 80)
     if anomaly.statement:
         # An event, and a change that stays, have happened; they did not last.
-        lasted = since = ""
-        if _is_over(alert) and anomaly.cause in CAUSES_OF_EVENTS:
-            since = f"{_OVER[anomaly.cause]}: "
-        elif _is_over(alert) and not (anomaly.stayed and anomaly.readings == 1):
-            lasted = f" after {_lasted_text(*_span(alert))}"
-        return clean(f"{head}{lasted}: {alert.stream}, {place}: {since}{anomaly.statement}", MAX_TITLE)
+        happened = anomaly.cause in CAUSES_OF_EVENTS
+        lasts = not happened and not (anomaly.stayed and anomaly.readings == 1)
+        lasted = f" after {_lasted_text(*_span(alert))}" if _is_over(alert) and lasts else ""
+        since = f"; {_SINCE_EVENT[anomaly.cause]}" if happened and _is_over(alert) else ""
+        return clean(f"{head}{lasted}: {alert.stream}, {place}: {anomaly.statement}{since}", MAX_TITLE)
     return clean(f"{head}: {alert.stream}, {place}: {_what(alert, anomaly)}")
 
 
@@ -203,9 +205,6 @@ def _data(alert: Alert) -> list[Line]:
     if len(worst.channels) > 1:
         found.append(_channels(worst))
     found += _context(alert)
-    if not worst.statement or cause == "forecast":
-        forecaster = worst.forecaster or current_forecaster(worst.guard)
-        found.append(Line("Forecaster", f"{forecaster}, model {worst.model_version[:40]}"))
     return found
 
 

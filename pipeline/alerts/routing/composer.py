@@ -234,6 +234,7 @@ def anomaly_view(member: AlertMember, units: dict[str, str], timezone: str = "")
         relative=anomaly.relative,
         relation=text.clean(relation_text(anomaly, units), 300),
         end_reason=anomaly.end_reason if anomaly.end_reason in END_REASON_TEXTS else "",
+        basis=anomaly.context.basis if anomaly.ratio and anomaly.context is not None else "",
         stayed=stayed(anomaly) if ended else None,
     )
 

@@ -57,15 +57,15 @@ def labels_of(axes: Axes) -> dict[str, float]:
 def test_begin_first_alarm_and_end_are_marked_where_they_are_stated():
     view = of_minutes(anomaly("flatline", 50, 1, 38), 100, 140, 150)
     figure = draw(view, np.ones(200))
-    assert labels_of(figure.axes[0]) == {"begin": 100, "first alarm": 140, "end": 150}
+    assert labels_of(figure.axes[0]) == {"begin": 100, "detected": 140, "end": 150}
     still_open = of_minutes(anomaly("flatline", 50, 1, 38), 100, 140, 150, state=AnomalyState.OPEN)
-    assert set(labels_of(draw(still_open, np.ones(200)).axes[0])) == {"begin", "first alarm"}
+    assert set(labels_of(draw(still_open, np.ones(200)).axes[0])) == {"begin", "detected"}
     assert view.first_alarm == "1970-01-01T02:20:00.000000Z"
 
 
 def test_equal_times_have_one_label():
     both = of_minutes(anomaly("unusual_value", 50, 1, 38), 140, 140, 150)
-    assert [one.label for one in marks_of(both)] == ["begin and first alarm", "end"]
+    assert [one.label for one in marks_of(both)] == ["begin and detected", "end"]
     assert both.first_alarm == ""
     single = of_minutes(anomaly("unusual_value", 50, 1, 38), 140, 140, 140)
     assert [one.label for one in marks_of(single)] == ["one reading"]
@@ -75,7 +75,7 @@ def test_labels_neither_overlap_nor_leave_the_picture():
     rng = np.random.default_rng(0)
     for _ in range(500):
         times = np.sort(rng.choice([rng.random(3), 0.9 + 0.1 * rng.random(3), 0.02 * rng.random(3)]))
-        names = (("begin", "left"), ("first alarm", "center"), ("end", "right"))
+        names = (("begin", "left"), ("detected", "center"), ("end", "right"))
         placed = place([Mark(at, *name) for at, name in zip(times, names, strict=True)], 0, 1)
         spans: dict[int, list[tuple[float, float]]] = {}
         for (at, label, side), row in placed:
@@ -119,12 +119,23 @@ def test_the_usual_range_is_drawn_while_the_anomaly_lasts():
         assert np.round(date2num(line.get_xdata()[[0, -1]]) * 1440).tolist() == list(drawn)
 
 
+@pytest.mark.parametrize("cause", ["unusual_value", "unusual_step"])
+def test_the_range_of_one_hour_is_drawn_in_that_hour(cause):
+    view = of_minutes(anomaly(cause, 50, 8, 38), 20, 20, 190)
+    view = msgspec.structs.replace(view, peak="1970-01-01T01:40:00.000000Z")
+    for basis, drawn in (("working_days", (70, 130)), ("all_hours", (20, 190))):
+        (*_, axes) = draw(msgspec.structs.replace(view, basis=basis), np.full(200, 10.0)).axes
+        line = next(one for one in axes.get_lines() if one.get_linestyle() == ":")
+        span = np.round(date2num(line.get_xdata()[[0, -1]]) * 1440).tolist()
+        assert span == ([1, 200] if basis == "all_hours" and cause == "unusual_step" else list(drawn))
+
+
 def test_dots_lie_on_the_curve_that_is_judged():
     values = np.r_[np.full(150, 10.0), np.full(50, 60.0)]
     view = of_minutes(anomaly("unusual_level", 55, -12, 38), 156, 160, 170)
     (axes,) = draw(view, values, flag=np.ones(200, bool)).axes
     lines = lines_of(axes)
-    assert set(lines["outside"]) <= set(lines["mean of the last 8"])
+    assert set(lines["outside"]) <= set(lines["smoothed over about 8"])
     assert (lines["outside"] > 38).all()
     view = of_minutes(anomaly("relation", 1.4, -0.7, 0.733), 181, 185, 190)
     off = np.where(np.arange(200) >= 179, 1.5, 0.0).astype(np.float32)

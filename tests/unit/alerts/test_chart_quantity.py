@@ -90,11 +90,11 @@ def test_repeats_and_extremes():
 @pytest.mark.parametrize(
     ("cause", "label", "of_values"),
     [
-        ("unusual_level", "mean of the last 8", True),
+        ("unusual_level", "smoothed over about 8", True),
         ("absence", "highest of the last 3 hours", True),
         ("unusual_step", "change (1/min)", False),
-        ("unusual_noise", "mean change (1/min)", False),
-        ("trend", "against mean of 40 (1/min)", False),
+        ("unusual_noise", "smoothed change (1/min)", False),
+        ("trend", "drift (1/min)", False),
         ("flatline", "repeated readings", False),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_relation_shows_what_is_implied_and_the_mean_difference(relative: bool
     found = quantity_of(view, leading(view), columns(values, relation=off))
     assert found is not None
     mean = running_mean(off.astype(np.float64), 4)
-    assert (found.label, found.of_values) == (f"mean difference{' (%)' if relative else ''}", False)
+    assert (found.label, found.of_values) == (f"smoothed difference{' (%)' if relative else ''}", False)
     if relative:
         np.testing.assert_allclose(found.values, 100 * np.expm1(mean))
         np.testing.assert_allclose(found.implied, np.expm1(np.log1p(values) - off))

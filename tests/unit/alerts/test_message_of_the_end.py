@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.alerts.messages import text
-from pipeline.alerts.messages.payload import Alert, Kind
+from pipeline.alerts.messages.payload import Alert, AnomalyView, Kind
 from pipeline.alerts.outbox import decode_anomaly, encode_anomaly
 from pipeline.alerts.routing.composer import NotificationContext, compose
 from pipeline.alerts.routing.rules import StreamRules
@@ -144,6 +145,12 @@ OF_PRICE = {"relative": True, "span_readings": 1, "outside_until_ns": 100 * MINU
             "; it went back to 77.3 (usual step at that time of day at most 0.4 %)",
             False,
         ),
+        (
+            "trend",
+            77.3,
+            "; it rose back by 92.3 % to 77.3 (usual drift at that time of day at most 0.4 %)",
+            False,
+        ),
         ("trend", 39.9, "; it stayed there, at 39.9 (usual drift at that time of day at most 0.4 %)", True),
         ("unusual_step", None, ", usual at that time of day at most 0.4 %", None),
         ("unusual_value", 80.0, ", usual at that time of day 70 to 90; now 80, usual at this hour", False),
@@ -172,14 +179,14 @@ def test_a_level_that_is_still_there_has_not_recovered():
     context = DeviationContext("all_hours", 88.0, None, kind="count")
     one = over("unusual_level", (87.8, 1.1, 67.2), context, highest=101.0, last=96.8)
     assert said(one) == (
-        "rpm was as high as 101; smoothed over 8 readings it left its usual range of 1.1 to 67.2; it stayed "
-        "there, at 96.8"
+        "rpm was as high as 101; smoothed over about 8 readings it left its usual range of 1.1 to 67.2; "
+        "it stayed there, at 96.8"
     )
     back = replace(one, course=DeviationCourse(highest=101.0, last=40.0))
     assert said(back).endswith("of 1.1 to 67.2; now 40, usual at this hour")
     another_hour = replace(one, context=replace(context, basis="time_of_day"))
     assert said(another_hour).endswith(
-        "range at that time of day of 1.1 to 67.2; now 96.8, usual at this hour"
+        "range of 1.1 to 67.2 at that time of day; now 96.8, usual at this hour"
     )
     ended_file = replace(one, end_reason=EndReason.SILENT)
     assert said(ended_file).endswith("its usual range of 1.1 to 67.2")
@@ -226,14 +233,39 @@ def test_the_farthest_reading_has_its_own_time():
     assert alert.anomalies[0].peak == "1970-01-01T02:35:00.000000Z"
 
 
+def test_the_farthest_value_is_told_beside_the_reading_that_is_farthest_outside():
+    context = DeviationContext("working_days", 79.1, None, kind="measurement")
+    course = {"highest": 80.0, "last": 57.6}
+    drift = over("unusual_value", (79.1, 66.1, 69.7), context, **course)
+    assert said(drift) == (
+        "rpm was as high as 80; it was farthest outside with 79.1, usual at that time on working days "
+        "66.1 to 69.7; now 57.6, usual at this hour"
+    )
+    long = replace(drift, outside_until_ns=200 * MINUTE_NS, end_ns=200 * MINUTE_NS)
+    assert "with 79.1 at 02:30 UTC, usual" in alert_about(long, "resolved", "").anomalies[0].statement
+    near = replace(drift, course=DeviationCourse(highest=79.13, last=57.6))
+    assert said(near).startswith("rpm was as high as 79.1, usual at that time")
+    low = over("unusual_value", (60.2, 66.1, 69.7), context, lowest=59.0)
+    assert said(low).startswith("rpm was as low as 59; it was farthest outside with 60.2, usual")
+
+
+def test_a_message_without_the_hours_of_its_range_can_be_read():
+    view = alert_about(over("unusual_value", (79.1, 66.1, 69.7), PRICE), "resolved").anomalies[0]
+    assert view.basis == "time_of_day"
+    stored = msgspec.json.decode(msgspec.json.encode(view))
+    del stored["basis"]
+    assert msgspec.convert(stored, AnomalyView).basis == ""
+
+
 def test_another_kind_of_change_is_told_beside_the_first_one():
     far = FarthestReading("unusual_noise", 0.00612, None, 0.00101, 6.0, 78.0, "all_hours")
     context = DeviationContext("time_of_day", 78.6, None, kind="price", farthest=far)
     one = replace(over("unusual_step", (0.00712, -0.003, 0.0032), context, last=78.0), relative=True)
     sentence = alert_about(one, "resolved").anomalies[0].statement
     assert sentence == (
-        "rpm rose by 0.712 % to 78.6 in one step; then it went up and down more than usual: by 0.612 % from "
-        "one reading to the next on average over the last 8, usual at most 0.101 %; it was 78 then"
+        "rpm first rose by 0.712 % to 78.6 in one step; then it went up and down more than usual: by "
+        "0.612 % from one reading to the next, smoothed over about 8 readings, usual at most "
+        "0.101 %; it was 78 then"
     )
 
 
@@ -301,9 +333,7 @@ def test_the_severity_of_an_event_is_its_rarity():
     assert lines["Severity"] == severity_text(one)
     assert lines["At"].endswith("a single event")
     over = replace(one, state=AnomalyState.CLOSED, end_reason=EndReason.RECOVERED)
-    assert alert_about(over, "resolved").title.startswith(
-        "Resolved: plant, site=west: nothing unusual since; the event stands as it was: “drain” came after"
-    )
+    assert alert_about(over, "resolved").title.startswith("Resolved: plant, site=west: “drain” came after")
 
 
 def test_a_sequence_and_a_new_event_have_reasons_of_their_own():
@@ -326,8 +356,18 @@ def test_a_severity_that_follows_in_days_is_stated_as_a_duration():
 def test_a_missing_step_is_not_made_up_by_the_end_of_its_session():
     event = EventFinding("drain", 1e-4, ["stir"], ["cool"], [0.8])
     one = replace(anomaly("missing_event", 1, 1, 1), ratio=0.0, event=event, state=AnomalyState.CLOSED)
-    lines = dict(text.lines(alert_about(replace(one, end_reason=EndReason.RECOVERED), "resolved")))
-    assert lines["End"] == "nothing unusual since; the missing step was not made up"
+    alert = alert_about(replace(one, end_reason=EndReason.RECOVERED), "resolved")
+    assert alert.title == (
+        "Resolved: plant, site=west: no event came after “stir”, which happens once in 10,000 cases; “cool” "
+        "(80 % of cases) was due; nothing unusual since, but whether the step came later is not known"
+    )
+    assert "End" not in dict(text.lines(alert))
+    ended_file = alert_about(replace(one, end_reason=EndReason.SILENT), "resolved")
+    assert ended_file.title.endswith("was due")
+    assert alert_about(one).title.endswith(
+        "was due"
+    )  # the message of the begin, about a session that is over
+    assert dict(text.lines(ended_file))["End"] == "its file ended, and no later file has the series"
 
 
 def test_the_span_is_part_of_the_stored_body():

@@ -47,14 +47,14 @@ INF = float("inf")
         (("unusual_value", 1510, 1440, 1460), "rpm is 1,510 1/min, usual 1,440 to 1,460 1/min"),
         (
             ("unusual_level", 68.8, 66.9, 67.9),
-            "rpm, smoothed over the last 8 readings, is 68.8 1/min, usual 66.9 to 67.9 1/min",
+            "rpm, smoothed over about 8 readings, is 68.8 1/min, usual 66.9 to 67.9 1/min",
         ),
         (("unusual_step", 70, -12, 15), "rpm rose by 70 1/min in one step, usual at most 15 1/min"),
         (("unusual_step", -70, -12, 15), "rpm fell by 70 1/min in one step, usual at most 12 1/min"),
         (
             ("unusual_noise", 9.5, 1, 4),
-            "rpm goes up and down more than usual: by 9.50 1/min from one reading to the next on average "
-            "over the last 8, usual at most 4 1/min",
+            "rpm goes up and down more than usual: by 9.50 1/min from one reading to the next, smoothed "
+            "over about 8 readings, usual at most 4 1/min",
         ),
         (
             ("relation", -30, -10, 12),
@@ -126,14 +126,14 @@ NOON = DeviationContext("working_days", 1510.0, 1480.0)
         (
             ("unusual_noise", 4.25, 1, 2),  # 30 away from the recent mean: it moves in one direction
             NOON,
-            "rpm has risen to 1,510, 30 above the mean of its last 8 readings; it changes by 4.25 a reading, "
-            "usual at this time on working days at most 2",
+            "rpm has risen to 1,510, 30 above its value smoothed over about 8 readings; it "
+            "changes by 4.25 a reading, usual at this time on working days at most 2",
         ),
         (
             ("unusual_noise", 25, 1, 12),
             replace(NOON, basis="all_hours"),
-            "rpm goes up and down more than usual: by 25 from one reading to the next on average over the "
-            "last 8, usual at most 12; it is 1,510",
+            "rpm goes up and down more than usual: by 25 from one reading to the next, smoothed over about "
+            "8 readings, usual at most 12; it is 1,510",
         ),
         (
             ("relation", -30, -10, 12),
@@ -166,8 +166,8 @@ def test_a_value_far_from_its_forecast_is_stated_with_both() -> None:
         ("unusual_step", "rpm rose to 489, 4.89 times the value before, usual at most 3 times"),
         (
             "unusual_noise",
-            "rpm goes up and down more than usual: by a factor of 4.89 from one reading to the next on "
-            "average over the last 8, usual at most 3; it is 489",
+            "rpm goes up and down more than usual: by a factor of 4.89 from one reading to the next, "
+            "smoothed over about 8 readings, usual at most 3; it is 489",
         ),
         ("relation", "rpm is 4.89 times what the other channels imply, usual at most 3 times; it is 489"),
         ("forecast", "rpm is 4.89 times its forecast, usual at most 3 times; it is 489"),
@@ -224,8 +224,8 @@ def test_a_price_that_rises_steadily_is_stated_with_its_movement() -> None:
         context=DeviationContext("all_hours", 86.6, 85.35),
     )
     assert usual_range_text(one, "EUR") == (
-        "rpm has risen to 86.6 EUR, 1.46 % above the mean of its last 8 readings; it changes by 0.209 % a reading, "
-        "usual at most 0.195 %"
+        "rpm has risen to 86.6 EUR, 1.46 % above its value smoothed over about 8 readings; it "
+        "changes by 0.209 % a reading, usual at most 0.195 %"
     )
 
 
@@ -235,20 +235,20 @@ def test_a_price_that_rises_steadily_is_stated_with_its_movement() -> None:
         (
             0.063,
             False,
-            "rpm has drifted up to 86.6 EUR: by 6.30 % against the mean of its last 40 readings, usual at "
-            "this time of day at most 2.10 %",
+            "rpm has drifted up to 86.6 EUR: by 6.30 % against its value smoothed over about 40 readings, "
+            "usual at this time of day at most 2.10 %",
         ),
         (
             -0.05,
             True,
-            "rpm had drifted down to 86.6 EUR: by 5 % against the mean of its last 40 readings, usual at "
-            "that time of day at most 1.80 %",
+            "rpm had drifted down to 86.6 EUR: by 5 % against its value smoothed over about 40 readings, "
+            "usual at that time of day at most 1.80 %",
         ),
         (
             1.5,
             False,
-            "rpm has drifted up to 86.6 EUR: to 2.50 times the mean of its last 40 readings, usual at "
-            "this time of day at most 1.02 times",
+            "rpm has drifted up to 86.6 EUR: to 2.50 times its value smoothed over about 40 readings, "
+            "usual at this time of day at most 1.02 times",
         ),
     ],
 )
@@ -361,17 +361,17 @@ def test_a_mean_is_told_with_the_value_where_that_is_outside_too():
         anomaly("unusual_level", 621, 1_937, 4_130_000), context=DeviationContext("all_hours", 0.0, 621.0)
     )
     later = replace(one, end_ns=one.peak_ns + one.every_ns)  # the value of now is not known
-    assert (usual_range_text(later) or "").startswith("rpm, smoothed over the last 8 readings, is 621")
+    assert (usual_range_text(later) or "").startswith("rpm, smoothed over about 8 readings, is 621")
     one = replace(one, peak_ns=one.end_ns)
     assert usual_range_text(one, "B") == (
-        "rpm is 0 B; smoothed over the last 8 readings it is 621 B, usual at least 1,937 B"
+        "rpm is 0 B; smoothed over about 8 readings it is 621 B, usual at least 1,937 B"
     )
     assert "has stopped at 12:30" in first_step(one, "12:30")
     low = replace(one, context=DeviationContext("all_hours", 900.0, 621.0))
     assert (usual_range_text(low) or "").startswith("rpm is 900; smoothed over")
     assert "single values" not in first_step(low, "12:30")
     inside = replace(one, context=DeviationContext("all_hours", 2_400.0, 621.0))
-    assert (usual_range_text(inside) or "").startswith("rpm, smoothed over the last 8 readings, is 621")
+    assert (usual_range_text(inside) or "").startswith("rpm, smoothed over about 8 readings, is 621")
     assert first_step(inside, "12:30").endswith("single values may still look normal.")
 
 
@@ -381,13 +381,13 @@ def test_a_relation_states_the_value_and_the_mean_that_is_judged():
         context=DeviationContext("time_of_day", 70.7, 69.9, "load", 2.89, 69.4),
     )
     assert usual_range_text(one, "°C") == (
-        "rpm is 70.7 °C, where the other channels imply 69.4 °C; on average over the last 4 readings it is "
+        "rpm is 70.7 °C, where the other channels imply 69.4 °C; smoothed over about 4 readings it is "
         "0.872 °C above that, usual at this time of day at most 0.733 °C"
     )
     share = replace(one, relative=True, observed=[1.0, -0.848], lower=[0.0, -0.609])
     share = replace(share, context=DeviationContext("all_hours", 1.0, 9.0, "load", 54.0, 13.8))
     assert usual_range_text(share, ended=True) == (
-        "rpm was 1, where the other channels implied 13.8; on average over 4 readings it was up to "
+        "rpm was 1, where the other channels implied 13.8; smoothed over about 4 readings it was up to "
         "84.8 % below that, usual at most 60.9 %"
     )
 

@@ -30,11 +30,11 @@ def test_the_sentence_says_what_came_how_often_it_does_and_what_was_expected(cau
 def test_a_session_that_ended_names_the_step_that_was_due():
     told = event_statement("missing_event", "", 2.5e-3, ["heat", "stir", "sample"], [("cool", 0.998)])
     assert told == (
-        "the session ended after “stir”, “sample”, as it does once in 400 cases; "
+        "no event came after “stir”, “sample”, which happens once in 400 cases; "
         "“cool” (more than 99 % of cases) was due"
     )
 
 
 def test_the_first_event_of_a_session_has_none_before_it():
     told = event_statement("unexpected_event", "open", 0.001, [], [])
-    assert told == "“open” came at the beginning of the session, as it does once in 1,000 cases"
+    assert told == "“open” came first, as it does once in 1,000 cases"

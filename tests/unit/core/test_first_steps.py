@@ -95,7 +95,8 @@ def test_a_price_and_a_count_have_advice_of_their_own(one, begin):
 def test_a_drift_is_rising_and_a_trend_has_a_rate():
     drift = about("measurement", "unusual_value", 71.8, 65.9, 71.4, value=71.8, mean=70.0)
     assert first_step(drift, "12:50").startswith(
-        "rpm is rising (1.8 above the mean of its last 8 readings): look for what drives it since 12:50"
+        "rpm is rising (1.8 above its value smoothed over about 8 readings): look for what drives it "
+        "since 12:50"
     )
     jump = about("measurement", "unusual_value", 90, 65.9, 71.4, value=90.0, mean=70.0)
     assert first_step(jump, "12:50").startswith("Look for what changed at 12:50")

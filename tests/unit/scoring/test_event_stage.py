@@ -105,7 +105,7 @@ def test_a_session_that_ends_too_early_is_told_at_its_end():
     assert anomaly.cause == "missing_event"
     assert anomaly.end_ns == (1_750_000_001 + 60) * 10**9
     assert (anomaly_statement(anomaly) or "").startswith(
-        "the session ended after “badge”, “unlock”, as it does "
+        "no event came after “badge”, “unlock”, which happens "
     )
 
 

@@ -49,7 +49,7 @@ def test_a_session_that_ends_too_early(model):
     verdicts = model.score(frame.iloc[:-1])
     assert verdicts["flag"].tolist() == [False] * (len(frame) - 2) + [True]
     assert verdicts["cause"].iloc[-1] == "missing_event"
-    assert "the session ended" in verdicts["statement"].iloc[-1]
+    assert "no event came" in verdicts["statement"].iloc[-1]
     assert "“lock” (more than 99 % of cases) was due" in verdicts["statement"].iloc[-1]
 
 

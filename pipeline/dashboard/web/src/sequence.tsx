@@ -37,7 +37,7 @@ export function EventTable({ events }: { events: EventRow[] }): JSX.Element {
 
 /** The events before an anomaly, the one that came, and those that were expected in its place. */
 export function EventStory({ event, cause }: { event: EventView; cause: string }): JSX.Element {
-  const came = cause === "missing_event" ? "the session ended" : event.code;
+  const came = cause === "missing_event" ? "nothing came" : event.code;
   const likely = event.likely.filter((one, n) => one.code !== event.code && (n === 0 || one.probability >= LEAST_LIKELY));
   return <div class="story">
     <ol class="before" aria-label="Events before, and the unexpected one">
