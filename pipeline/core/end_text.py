@@ -60,10 +60,11 @@ def end_statement(anomaly: Anomaly, unit: str | None, zone: str) -> str | None:
         sentence, rest = anomaly_statement(farthest, unit, ended=True, zone=zone), _rest_text(farthest, unit)
         noun = {"unusual_step": "step", "trend": "drift"}.get(farthest.cause, "value")
         return sentence if sentence is None or not rest else _joined(sentence, rest, noun)
-    # Later steps can be larger: the first one is told as what came first.
+    # Later steps can be larger: the stated one is the largest of the first unbroken run.
     name = anomaly.channels[anomaly.leading_channel]
     first = (anomaly_statement(anomaly, unit, ended=True) or "").partition(", usual")[0]
-    first = f"{name} first{first.removeprefix(name)}"
+    early = first.replace(" in one step", " in one of its first steps")
+    first = f"{name} first{first.removeprefix(name)}" if early == first else early
     later = anomaly_statement(at_farthest(anomaly), unit, ended=True, zone=zone) or ""
     return f"{first}; then it{later.removeprefix(name)}"
 

@@ -263,7 +263,7 @@ def test_another_kind_of_change_is_told_beside_the_first_one():
     one = replace(over("unusual_step", (0.00712, -0.003, 0.0032), context, last=78.0), relative=True)
     sentence = alert_about(one, "resolved").anomalies[0].statement
     assert sentence == (
-        "rpm first rose by 0.712 % to 78.6 in one step; then it went up and down more than usual: by "
+        "rpm rose by 0.712 % to 78.6 in one of its first steps; then it went up and down more than usual: by "
         "0.612 % from one reading to the next, smoothed over about 8 readings, usual at most "
         "0.101 %; it was 78 then"
     )
