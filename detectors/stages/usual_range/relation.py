@@ -2,8 +2,10 @@
 
 A ridge regression on the values and squares of up to ``MAX_OTHERS`` other channels is fitted four times a day
 from the past only. Its residual is a quantity of the channel. It is given only where the relation explains
-most of the channel, and only within the ranges of the other channels that it was learned from. The *partner*
-of a channel is the other one with the largest weights.
+most of the channel, and only within the ranges of the other channels that it was learned from. Nothing is
+implied beyond the range of the channel itself: a machine at its rated power gives no more, whatever the wind.
+Where another channel has a value that it seldom had, only a value beyond that range is a residual. The
+*partner* of a channel is the other one with the largest weights.
 
 State of a series with C channels and F = 2 · min(C − 1, ``MAX_OTHERS``) + 1 inputs:
 C · (F · (F + 1) / 2 + 2 · F + 8) · 4 + 12 bytes.
@@ -30,7 +32,8 @@ MAX_ERRORS = 6.0  # a larger error, in mean ones, counts as this and is not lear
 MAX_QUARANTINED_DAYS = 2.0  # of rows that are not learned
 MAX_UNEXPLAINED_SHARE = 0.4  # mean error over the mean deviation: with more, the relation says little
 RANGE_MARGIN, RANGE_DAYS = 0.15, 3.0  # growth of a channel's range by one row after the first days
-GUESS_MARGIN = 0.1
+#: An hour of each day is not seldom.
+SELDOM = 30.0
 MAX_DEVIATIONS = 50.0
 SPREAD_FLOOR = 1e-4  # relative to the mean
 #: Largest distance from the mean, in spreads: products of four stay within a float32. A channel that
@@ -128,12 +131,13 @@ def _judge(m, j, phi, weights, y, mean, rows, day):  # type: ignore[no-untyped-d
         guess += weights[k] * phi[k]
     spread = _spread(m, j)
     low, high = (m[j, REL_LOW] - m[j, REL_MEAN]) / spread, (m[j, REL_HIGH] - m[j, REL_MEAN]) / spread
-    margin = GUESS_MARGIN * (high - low)
-    error = y - min(max(guess, low - margin), high + margin)
+    error = y - min(max(guess, low), high)
     clipped = m[j, REL_FITS] > MIN_FITS_BEFORE_CLIP
     size = abs(error)
-    learn = True
-    if clipped and size > MAX_ERRORS * m[j, REL_ERROR] and m[j, REL_QUARANTINED] < MAX_QUARANTINED_DAYS * day:
+    # Where more is implied than the channel ever gave, it is at its end, which would bend the relation.
+    learn = not clipped or low <= guess <= high
+    quarantines = m[j, REL_QUARANTINED] < MAX_QUARANTINED_DAYS * day
+    if learn and clipped and quarantines and size > MAX_ERRORS * m[j, REL_ERROR]:
         learn = False
         m[j, REL_QUARANTINED] += 1
     else:
@@ -149,6 +153,17 @@ def _judge(m, j, phi, weights, y, mean, rows, day):  # type: ignore[no-untyped-d
 
 
 @kernel
+def _residual(m, j, value, error, seldom):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Return the residual of channel ``j`` in working units.
+
+    With a ``seldom`` value of another channel, it is the distance to the range of the channel.
+    """
+    if seldom:
+        return value - min(max(value, m[j, REL_LOW]), m[j, REL_HIGH])
+    return error * _spread(m, j)
+
+
+@kernel
 def _partner(weights, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Return the channel with the largest weights in the relation of channel ``j``.
 
@@ -160,6 +175,32 @@ def _partner(weights, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
         if size > largest:
             best, largest = k // 2, size
     return best + 1 if best >= j else best
+
+
+@kernel
+def _is_seldom(moments, phi):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Say whether another channel has a value that one row in ``SELDOM`` had.
+
+    The number is the leverage of the value and its square, in rows: for a value that one row in n has and
+    that lies apart, it is n.
+    """
+    last = len(phi) * (len(phi) - 1) // 2
+    rows = np.float64(moments[last + len(phi) - 1])
+    for k in range(0, len(phi) - 1, 2):
+        first, second = k * (k + 1) // 2, (k + 1) * (k + 2) // 2
+        mean, mean_square = moments[last + k] / rows, moments[last + k + 1] / rows
+        variance = moments[first + k] / rows - mean * mean + RIDGE_FLOOR
+        slope = (moments[second + k] / rows - mean * mean_square) / variance
+        # The square counts as far as it differs from a straight line of the value.
+        rest = moments[second + k + 1] / rows - mean_square * mean_square - slope * slope * variance
+        off = phi[k] - mean
+        bent = phi[k + 1] - mean_square - slope * off
+        leverage = 1 + off * off / variance
+        if rest > RIDGE * variance:
+            leverage += bent * bent / rest
+        if leverage > SELDOM:
+            return True
+    return False
 
 
 @kernel
@@ -219,7 +260,8 @@ def _relate(state, slot, values, every, out):  # type: ignore[no-untyped-def]  #
                 error, learn = _judge(m, j, phi, weights[s, j], y, mean, t[CLOCK_ROWS], day)
                 explained = m[j, REL_ERROR] < MAX_UNEXPLAINED_SHARE * m[j, REL_DEVIATION]
                 if m[j, REL_FITS] > MIN_FITS and explained and inside:
-                    residual[i, j], partner[i, j] = error * _spread(m, j), _partner(weights[s, j], j)
+                    residual[i, j] = _residual(m, j, x[j], error, _is_seldom(moments[s, j], phi))
+                    partner[i, j] = _partner(weights[s, j], j)
             if (learn and inside) or m[j, REL_FITS] < MIN_FITS_BEFORE_CLIP:
                 _learn(moments[s, j], cross[s, j], phi, y)
             if due:

@@ -117,11 +117,11 @@ def test_stored_states_without_splits_go_on(key):
     contract.run_batches(detector, points(price[:, :300], volume[:, :300]), state=fresh)
     if "usual.head" in fresh:
         fresh["usual.head"][..., COL_LAST_STEP] = state["usual.head"][..., COL_LAST_STEP]  # of later versions
-    for name, array in fresh.items():
-        np.testing.assert_array_equal(state[name], array, err_msg=name)
+    for name, array in fresh.items():  # floats of another processor differ in the last bits
+        np.testing.assert_allclose(state[name], array, rtol=1e-5, err_msg=name)
     rest = points(price[:, 300:], volume[:, 300:], 300)
     found, right = (contract.run_batches(detector, rest, state=one) for one in (state, fresh))
-    contract.require_equal(right, found, "a stored state")
+    contract.require_equal(right, found, "a stored state", tolerance=1e-4)
 
 
 @pytest.mark.parametrize("tier", ["light", "standard"])
