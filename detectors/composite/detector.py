@@ -24,12 +24,20 @@ from detectors.composite.former_states import (
     convert_wider_arrays,
     start_splits,
     start_usual_volume,
+    thin_out_values,
 )
 from detectors.composite.hidden_sources import HiddenSource, NetworkSource, SharedLstmSource
 from detectors.composite.identity import digest_of
 from detectors.composite.lstm_forecast import LstmForecast
 from detectors.composite.presets import PRESETS
-from detectors.composite.tiers import TIERS, USUAL_RANGE_SIZES, Tier, former_ranking_tier, ranking_tier
+from detectors.composite.tiers import (
+    TIERS,
+    USUAL_RANGE_SIZES,
+    Tier,
+    former_ranking_tier,
+    ranking_tier,
+    wider_ranking_tier,
+)
 from detectors.composite.usual_range_decision import UsualRangeDecision
 from detectors.forecasters import shared_lstm_numba
 from detectors.forecasters.frozen_network import FrozenNetwork
@@ -237,10 +245,17 @@ class CompositeDetector:
                 forms[self._decision_form(self._tier, market)] = (every, first)
                 continue
             forms[self._decision_form(TIERS[self.spec.tier], market)] = (PREFIXES_OF_BOTH_DECISIONS, first)
-            former_tier = former_ranking_tier(self.spec.tier)
-            for tier, prefixes in ((former_tier, PREFIXES_OF_USUAL_RANGES), (self._tier, every)):
+            by_forms, wider = former_ranking_tier(self.spec.tier), wider_ranking_tier(self.spec.tier)
+            tiers: list[tuple[Tier, tuple[str, ...], tuple[Conversion, ...]]] = [
+                (by_forms, PREFIXES_OF_USUAL_RANGES, ()),
+                (self._tier, every, ()),
+            ]
+            if wider != self._tier:
+                tiers.append((wider, every, (thin_out_values,)))
+            for tier, prefixes, last in tiers:
                 for shape, conversions in self.usual_range.former_shapes.items():
-                    forms[self._decision_form(tier, (shape, *market))] = (prefixes, first + conversions)
+                    form = self._decision_form(tier, (shape, *market))
+                    forms[form] = (prefixes, first + conversions + last)
         return forms
 
     def initial(self, n: int) -> State:

@@ -29,6 +29,7 @@ Array = NDArray[Any]
 #: Changes rows of a stored state, given those of an empty one.
 Conversion = Callable[[State, State], State]
 LEVELS_OF_EVIDENCE, EVENTS = "usual.own", "usual.events"
+DEPARTURES, VALUES_SEEN, VALUES_USED = "usual.departures", "bounds.seen", "bounds.used"
 USUAL_HEAD, WHOLE, WEEKDAY_MEANS = "usual.head", "usual.whole", "usual.means"
 TIME, PROFILE, VISITS, RECENT = "usual.time", "usual.profile", "usual.visits", "usual.recent"
 #: Former columns of the head that are the first ones of "usual.whole".
@@ -98,6 +99,26 @@ def add_weekdays(rows: State, empty: State) -> State:
         WHOLE: whole,
         WEEKDAY_MEANS: empty[WEEKDAY_MEANS],
     }
+
+
+def start_departures(rows: State, empty: State) -> State:
+    """Return the state without a departure so far."""
+    return rows | {DEPARTURES: empty[DEPARTURES]}
+
+
+def thin_out_values(rows: State, empty: State) -> State:
+    """Return the state with as many values of the novelty scorer as today.
+
+    They are chosen evenly from the sorted ones, with the lowest and the highest. A market has none.
+    """
+    if VALUES_SEEN not in rows:
+        return rows
+    used, size = rows[VALUES_USED], empty[VALUES_SEEN].shape[-1]
+    kept = np.minimum(used, size)
+    every = np.maximum(used - 1, 0) / np.maximum(kept - 1, 1)
+    at = np.minimum(np.rint(np.arange(size) * every[..., None]), np.maximum(used - 1, 0)[..., None])
+    seen = np.take_along_axis(rows[VALUES_SEEN], at.astype(np.int64), axis=-1)
+    return rows | {VALUES_SEEN: seen, VALUES_USED: kept}
 
 
 def merge_bins(rows: State, empty: State, *, layout: Layout, former_bins: int) -> State:

@@ -177,13 +177,15 @@ SMALLER_TIERS = {
     "standard": replace(
         TIERS["standard"],
         calibration_bins=15,
-        novelty_values=64,
+        novelty_values=32,
         profile_bins=8,
         discord_blocks=384,
         cycle_discord_blocks=128,
     ),
     "strong": TIERS["strong"],
 }
+#: Tier → values that its novelty scorer kept in former states.
+FORMER_NOVELTY_VALUES = {"standard": 64}
 
 
 def ranking_tier(name: str) -> Tier:
@@ -196,6 +198,12 @@ def ranking_tier(name: str) -> Tier:
         group for group in tier.track_groups if RANKING_TRACKS & {track for track, _ in group.tracks}
     )
     return replace(tier, track_groups=groups)
+
+
+def wider_ranking_tier(name: str) -> Tier:
+    """Return ``ranking_tier`` with the values that its novelty scorer kept before."""
+    tier = ranking_tier(name)
+    return replace(tier, novelty_values=FORMER_NOVELTY_VALUES.get(name, tier.novelty_values))
 
 
 def former_ranking_tier(name: str) -> Tier:

@@ -20,6 +20,7 @@ from detectors.composite.former_states import (
     merge_bins,
     refine_event_sizes,
     reset_levels_of_evidence,
+    start_departures,
 )
 from detectors.composite.presets import Preset
 from detectors.composite.stated_ranges import MAX_FLOAT32, Numbers, Statements, lead_channels, state_channels
@@ -40,9 +41,11 @@ CONFIRMED_ROWS = 5
 ALARM_BITS, ALARM_ROWS, MAX_RUN = 3, 7, 4_095  # both counts share an int16
 
 
-#: In the form of a state whose levels of evidence count relations by a map that was learned on them, and of
-#: one whose large residuals have sizes in eighths of an octave, and of one that learns the kinds of day.
+#: In the form of a state whose levels of evidence count relations by a map that was learned on them, one
+#: whose large residuals have sizes in eighths of an octave, one that learns the kinds of day, and one that
+#: keeps the largest departure of each day.
 RELATION_IN_MAP, FINE_SIZES, WEEKDAYS = "relation in map", "fine sizes", "weekdays"
+DEPARTURES = "departures"
 #: Tier → bins of the day in former states.
 FORMER_BINS = {"strong": 96}
 
@@ -72,13 +75,16 @@ class UsualRangeDecision:
         first = ("usual_range", 4, sizes.quantities, sizes.phased, bins, self.spec.preset == "stock")
         second = first + ((RELATION_IN_MAP,) if stage.relation else ())
         third = second + ((FINE_SIZES,) if stage.judges_residual else ())
-        return [first, second, third, (*third, WEEKDAYS)]
+        fourth = (*third, WEEKDAYS)
+        return [first, second, third, fourth, fourth + ((DEPARTURES,) if stage.judges_residual else ())]
 
     def _conversions(self) -> list[tuple[Conversion, ...]]:
         """Return the conversions of the states of ``_shapes``."""
         refines = (refine_event_sizes,) if self.stage.judges_residual else ()
         first = (reset_levels_of_evidence,) if self.stage.relation else ()
-        return [(*first, *refines, add_weekdays), (*refines, add_weekdays), (add_weekdays,), ()]
+        last = (start_departures,) if self.stage.judges_residual else ()
+        second = (*refines, add_weekdays, *last)
+        return [(*first, *second), second, (add_weekdays, *last), last, ()]
 
     def initial_series(self, n: int) -> State:
         """Return the empty state of ``n`` series."""

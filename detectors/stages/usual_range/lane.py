@@ -55,6 +55,7 @@ class Lane(NamedTuple):
     own: NDArray[np.int16]
     whole: NDArray[np.int8]
     means: NDArray[np.int16]
+    departures: NDArray[np.int8]
 
 
 class Work(NamedTuple):
@@ -156,4 +157,4 @@ def initial_head(slots: int) -> State:
 @row_kernel
 def lane_of(a, s):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return the state of channel slot ``s``."""
-    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s], a[16][s], a[17][s], a[18][s], a[19][s])  # fmt: skip
+    return Lane(a[0][s], a[1][s], a[2][s], a[3][s], a[4][s], a[5][s], a[6][s], a[7][s], a[8][s], a[9][s], a[10][s], a[11][s], a[12][s], a[13][s], a[14][s], a[15][s], a[16][s], a[17][s], a[18][s], a[19][s], a[20][s])  # fmt: skip

@@ -10,11 +10,11 @@ from detectors.jit import inlined_kernel, kernel, log2, row_kernel
 from detectors.stages.usual_range import own_tail
 from detectors.stages.usual_range import residual_tail as tail
 from detectors.stages.usual_range.absence import ABSENCE_MIN_DAYS, is_flat, measure_extremes
+from detectors.stages.usual_range.departures import is_habit, keep_departure
 from detectors.stages.usual_range.lane import (
     COL_BLOCK_LENGTH,
     COL_BLOCK_ROWS,
     COL_BLOCKS,
-    COL_CELL,
     COL_CHANGE_EVIDENCE,
     COL_LAST,
     COL_LAST_STEP,
@@ -33,10 +33,8 @@ from detectors.stages.usual_range.lane import (
     MAX_WHOLE,
     MINUTE_NS,
     TIME_LAST,
-    WEEKEND,
     WHOLE_ALTERNATIVE,
     WHOLE_BLOCK_OUTSIDE,
-    WHOLE_GROUP,
     WHOLE_OUTSIDE_BLOCKS,
     WHOLE_REACH,
     WHOLE_VISIT_OUTSIDE,
@@ -66,7 +64,6 @@ from detectors.stages.usual_range.ordinary import (
 )
 from detectors.stages.usual_range.phase_profile import model_of
 from detectors.stages.usual_range.quantities import (
-    MODEL_WEEKLY,
     MODELS,
     Q_FORECAST,
     Q_HIGHEST,
@@ -81,6 +78,7 @@ from detectors.stages.usual_range.quantities import (
     SIDE_UP,
 )
 from detectors.stages.usual_range.visits import DAY_NS, fill_floor, load_ranges, next_visit, widen
+from detectors.stages.usual_range.weekdays import basis_of
 from detectors.stages.usual_range.young import fewest_blocks
 
 #: A step over a gap of more cadences is not judged; daily bars have weekends and holidays between them.
@@ -182,16 +180,6 @@ def _judge_residual(lane, settings, rows, every, base, i):  # type: ignore[no-un
 
 
 @inlined_kernel
-def _basis_of(lane, layout, m):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return the index into ``detectors.base.BASES`` of a range of model ``m``."""
-    if m != MODEL_WEEKLY:
-        return m + 1
-    if lane.whole[WHOLE_GROUP] != WEEKEND:
-        return MODELS + 2
-    return MODELS + int(lane.head[COL_CELL] >= layout.bins)
-
-
-@inlined_kernel
 def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Judge all quantities of row ``i``, the leading one into ``found``.
 
@@ -204,7 +192,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
         back = undoes(now[Q_STEP], h[COL_LAST_STEP], h[COL_SLOW_STEP])
         h[COL_LAST_STEP] = now[Q_STEP]
     fewest, shift, usual_low, usual_high = fewest_blocks(lane, layout), rows.shift[i], NAN, NAN
-    of_residual, moved_limit = NAN, np.float32(1)
+    of_residual, moved_limit, departure = NAN, np.float32(1), np.float32(0)
     if len(lane.tail) and enabled[Q_FORECAST] and not np.isnan(rows.residual[i]):
         of_residual, moved_limit = _judge_residual(lane, settings, rows, every, base, i)
     habitual = len(lane.tail) > 0 and tail.is_habitual(lane.tail_head)
@@ -241,7 +229,13 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             if absence and (ratio > 1 or shift != 0):
                 flat = is_flat(lane, layout, work, settings.logarithmic)
                 inside |= ratio > 1 and not flat
-            outside = bool(outside or (ratio > 1 and not inside))
+            if ratio > 1 and not inside:
+                outside = True
+                signed = ratio if side == SIDE_UP else -ratio
+                departure = signed if ratio > abs(departure) else departure
+                if len(lane.departures) and not habitual:
+                    doubtful = lane.whole[WHOLE_ALTERNATIVE] != 0
+                    habitual = is_habit(lane.departures, signed, rows.local[i], doubtful)
             inside |= habitual and k != Q_STILL
             ratio = min(ratio, np.float32(1)) if inside else ratio
             if not inside:
@@ -260,7 +254,10 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             best = ratio
             found.ratio[i], found.quantity[i], found.side[i] = ratio, k, 1 if side == SIDE_UP else -1
             found.observed[i], found.low[i], found.high[i] = value, least, most
-            found.basis[i], told = _basis_of(lane, layout, m), known
+            found.basis[i], told = basis_of(lane, layout, m), known
+    if len(lane.departures) and departure != 0:
+        keep_departure(lane.departures, departure, rows.local[i])
+        tail.set_habitual(lane.tail_head, habitual)
     if habitual and not outside and lane.tail_head[tail.TAIL_EVENT_SINCE] > LEVEL_ROWS:
         tail.set_habitual(lane.tail_head, False)
     if not np.isnan(of_residual):

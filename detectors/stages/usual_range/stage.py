@@ -23,6 +23,7 @@ from detectors.local_time import holiday_days, local_ns, possible_clock_changes
 from detectors.stages.robust_scale import anchors
 from detectors.stages.stock_channels import price_channels
 from detectors.stages.usual_range import quantities as q
+from detectors.stages.usual_range.departures import initial_departures
 from detectors.stages.usual_range.lane import (
     MINUTE_NS,
     SECOND_NS,
@@ -165,7 +166,7 @@ class UsualRange:
             rows = max(EXTREME_HOURS * self.layout.bins // 24, 1)
             state["usual.recent"] = np.full((slots, rows, 2), np.nan, np.float32)
         if self.judges_residual:
-            state |= initial_tail(slots)
+            state |= initial_tail(slots) | initial_departures(slots)
         width = self.map.width * width_factor(1 - self.interval)
         state |= initial_own(slots, self.map.levels, width) | initial_head(slots)
         return state | initial_profile(slots, self.layout) | initial_limits(slots, self.layout)
@@ -234,6 +235,7 @@ class UsualRange:
             "usual.tail": np.zeros((slots, 0), np.uint16),
             "usual.tail_head": np.zeros((slots, 0), np.float32),
             "usual.events": np.zeros((slots, 0, 3), np.int8),
+            "usual.departures": np.zeros((slots, 0, 3), np.int8),
         }
         names = (f"usual.{name}" for name in Lane._fields)
         return tuple(state[name] if name in state else empty[name] for name in names)

@@ -14,13 +14,16 @@ import numpy as np
 
 from detectors.jit import inlined_kernel, kernel
 from detectors.stages.usual_range.lane import (
+    COL_CELL,
     WEEKDAYS,
+    WEEKEND,
     WHOLE_DAY_VISITS,
     WHOLE_EVIDENCE,
     WHOLE_FOUND,
     WHOLE_GROUP,
 )
 from detectors.stages.usual_range.phase_profile import MAX_QUANTA, MISSING
+from detectors.stages.usual_range.quantities import MODEL_WEEKLY, MODELS
 
 #: Of the width of the usual range: groups that are less far apart are no other kinds of day.
 MIN_DISTANCE = np.float32(0.1)
@@ -39,6 +42,16 @@ def weekday_of(day):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 def kind_of(whole, weekday):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return 1 for a weekday of the group in use, which is the smaller one, else 0."""
     return (int(whole[WHOLE_GROUP]) >> weekday) & 1
+
+
+@inlined_kernel
+def basis_of(lane, layout, m):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the index into ``detectors.base.BASES`` of a range of model ``m``."""
+    if m != MODEL_WEEKLY:
+        return m + 1
+    if lane.whole[WHOLE_GROUP] != WEEKEND:
+        return MODELS + 2
+    return MODELS + int(lane.head[COL_CELL] >= layout.bins)
 
 
 @inlined_kernel
