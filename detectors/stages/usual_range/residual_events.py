@@ -11,7 +11,6 @@ import numpy as np
 from detectors.jit import log2, row_kernel
 
 EVENTS = 14
-NO_EVENT = -128  # phase of a place without an event
 EVENT_DAY, EVENT_PHASE, EVENT_SIZE = range(3)
 DAYS_KEPT = 63  # days are counted modulo this number, a multiple of a week; up adds it once more
 PHASES = 120  # of a day: twelve minutes each
@@ -49,7 +48,7 @@ def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-
     at any time of day, or on two of the last three days of the same weekday.
 
     Args:
-        events: Kept events (E, 3).
+        events: Kept events (EVENTS, 3).
         seen: Events so far.
         size: Size of the residual.
         place: Whether it is above 0 (only events on the same side count), its time of day in ``PHASES``
@@ -59,13 +58,8 @@ def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-
     up, phase, day = place
     least = size_step(size * MATCH_SHARE)
     days = weeks = as_large = 0  # bits: days on which one came
-    for n in range(min(seen, len(events))):
-        other_side = (events[n, EVENT_DAY] >= DAYS_KEPT) != up
-        if (
-            events[n, EVENT_PHASE] == NO_EVENT
-            or other_side
-            or wrapped(int(events[n, EVENT_SIZE]) - least) < 0
-        ):
+    for n in range(min(seen, EVENTS)):
+        if wrapped(int(events[n, EVENT_SIZE]) - least) < 0 or (events[n, EVENT_DAY] >= DAYS_KEPT) != up:
             continue
         since = (day - int(events[n, EVENT_DAY])) % DAYS_KEPT
         as_large += 1 if 0 < since <= 7 else 0

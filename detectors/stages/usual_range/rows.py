@@ -87,6 +87,7 @@ SLOW_STEP_ROWS, RELATION_ROWS = 40.0, 4.0
 CUT_MARGIN = np.float32(0.25)  # in half widths beyond the limit, at which a value counts in the mean
 DECADES_PER_E_FOLD = np.float32(math.log10(math.e))
 MAX_WIDTH_SHARE = np.float32(3)  # widest interval, in widths of the usual range of all phases
+MAX_HABIT_NS = 3 * DAY_NS // 24  # after a usual large residual, in which other quantities are no alarms
 MAX_CLOCK_MISFIT = 4.0  # half widths that one row counts at most
 NAN = np.float32(np.nan)
 
@@ -233,9 +234,7 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
                 outside = True
                 signed = ratio if side == SIDE_UP else -ratio
                 departure = signed if ratio > abs(departure) else departure
-                if len(lane.departures) and not habitual:
-                    doubtful = lane.whole[WHOLE_ALTERNATIVE] != 0
-                    habitual = is_habit(lane.departures, signed, rows.local[i], doubtful)
+                inside = len(lane.departures) > 0 and is_habit(lane.departures, signed, rows.local[i])
             inside |= habitual and k != Q_STILL
             ratio = min(ratio, np.float32(1)) if inside else ratio
             if not inside:
@@ -257,8 +256,8 @@ def _judge(lane, layout, settings, work, rows, enabled, every, base, found, i): 
             found.basis[i], told = basis_of(lane, layout, m), known
     if len(lane.departures) and departure != 0:
         keep_departure(lane.departures, departure, rows.local[i])
-        tail.set_habitual(lane.tail_head, habitual)
-    if habitual and not outside and lane.tail_head[tail.TAIL_EVENT_SINCE] > LEVEL_ROWS:
+    since = lane.tail_head[tail.TAIL_EVENT_SINCE]
+    if habitual and since > LEVEL_ROWS and (not outside or since * every > MAX_HABIT_NS):
         tail.set_habitual(lane.tail_head, False)
     if not np.isnan(of_residual):
         ratio, moved = of_residual, moved_limit

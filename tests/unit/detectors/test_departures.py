@@ -85,10 +85,14 @@ def test_each_day_keeps_its_largest_departure(departures):
     [
         ((7,), 3.0, 0, False),  # once is no habit
         ((7, 14), 3.0, 0, True),
+        ((7, 21), 3.0, 0, True),
         ((1, 2), 3.0, 0, True),
+        ((2, 3, 5), 3.0, 0, True),
         ((7, 14), 9.0, 0, False),  # three times as large
         ((7, 14), -3.0, 0, False),  # the other side
-        ((7, 14), 3.0, 3, False),  # another time of day
+        ((7, 14), 3.0, 3, True),  # it lasts
+        ((7, 14), 3.0, 4, False),  # another time of day
+        ((7, 14), 3.0, -2, False),
         ((8, 15), 3.0, 0, False),  # another weekday
     ],
 )
@@ -97,7 +101,7 @@ def test_a_habit_comes_back_at_its_time_and_size(days, ratio, hours_later, habit
     for ago in sorted(days, reverse=True):
         keep_departure(kept, np.float32(3.0), (today - ago) * DAY_NS + NINE)
     local = today * DAY_NS + NINE + hours_later * 60 * MINUTE_NS
-    assert is_habit(kept, np.float32(ratio), local, False) is habit
+    assert is_habit(kept, np.float32(ratio), local) is habit
 
 
 def test_a_state_without_departures_goes_on():
