@@ -27,6 +27,7 @@ MIN_WIDTHS_OF_END = 10.0
 MIN_OBVIOUS_TIMES = 10.0
 #: Share of the end, or of the width, below which a value is next to the range.
 MAX_NEXT_TO_END = 0.01
+LEAST_SHARE = 0.01  # of an end that is told as a number
 NEXT_TO_RANGE = "just beyond the usual range"
 
 
@@ -124,7 +125,9 @@ def _size_below(value: float, low: float) -> str:
     if value == 0:
         return "down to zero"
     if low >= 2 * value:
-        return f"the lower end of the usual range is {_two_digits(low / value)} times as much"
+        share = value / low
+        amount = _percent(share) if share >= LEAST_SHARE else f"less than {_percent(LEAST_SHARE)}"
+        return f"{amount} of the lower end of the usual range"
     if value < low * (1 - MAX_NEXT_TO_END):
         return f"{_percent(1 - value / low)} below the lower end of the usual range"
     return NEXT_TO_RANGE
