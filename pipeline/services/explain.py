@@ -237,6 +237,7 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None, t
     """
     channel = anomaly.leading_channel
     unit, closed = (units or {}).get(anomaly.channels[channel]), anomaly.state is AnomalyState.CLOSED
+    beside = relation_text(anomaly, units or {})  # of the peak; the farthest reading has none
     statement, anomaly = told_statement(anomaly, unit, timezone), told_anomaly(anomaly)
     at = _time(anomaly.peak_ns, timezone)
     head = f"{anomaly.severity.value.upper()} {anomaly.stream}/{anomaly.series} at {at}: "
@@ -245,7 +246,6 @@ def describe_anomaly(anomaly: Anomaly, units: Mapping[str, str] | None = None, t
     if statement:
         until = f" to {_time(anomaly.lasted_until_ns, timezone)}" if closed else ""
         since = f"{'From' if closed else 'Since'} {_time(anomaly.began_ns, timezone)}{until}"
-        beside = relation_text(anomaly, units or {})
         relation = f" At the peak: {beside}." if beside else ""
         return (
             f"{head}{statement}. {since}. Size: {deviation_text(anomaly)}. "

@@ -298,7 +298,7 @@ def _values(config: Config, anomaly: Anomaly, zone: str | None = None) -> dict[s
     units = {} if stream is None else stream.alerts.units
     if zone is None:
         zone = "" if stream is None else stream.local_timezone
-    text = short_text(anomaly, units, zone)
+    text, relation = short_text(anomaly, units, zone), _relation(anomaly, units)  # which is of the peak
     anomaly = told_anomaly(anomaly)
     shown: dict[str, Any] = {name: getattr(anomaly, name) for name in same}
     return shown | {
@@ -323,7 +323,7 @@ def _values(config: Config, anomaly: Anomaly, zone: str | None = None) -> dict[s
             }
             for at, name in enumerate(anomaly.channels)
         ],
-        "relation": _relation(anomaly, units),
+        "relation": relation,
         "event": None if anomaly.event is None else _event(anomaly.event),
     }
 

@@ -150,7 +150,8 @@ def as_dict(anomaly: Anomaly, texts: TextSettings | None = None) -> dict[str, An
         anomaly: the anomaly.
         texts: units and time zone of its sentence.
     """
-    statement, anomaly = _statement(anomaly, texts or TextSettings()), told_anomaly(anomaly)
+    statement, peak = _statement(anomaly, texts or TextSettings()), anomaly
+    anomaly = told_anomaly(anomaly)
     return {
         "id": str(anomaly.id),
         "stream": anomaly.stream,
@@ -170,6 +171,7 @@ def as_dict(anomaly: Anomaly, texts: TextSettings | None = None) -> dict[str, An
         "forecaster": anomaly.forecaster,
         "cause": anomaly.cause,
         **_deviation(anomaly, statement),
+        **_relation(peak),
         "model_version": anomaly.model_version,
         "config_hash": anomaly.config_hash,
         "topic": anomaly.partition.topic,
@@ -194,11 +196,15 @@ def _deviation(anomaly: Anomaly, statement: str | None) -> dict[str, Any]:
     """Return the sentence of an anomaly and what else explains it."""
     if anomaly.event is not None:
         return {"statement": statement, "event": asdict(anomaly.event)}
-    found: dict[str, Any] = {"ratio": anomaly.ratio, "statement": statement} if anomaly.ratio else {}
-    if anomaly.context is not None and anomaly.context.partner is not None:
-        names = ("partner", "partner_value", "implied")
-        found["relation"] = {name: getattr(anomaly.context, name) for name in names}
-    return found
+    return {"ratio": anomaly.ratio, "statement": statement} if anomaly.ratio else {}
+
+
+def _relation(anomaly: Anomaly) -> dict[str, Any]:
+    """Return what the other channels imply at the peak, nothing for other causes."""
+    if anomaly.context is None or anomaly.context.partner is None:
+        return {}
+    names = ("partner", "partner_value", "implied")
+    return {"relation": {name: getattr(anomaly.context, name) for name in names}}
 
 
 def _review(review: Review | None) -> dict[str, Any] | None:
