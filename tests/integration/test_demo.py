@@ -49,7 +49,8 @@ def test_it_explains_an_anomaly_delivers_it_and_leaves_nothing():
     assert told, text
     first = next(line for line in text.splitlines() if " batches/" in line)
     assert re.search(
-        r"“drain” came after “stir”, “sample”, as it does .+ cases; usual here: “cool” \((more than )?\d+ % of cases\)",
+        r"“drain” came after “stir”, “sample”, as it does .+ cases; usual here: “cool” "
+        r"\((more than )?\d+ % of cases\)",
         first,
     ), text
     assert text.index("injected fault: cooling after draining at mixer-") < text.index(first), text
