@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.fault_shapes import DAYS, EVERY_S, FAULT_ROW, PER_DAY, START_S, Source, edge, market, plant
+from benchmarks.simulated import GRACE_ROWS
 from benchmarks.statement_truth import Case, anomalies_of
-from benchmarks.worlds import GRACE_ROWS, WORLDS
+from benchmarks.worlds import WORLDS
 from pipeline.core.farthest_reading import begin_window_ns
 
 KEYS = ("preset", "every", "timezone", "limits")

@@ -24,10 +24,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.further_worlds import FURTHER_WORLDS, HELD_OUT
-from benchmarks.simulated import GRACE_ROWS, Fault, World, follow
+from benchmarks.simulated import Fault, World, follow
 from forewatch import detect
-
-__all__ = ["GRACE_ROWS", "WORLDS", "Result", "Verdict", "World", "judge"]
 
 
 def workshop(seed: int) -> World:
@@ -150,7 +148,7 @@ class Result:
 
     @property
     def contradicting(self) -> int:
-        """Return the number of faults of which only the opposite direction was told."""
+        """Return the number of faults told in the opposite direction only."""
         return sum(one.contradicts for one in self.verdicts)
 
     @property

@@ -27,7 +27,7 @@ MIN_WIDTHS_OF_END = 10.0
 MIN_OBVIOUS_TIMES = 10.0
 #: Share of the end, or of the width, below which a value is next to the range.
 MAX_NEXT_TO_END = 0.01
-LEAST_SHARE = 0.01  # of an end that is told as a number
+LEAST_SHARE = 0.01  # of an end of the range; below it a message says "less than 1 %"
 NEXT_TO_RANGE = "just beyond the usual range"
 
 

@@ -31,8 +31,8 @@ MIN_CHANGES_OF_MOVEMENT = 3.0
 MIN_LASTED_WITH_TIME_NS = 3600 * SECOND_NS
 #: Causes that state no rarity: a limit and an impossible value are wrong however often they come.
 CAUSES_WITHOUT_RARITY = ("static_limit", "impossible_value")
-#: Basis of a range (``detectors.base.BASES``) → the rows from which it was learned.
-_BASIS_TEXTS = {
+#: Basis of a range of one time of day (``detectors.base.BASES``) → the rows from which it was learned.
+BASIS_TEXTS = {
     "time_of_day": " at this time of day",
     "working_days": " at this time on working days",
     "weekends": " at this time on weekends",
@@ -342,7 +342,7 @@ def _noise(told: ToldQuantity, change: str, usual: str, *, relative: bool) -> st
 
 def _basis(told: ToldQuantity) -> str:
     """Return the hours for which a range holds, "" for all."""
-    text = _BASIS_TEXTS.get(told.context.basis, "")
+    text = BASIS_TEXTS.get(told.context.basis, "")
     return text.replace("this time", "that time") if told.ended else text
 
 

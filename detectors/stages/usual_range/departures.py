@@ -15,7 +15,6 @@ import numpy as np
 from detectors.base import State
 from detectors.jit import row_kernel
 from detectors.stages.usual_range.residual_events import (
-    CHANCE_MEANS,
     DAYS_KEPT,
     EVENT_DAY,
     EVENT_PHASE,
@@ -24,10 +23,11 @@ from detectors.stages.usual_range.residual_events import (
     MIN_EARLIER_DAYS,
     PHASES,
     WINDOW,
+    days_wanted,
+    place_of,
     size_step,
     wrapped,
 )
-from detectors.stages.usual_range.visits import DAY_NS
 
 DAYS, NO_DEPARTURE = 21, -128  # three weeks, a divisor of ``DAYS_KEPT``; the time of a day without one
 DAYS_ASKED = (1, 2, 3, 4, 5, 6, 7, 14, 21)  # before today
@@ -51,7 +51,7 @@ def is_habit(departures, ratio, local) -> bool:  # type: ignore[no-untyped-def] 
         ratio: Distance from the middle of the range over that of the limit, below 0 on the lower side.
         local: Local time in ns.
     """
-    up, phase, day = _place(ratio, local)
+    (phase, day), up = place_of(local), ratio > 0
     least = size_step(abs(ratio) * MATCH_SHARE)
     days = weeks = as_large = 0
     for ago in DAYS_ASKED:
@@ -68,16 +68,13 @@ def is_habit(departures, ratio, local) -> bool:  # type: ignore[no-untyped-def] 
             as_large += 1 if before == 0 and ago <= 7 else 0
         days += 1 if came and ago <= 7 else 0
         weeks += 1 if came and ago % 7 == 0 else 0
-    by_chance, wanted = as_large * (WINDOW + LASTS + 1) / PHASES, MIN_EARLIER_DAYS
-    for mean in CHANCE_MEANS:
-        wanted += 1 if by_chance > mean else 0
-    return weeks >= MIN_EARLIER_DAYS or days >= wanted
+    return weeks >= MIN_EARLIER_DAYS or days >= days_wanted(as_large, WINDOW + LASTS + 1)
 
 
 @row_kernel
 def keep_departure(departures, ratio, local) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Keep the departure of a row if it is the largest of its day; see ``is_habit``."""
-    up, phase, day = _place(ratio, local)
+    (phase, day), up = place_of(local), ratio > 0
     step, coded_day, at = size_step(abs(ratio)), day + (DAYS_KEPT if up else 0), day % DAYS
     known = departures[at, EVENT_PHASE] != NO_DEPARTURE and departures[at, EVENT_DAY] % DAYS_KEPT == day
     if known and wrapped(step - int(departures[at, EVENT_SIZE])) <= 0:
@@ -86,10 +83,3 @@ def keep_departure(departures, ratio, local) -> None:  # type: ignore[no-untyped
     if not (known and departures[at, EVENT_DAY] == coded_day and 0 <= since <= LASTS):  # it begins here
         departures[at, EVENT_DAY], departures[at, EVENT_PHASE] = coded_day, phase
     departures[at, EVENT_SIZE] = step
-
-
-@row_kernel
-def _place(ratio, local):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Return side, time of day and day of a row."""
-    day = local // DAY_NS
-    return ratio > 0, int((local - day * DAY_NS) * PHASES // DAY_NS), int(day % DAYS_KEPT)

@@ -32,7 +32,7 @@ MAX_ERRORS = 6.0  # a larger error, in mean ones, counts as this and is not lear
 MAX_QUARANTINED_DAYS = 2.0  # of rows that are not learned
 MAX_UNEXPLAINED_SHARE = 0.4  # mean error over the mean deviation: with more, the relation says little
 RANGE_MARGIN, RANGE_DAYS = 0.15, 3.0  # growth of a channel's range by one row after the first days
-#: An hour of each day is not seldom.
+#: A value is seldom if fewer than one row in so many has it. An hour of each day is not seldom.
 SELDOM = 30.0
 MAX_DEVIATIONS = 50.0
 SPREAD_FLOOR = 1e-4  # relative to the mean
@@ -179,7 +179,7 @@ def _partner(weights, j):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 @kernel
 def _is_seldom(moments, phi):  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Say whether another channel has a value that one row in ``SELDOM`` had.
+    """Say whether another channel has a value that it seldom had.
 
     The number is the leverage of the value and its square, in rows: for a value that one row in n has and
     that lies apart, it is n.

@@ -10,6 +10,7 @@ import numpy as np
 
 from detectors.jit import log2, row_kernel
 
+DAY_NS = 86_400_000_000_000
 EVENTS = 14
 EVENT_DAY, EVENT_PHASE, EVENT_SIZE = range(3)
 DAYS_KEPT = 63  # days are counted modulo this number, a multiple of a week; up adds it once more
@@ -37,6 +38,29 @@ def size_step(size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 def wrapped(steps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Return steps modulo 256 as a number from −128 to 127."""
     return ((int(steps) + 128) & 255) - 128
+
+
+@row_kernel
+def place_of(local):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return time of day, in ``PHASES`` parts, and day of a local time in ns."""
+    day = local // DAY_NS
+    return int((local - day * DAY_NS) * PHASES // DAY_NS), int(day % DAYS_KEPT)
+
+
+@row_kernel
+def days_wanted(as_large, phases):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return on how many of the last seven days events make a habit.
+
+    As many come by chance in one of twenty cases at most.
+
+    Args:
+        as_large: Events of these days at any time of day.
+        phases: Phases in which one counts.
+    """
+    by_chance, wanted = as_large * phases / PHASES, MIN_EARLIER_DAYS
+    for mean in CHANCE_MEANS:
+        wanted += 1 if by_chance > mean else 0
+    return wanted
 
 
 @row_kernel
@@ -74,11 +98,7 @@ def is_recurrent(events, seen, size, place, window):  # type: ignore[no-untyped-
                 weeks |= 1 << (ago // 7)
     if _bits(weeks) >= MIN_EARLIER_DAYS:
         return True
-    by_chance = as_large * (2 * window + 1) / PHASES
-    wanted = MIN_EARLIER_DAYS
-    for mean in CHANCE_MEANS:
-        wanted += 1 if by_chance > mean else 0
-    return _bits(days) >= wanted
+    return _bits(days) >= days_wanted(as_large, 2 * window + 1)
 
 
 @row_kernel

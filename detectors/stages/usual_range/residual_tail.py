@@ -35,10 +35,10 @@ from detectors.stages.usual_range.residual_events import (
     EVENT_SIZE,
     EVENTS,
     MIN_SIZE,
-    PHASES,
     WINDOW,
     has_common_size,
     is_recurrent,
+    place_of,
     size_step,
     wrapped,
 )
@@ -65,7 +65,6 @@ KEPT_SHARE = np.float32(0.6)  # of the limit: a residual as large is kept as an 
 SETTLED_ROWS, BACK_SHARE = 32.0, np.float32(0.5)
 #: A series that stays at the new level after more than this share of its last events moves between levels.
 MAX_STAYED_SHARE, MEMORY_OF_EVENTS = np.float32(0.4), np.float32(16)
-DAY_NS = 86_400_000_000_000
 (TAIL_ROWS, TAIL_LOWEST, TAIL_SINCE, TAIL_EXTREMES, TAIL_CLUSTERED, TAIL_LIMIT, TAIL_GATE, TAIL_EXCEEDED) = (
     range(8)
 )
@@ -306,9 +305,7 @@ def residual_ratio(events, head, residual, expected, local, doubtful):  # type: 
     head[TAIL_EVENT_SINCE] += 1
     _settle(head, expected)
     if limit > 0 and size > KEPT_SHARE * limit:
-        day = local // DAY_NS
-        phase = int((local - day * DAY_NS) * PHASES // DAY_NS)
-        day, up = int(day % DAYS_KEPT), residual > 0
+        (phase, day), up = place_of(local), residual > 0
         judged = head[TAIL_ROWS] >= MIN_ROWS_BEFORE_LIMIT
         if judged and size > limit and head[TAIL_SINCE] > CLUSTER_ROWS:
             head[TAIL_EXCEEDED] += 1 / EXCEEDED_MEMORY_ROWS

@@ -24,6 +24,7 @@ from pipeline.alerts.messages.style import SEVERITY_COLOURS
 from pipeline.alerts.messages.text import clean, leading, where
 from pipeline.core.durations import SECOND_NS, to_nanoseconds
 from pipeline.core.iso_times import show_clock_time
+from pipeline.core.usual_range_text import BASIS_TEXTS
 from pipeline.core.verdict_words import CAUSES_OF_EVENTS
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ RANGE_WIDTH_SHARE = 10
 _SPAN_AFTER_NS = to_nanoseconds(timedelta(hours=6))
 #: Room after the last reading, in hundredths of the picture.
 ROOM_FOR_LAST = 3
-#: Bases of a range of one time of day (``detectors.base.BASES``).
-_BASES_OF_HOURS = ("time_of_day", "working_days", "weekends", "similar_days")
 MAX_TITLE, MAX_NAME, MAX_NAME_ABOVE = 90, 34, 24
 
 #: (stream, series, since_ns, until_ns, columns) → table; ``storage.history.reader.HistoryReader.read`` with
@@ -121,7 +120,7 @@ def figure_of(anomaly: AnomalyView, points: dict[str, NDArray[Any]], timezone: s
     from matplotlib.figure import Figure
 
     quantity = quantity_of(anomaly, leading(anomaly), points)
-    if quantity is not None and anomaly.basis in _BASES_OF_HOURS:
+    if quantity is not None and anomaly.basis in BASIS_TEXTS:
         peak_ns = round(moment(anomaly.peak).timestamp() * SECOND_NS)
         quantity = replace(quantity, usual=f"{quantity.usual} at {show_clock_time(peak_ns, timezone)}")
     below = quantity is not None and not quantity.of_values
@@ -198,7 +197,7 @@ def _draw_below(
         colour: Colour of the severity.
     """
     axes.plot(time, quantity.values, color=colour, lw=1.2, label=_literal(quantity.label))
-    span = time[_range_span(anomaly, time)] if anomaly.basis in _BASES_OF_HOURS else time
+    span = time[_range_span(anomaly, time)] if anomaly.basis in BASIS_TEXTS else time
     for end, label in zip(quantity.ends, (quantity.usual, "_nolegend_"), strict=False):
         axes.plot(span[[0, -1]], [end, end], color=colour, lw=1.2, ls=":", label=label)
     axes.set_ylabel(_literal(clean(quantity.label, MAX_NAME_ABOVE)), fontsize=8)
@@ -231,7 +230,7 @@ def _range_span(anomaly: AnomalyView, time: NDArray[Any]) -> NDArray[np.bool_]:
     another one holds at other times.
     """
     begin, end = utc(anomaly.start), utc(anomaly.end)
-    if anomaly.basis in _BASES_OF_HOURS:
+    if anomaly.basis in BASIS_TEXTS:
         half = np.timedelta64(30, "m")
         begin, end = max(begin, utc(anomaly.peak) - half), min(end, utc(anomaly.peak) + half)
     # That beside one reading could not be seen.
